@@ -1,0 +1,86 @@
+"""Every exception the package raises.
+
+All of them are :exc:`AgentuityError`, so one ``except`` clause catches what this
+package can do to a request; where Python has a word for the fault (a wrong type, a
+wrong value) they are that as well.
+"""
+
+from __future__ import annotations
+
+
+class AgentuityError(Exception):
+    """The base of every exception of this package."""
+
+
+class ConfigurationError(AgentuityError, ValueError):
+    """A setting is wrong, or the extension is used in a way that cannot work.
+
+    Raised by :meth:`~flask_agentuity.ThreadManager.init_app`; the message names the
+    key, the value and what is allowed.
+    """
+
+
+class InvalidThreadId(AgentuityError, ValueError):
+    """A thread id breaks the rule: ``thrd_``, then only ``[a-zA-Z0-9-]``, 32 to 64 characters."""
+
+
+class StateTooLarge(AgentuityError, ValueError):
+    """The thread's document would be over the limit; what was stored before stays whole."""
+
+    def __init__(self, size: int, limit: int, thread_id: str | None = None) -> None:
+        """*size* and *limit* are in UTF-8 bytes of the whole document."""
+        where = f"thread {thread_id}" if thread_id else "the thread"
+        super().__init__(
+            f"The document of {where} would be {size:,} bytes; the limit is {limit:,}."
+            " Keep less in the state: push(..., max_records=N) keeps the last N entries of a list."
+        )
+        self.size = size
+        self.limit = limit
+        self.thread_id = thread_id
+
+    def __reduce__(self) -> tuple[type[StateTooLarge], tuple[int, int, str | None]]:
+        return type(self), (self.size, self.limit, self.thread_id)
+
+
+class StateNotSerializable(AgentuityError, TypeError):
+    """A value that JSON cannot hold; :attr:`path` says where it is, e.g. ``state["a"][3].b``."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path} cannot be stored: {reason}")
+        self.path = path
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type[StateNotSerializable], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
+
+class StateTypeError(AgentuityError, TypeError):
+    """A push onto a value that is not a list."""
+
+
+class StoreError(AgentuityError):
+    """The store could not do what was asked: it is down, busy, refuses, or holds damaged data."""
+
+
+class ServiceUnavailable(StoreError):
+    """There is no connection to the service now; nothing was sent."""
+
+
+class RequestTimeout(StoreError):
+    """No answer came in time, and repeating the call can do no harm."""
+
+
+class OutcomeUnknown(StoreError):
+    """The call was sent and not answered: it may have been applied, so repeat nothing blindly."""
+
+
+class Overloaded(StoreError):
+    """Too much is waiting to be sent already; nothing was sent."""
+
+
+class AuthenticationFailed(StoreError):
+    """The service refused the key."""
+
+
+class ServiceError(StoreError):
+    """The service answered with an error, or with something that is no answer."""

@@ -1,0 +1,120 @@
+"""What a store is: the interface, and what every store can build on."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from .. import codec, operations
+from ..codec import Snapshot
+from ..operations import Operation, Push
+
+logger = logging.getLogger("flask_agentuity.stores")
+
+#: Seconds without use after which a thread expires: the age of the JavaScript runtime's cookie.
+DEFAULT_TTL = 604_800.0
+
+
+class ThreadStore(ABC):
+    """Where documents live.
+
+    A store of your own needs :meth:`restore`, :meth:`save` and :meth:`delete`. Its
+    :meth:`merge` must be atomic as well: the one here is, within this process, by way of a
+    lock; override it where the store can be reached from several processes. Override
+    :meth:`read` where the store can fetch less than everything.
+
+    All methods may be called from several threads at once. What fails because of the
+    world (a connection, a full disk, damage) is a
+    :exc:`~flask_agentuity.errors.StoreError`, never an empty answer.
+    """
+
+    #: Why :meth:`merge` here is atomic. Made at the first use: stores are made before forks.
+    _merge_lock: threading.Lock | None = None
+
+    @abstractmethod
+    def restore(self, thread_id: str) -> bytes | None:
+        """Return the stored document as JSON text in UTF-8; None when there is none.
+
+        :raises StoreError: when it cannot be read, or is damaged.
+        """
+
+    @abstractmethod
+    def save(
+        self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Replace the whole document; ``b""`` removes the state.
+
+        The metadata inside *document* is ignored: *metadata* replaces what is stored, and
+        None keeps it.
+
+        :raises StateTooLarge: when it is over the limit; what was stored stays.
+        :raises StoreError: when it cannot be written.
+        """
+
+    @abstractmethod
+    def delete(self, thread_id: str) -> None:
+        """Remove the thread; one that is not there is no error."""
+
+    def merge(
+        self,
+        thread_id: str,
+        operations: Sequence[Operation],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Apply *operations* in order, all or none, and replace the metadata if it is given.
+
+        A thread whose state and metadata are both empty afterwards is gone.
+
+        :raises StateTooLarge: when it would be over the limit; nothing was applied.
+        :raises StoreError: when it cannot be written, or what is stored is damaged.
+        """
+        with self._merging():
+            snapshot = codec.split_document(self.restore(thread_id), thread_id) or Snapshot({})
+            state = complete(snapshot, thread_id)
+            apply(thread_id, state, operations)
+            kept = codec.decode(snapshot.metadata) if metadata is None else metadata
+            self.save(thread_id, codec.join_document(state), kept)
+
+    def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
+        """Return what is stored key by key; None when nothing is.
+
+        *keys* are those whose values are wanted (None: all of them); a store may leave the
+        values of others out, never their names.
+        """
+        return codec.split_document(self.restore(thread_id), thread_id)
+
+    def close(self) -> None:  # noqa: B027 - most stores have nothing to let go of
+        """Let go of connections and files. A closed store may not be used again."""
+
+    def _merging(self) -> threading.Lock:
+        lock = self._merge_lock
+        if lock is None:
+            # setdefault on the instance is atomic: two threads get one lock.
+            lock = vars(self).setdefault("_merge_lock", threading.Lock())
+        return lock
+
+
+def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
+    """Return the state of a snapshot in which every value was fetched."""
+    state = {key: value for key, value in snapshot.encoded.items() if value is not None}
+    if len(state) != len(snapshot.encoded):
+        raise codec.damaged(thread_id, "the store left values out that were asked for")
+    return state
+
+
+def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation]) -> None:
+    """Apply *changes* to an encoded *state* in place, and warn of what had to be skipped."""
+    warn_of_skipped(thread_id, operations.apply(state, changes))
+
+
+def warn_of_skipped(thread_id: str, skipped: Sequence[Push]) -> None:
+    """Say in the log which pushes met a value that is not a list."""
+    for push in skipped:
+        logger.warning(
+            "A push to %s of thread %s was skipped: the value stored there is not a list.",
+            codec.child_path("state", push.key),
+            thread_id,
+        )

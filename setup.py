@@ -1,0 +1,48 @@
+from pathlib import Path
+
+from setuptools import setup
+
+REDIS = ["redis>=5.0.1"]
+SERVICE = ["websockets>=13.0"]
+
+setup(
+    name="flask-agentuity",
+    version="0.1.0",
+    description="Conversation threads for Flask: state that outlives requests and machines.",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="BSD-3-Clause",
+    license_files=["LICENSE"],
+    packages=[
+        "flask_agentuity",
+        "flask_agentuity.stores",
+    ],
+    package_data={"flask_agentuity": ["py.typed"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "flask>=3.0",
+        "blinker>=1.6.2",
+        # 1.9.1: a redirect at the upgrade is refused instead of counting as connected.
+        "websocket-client>=1.9.1",
+        # 3.9.15: the first to limit the nesting of what it decodes.
+        "orjson>=3.9.15",
+    ],
+    extras_require={
+        "redis": REDIS,
+        "service": SERVICE,
+        "all": REDIS + SERVICE,
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Web Environment",
+        "Framework :: Flask",
+        "Intended Audience :: Developers",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Typing :: Typed",
+    ],
+    keywords=["flask", "agent", "chat", "conversation", "thread", "state", "agentuity"],
+)
