@@ -117,6 +117,11 @@ def decode(encoded: bytes | str) -> Any:
     return orjson.loads(encoded)
 
 
+def respell(encoded: bytes) -> bytes:
+    """Return JSON text as this version of the encoder spells it."""
+    return orjson.dumps(orjson.loads(encoded))
+
+
 def items_of(encoded: bytes) -> list[bytes]:
     """Return the items of an encoded list, each encoded."""
     return [orjson.dumps(item) for item in orjson.loads(encoded)]
