@@ -1,0 +1,108 @@
+"""The two ends of a connection: first the authorization, then everything else."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable
+
+from .limits import MAX_FRAME_BYTES
+from .replies import (
+    Denied,
+    Failure,
+    Granted,
+    Malformed,
+    Reply,
+    Success,
+    encode_denied,
+    encode_granted,
+    parse_reply,
+)
+from .requests import Frame, Refusal, Request, encode_authorization, parse_authorization
+from .requests import parse_request as parse
+
+
+class Phase(enum.Enum):
+    """How far the authorization of a connection has come."""
+
+    WAITING = "waiting"
+    GRANTED = "granted"
+    DENIED = "denied"
+
+
+class ClientEnd:
+    """The client's end of one connection."""
+
+    def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:
+        self.phase = Phase.WAITING
+        self.max_frame_bytes = max_frame_bytes
+
+    @staticmethod
+    def opening(key: str) -> bytes:
+        """Return the frame to send first."""
+        return encode_authorization(key)
+
+    def receive(self, frame: Frame) -> Reply:
+        """Take the service's next frame; what does not belong here is :class:`Malformed`."""
+        if len(frame) > self.max_frame_bytes:
+            return Malformed(f"over {self.max_frame_bytes:,} bytes")
+        reply = parse_reply(frame)
+        match self.phase, reply:
+            case Phase.WAITING, Granted():
+                self.phase = Phase.GRANTED
+            case Phase.WAITING, Denied():
+                self.phase = Phase.DENIED
+            case Phase.WAITING, Success() | Failure():
+                return Malformed("a reply before the authorization was answered")
+            case ((Phase.GRANTED | Phase.DENIED), Granted() | Denied()):
+                return Malformed("the authorization was answered twice")
+            case Phase.DENIED, Success() | Failure():
+                return Malformed("a reply after the key was denied")
+        return reply
+
+
+class ServiceEnd:
+    """The service's end of one connection.
+
+    *accepts* says whether a key is good; compare in constant time there.
+    """
+
+    def __init__(
+        self, accepts: Callable[[str], bool], max_frame_bytes: int = MAX_FRAME_BYTES
+    ) -> None:
+        self.phase = Phase.WAITING
+        #: The key the client came with, once it was accepted.
+        self.key: str | None = None
+        self.max_frame_bytes = max_frame_bytes
+        self._accepts = accepts
+
+    def receive(self, frame: Frame) -> Granted | Denied | Request | Refusal:
+        """Take the client's next frame.
+
+        The first gives :class:`Granted` or :class:`Denied` (send :meth:`answer`, and close
+        with 1008 after a denial), every later one a request or a :class:`Refusal`.
+        """
+        if len(frame) > self.max_frame_bytes:
+            too_large = Refusal(None, f"The frame is over {self.max_frame_bytes:,} bytes.")
+            return self._deny(too_large.error) if self.phase is Phase.WAITING else too_large
+        match self.phase:
+            case Phase.GRANTED:
+                return parse(frame)
+            case Phase.DENIED:
+                return Refusal(None, "The key was denied.")
+        authorization = parse_authorization(frame)
+        if isinstance(authorization, Refusal):
+            return self._deny(authorization.error)
+        if not self._accepts(authorization.key):
+            return self._deny("The key is not known here.")
+        self.phase = Phase.GRANTED
+        self.key = authorization.key
+        return Granted()
+
+    @staticmethod
+    def answer(decision: Granted | Denied) -> bytes:
+        """Return the frame that tells the client what became of its key."""
+        return encode_denied(decision.error) if isinstance(decision, Denied) else encode_granted()
+
+    def _deny(self, error: str) -> Denied:
+        self.phase = Phase.DENIED
+        return Denied(error)

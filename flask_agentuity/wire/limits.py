@@ -1,0 +1,32 @@
+"""What both ends of the wire take at most, and for how long they wait."""
+
+from __future__ import annotations
+
+from ..codec import MAX_DOCUMENT_BYTES
+
+__all__ = ["MAX_DOCUMENT_BYTES"]
+
+#: The frame that every end must take, in bytes of JSON. A legal document is 1 MiB; as a
+#: JSON string inside a JSON frame each of its quotes and backslashes doubles, and the
+#: metadata travels beside it once more. A request over it is not sent.
+MAX_REQUEST_BYTES = 4 * 1024 * 1024
+
+#: The largest frame, in bytes, that an end takes unless it is told otherwise. Above
+#: :data:`MAX_REQUEST_BYTES` so that the refusal can name the request.
+MAX_FRAME_BYTES = 16 * 1024 * 1024
+
+#: The longest id of a request, in characters. Clients send a UUID, which has 36.
+MAX_ID_LENGTH = 128
+
+#: The longest thread id, in characters, that is looked at. The JavaScript runtime makes
+#: ids of at most 64, and takes others from providers of the application's own.
+MAX_THREAD_ID_LENGTH = 256
+
+#: The longest error text that is taken over from, or sent to, the other end.
+MAX_ERROR_LENGTH = 1000
+
+#: Seconds for connecting and authorizing together (the JavaScript runtime's).
+CONNECT_TIMEOUT = 10.0
+
+#: Seconds for a request and its reply (the JavaScript runtime's).
+REQUEST_TIMEOUT = 10.0

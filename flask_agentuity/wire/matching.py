@@ -1,0 +1,75 @@
+"""Which reply belongs to which request."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: How many ids that are no longer waited for are remembered, to tell a late or repeated
+#: reply from one that nobody ever asked for.
+REMEMBERED = 1000
+
+
+class Matching(Generic[T]):
+    """Requests that wait for their replies, by id. Not for several threads at once."""
+
+    def __init__(self, remembered: int = REMEMBERED) -> None:
+        self._waiting: dict[str, T] = {}
+        # True: answered, so another reply is a duplicate; False: given up, so it is late.
+        self._past: OrderedDict[str, bool] = OrderedDict()
+        self._remembered = remembered
+        #: Replies nobody asked for.
+        self.unknown = 0
+        #: Replies to what was answered already.
+        self.duplicate = 0
+        #: Replies to what was given up.
+        self.late = 0
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def __contains__(self, id: str) -> bool:
+        return id in self._waiting
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(list(self._waiting.values()))
+
+    def add(self, id: str, request: T) -> None:
+        """Wait for the reply to *request*."""
+        self._past.pop(id, None)
+        self._waiting[id] = request
+
+    def answer(self, id: str) -> T | None:
+        """Return the request that a reply with *id* belongs to; None, and counted, if none."""
+        if (request := self._waiting.pop(id, None)) is not None:
+            self._remember(id, answered=True)
+            return request
+        match self._past.get(id):
+            case True:
+                self.duplicate += 1
+            case False:
+                self.late += 1
+            case None:
+                self.unknown += 1
+        return None
+
+    def give_up(self, id: str) -> T | None:
+        """Stop waiting for *id*; a reply that still comes is counted as late."""
+        if (request := self._waiting.pop(id, None)) is not None:
+            self._remember(id, answered=False)
+        return request
+
+    def give_up_all(self) -> list[T]:
+        """Stop waiting for anything, because the connection is gone; return the requests."""
+        requests = list(self._waiting.values())
+        for id in list(self._waiting):
+            self.give_up(id)
+        return requests
+
+    def _remember(self, id: str, *, answered: bool) -> None:
+        self._past[id] = answered
+        if len(self._past) > self._remembered:
+            self._past.popitem(last=False)

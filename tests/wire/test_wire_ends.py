@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from flask_agentuity import wire
+
+
+def test_the_client_is_let_in_once() -> None:
+    client = wire.ClientEnd()
+    assert client.opening("k") == wire.encode_authorization("k")
+    assert isinstance(client.receive(wire.encode_success("1")), wire.Malformed)
+    assert isinstance(client.receive(b"rubbish"), wire.Malformed)
+    assert client.phase is wire.Phase.WAITING
+    assert client.receive(wire.encode_granted()) == wire.Granted()
+    assert client.phase is wire.Phase.GRANTED
+    assert client.receive(wire.encode_success("1")) == wire.Success("1")
+    assert isinstance(client.receive(wire.encode_granted()), wire.Malformed)
+    assert isinstance(client.receive(wire.encode_denied("late")), wire.Malformed)
+    assert client.phase is wire.Phase.GRANTED
+
+
+def test_a_denied_client_hears_nothing_more() -> None:
+    client = wire.ClientEnd()
+    assert client.receive(wire.encode_denied("why")) == wire.Denied("why")
+    assert client.phase is wire.Phase.DENIED
+    assert isinstance(client.receive(wire.encode_granted()), wire.Malformed)
+    assert isinstance(client.receive(wire.encode_success("1")), wire.Malformed)
+
+
+def test_the_service_takes_requests_after_a_good_key_only() -> None:
+    service = wire.ServiceEnd(lambda key: key == "good")
+    decision = service.receive(wire.encode_authorization("good"))
+    assert isinstance(decision, wire.Granted)
+    assert service.answer(decision) == wire.encode_granted()
+    assert service.key == "good"
+    assert service.receive(wire.encode_restore("1", "t")) == wire.Restore("1", "t")
+    refusal = service.receive(wire.encode_authorization("good"))
+    assert isinstance(refusal, wire.Refusal)
+
+
+def test_the_service_denies_everything_else() -> None:
+    for first in (wire.encode_authorization("bad"), wire.encode_restore("1", "t"), b"", b"x" * 200):
+        service = wire.ServiceEnd(lambda key: key == "good", max_frame_bytes=150)
+        decision = service.receive(first)
+        assert isinstance(decision, wire.Denied)
+        assert wire.parse_reply(service.answer(decision)) == decision
+        assert service.key is None
+        assert isinstance(service.receive(wire.encode_authorization("good")), wire.Refusal)
+
+
+def test_a_frame_over_the_limit_is_not_even_read() -> None:
+    service = wire.ServiceEnd(lambda key: True, max_frame_bytes=100)
+    service.receive(wire.encode_authorization("good"))
+    assert isinstance(service.receive(wire.encode_restore("1", "t" * 100)), wire.Refusal)
+    client = wire.ClientEnd(max_frame_bytes=100)
+    assert isinstance(client.receive(b'{"success":true}'.ljust(101)), wire.Malformed)

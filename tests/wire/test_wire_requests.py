@@ -1,0 +1,233 @@
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from flask_agentuity import wire
+from flask_agentuity.errors import InvalidThreadId, StateNotSerializable, StateTooLarge
+from flask_agentuity.operations import Clear, Delete, Push, Set
+from flask_agentuity.wire import limits
+
+THREAD = "thrd_" + "0" * 32
+
+
+def message(**changes: Any) -> bytes:
+    request = {"id": "r1", "action": "restore", "data": {"thread_id": THREAD}}
+    return orjson.dumps({**request, **changes})
+
+
+def test_the_frames_are_spelled_as_the_protocol_page_spells_them() -> None:
+    assert json.loads(wire.encode_authorization("kéy")) == {"authorization": "kéy"}
+    assert json.loads(wire.encode_restore("r1", THREAD)) == {
+        "id": "r1",
+        "action": "restore",
+        "data": {"thread_id": THREAD},
+    }
+    assert json.loads(wire.encode_delete("r1", THREAD))["action"] == "delete"
+    document = '{"state":{"a":"é\\n"}}'
+    save = wire.encode_save("r1", THREAD, document.encode(), {"kind": "ü"})
+    assert json.loads(save) == {
+        "id": "r1",
+        "action": "save",
+        "data": {"thread_id": THREAD, "user_data": document, "metadata": {"kind": "ü"}},
+    }
+    assert "é".encode() in save
+    assert "metadata" not in json.loads(wire.encode_save("r1", THREAD, b""))["data"]
+    merge = wire.encode_merge(
+        "r1", THREAD, [Set("a", b'{"b":1}'), Delete("c"), Clear(), Push("d", b'"x"', 3)]
+    )
+    assert json.loads(merge)["data"]["operations"] == [
+        {"op": "set", "key": "a", "value": {"b": 1}},
+        {"op": "delete", "key": "c"},
+        {"op": "clear"},
+        {"op": "push", "key": "d", "value": "x", "maxRecords": 3},
+    ]
+
+
+def test_requests_come_back_as_they_were_sent() -> None:
+    changes = [Set("a", b"null"), Push("b", b'{"c":"\xc3\xa9"}'), Delete("d"), Clear()]
+    assert wire.parse_request(wire.encode_restore("1", THREAD)) == wire.Restore("1", THREAD)
+    assert wire.parse_request(wire.encode_delete("1", THREAD)) == wire.Delete("1", THREAD)
+    assert wire.parse_request(wire.encode_merge("1", THREAD, changes, {"m": 1})) == wire.Merge(
+        "1", THREAD, changes, {"m": 1}
+    )
+    assert wire.parse_request(wire.encode_save("1", THREAD, b"{}", {})) == wire.Save(
+        "1", THREAD, b"{}", {}
+    )
+
+
+def test_the_worst_legal_document_fits_into_the_frame_that_every_end_takes() -> None:
+    document = b'{"state":{"a":"' + b'\\"' * ((limits.MAX_DOCUMENT_BYTES - 18) // 2) + b'"}}'
+    frame = wire.encode_save("1", THREAD, document.ljust(limits.MAX_DOCUMENT_BYTES))
+    assert len(document) > limits.MAX_DOCUMENT_BYTES - 2
+    assert len(frame) < limits.MAX_REQUEST_BYTES
+
+
+def test_what_cannot_be_sent_is_refused_with_its_own_error() -> None:
+    with pytest.raises(StateTooLarge):
+        wire.encode_save("1", THREAD, b" " * (limits.MAX_DOCUMENT_BYTES + 1))
+    wire.encode_save("1", THREAD, b" " * limits.MAX_DOCUMENT_BYTES)
+    with pytest.raises(StateTooLarge):
+        wire.encode_merge("1", THREAD, [Set("a", b"1" * limits.MAX_REQUEST_BYTES)])
+    with pytest.raises(StateNotSerializable, match="UTF-8"):
+        wire.encode_save("1", THREAD, b"\xff")
+    with pytest.raises(StateNotSerializable, match="metadata"):
+        wire.encode_save("1", THREAD, b"{}", {"a": float("nan")})
+    with pytest.raises(StateNotSerializable, match="surrogate"):
+        wire.encode_merge("1", THREAD, [Delete("\ud800")])
+    for bad in ("", "x" * 300, "\ud800", None):
+        with pytest.raises(InvalidThreadId):
+            wire.encode_restore("1", bad)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="key"):
+        wire.encode_authorization("\ud800")
+
+
+@pytest.mark.parametrize(
+    ("frame", "id", "words"),
+    [
+        (b"", None, "not JSON"),
+        (b"\xff\xfe", None, "not JSON"),
+        ("\ud800", None, "not JSON"),
+        (b"[" * 100_000, None, "not JSON"),
+        (b"[]", None, "not a JSON object"),
+        (message(id=None), None, "no id"),
+        (message(id={"a": 1}), None, "no id"),
+        (message(id=7), 7, "text of 1 to 128"),
+        (message(id=""), "", "text of 1 to 128"),
+        (message(id="x" * 129), "x" * 129, "text of 1 to 128"),
+        (message(action=None), "r1", "no action"),
+        (message(action=["restore"]), "r1", "no action"),
+        (message(action="explode"), "r1", "Unknown action: 'explode'"),
+        (message(data=None), "r1", "must be an object"),
+        (message(data={}), "r1", "thread_id"),
+        (message(data={"thread_id": 5}), "r1", "thread_id"),
+        (message(data={"thread_id": "x" * 257}), "r1", "thread_id"),
+        (message(action="save", data={"thread_id": THREAD}), "r1", "user_data"),
+        (message(action="save", data={"thread_id": THREAD, "user_data": {}}), "r1", "user_data"),
+        (
+            message(action="save", data={"thread_id": THREAD, "user_data": "", "metadata": []}),
+            "r1",
+            "metadata",
+        ),
+        (message(action="merge", data={"thread_id": THREAD}), "r1", "operations"),
+        (message(action="merge", data={"thread_id": THREAD, "operations": [1]}), "r1", "operation"),
+        (
+            message(
+                action="merge", data={"thread_id": THREAD, "operations": [{"op": "set", "key": 1}]}
+            ),
+            "r1",
+            "string",
+        ),
+    ],
+)
+def test_a_bad_request_names_what_is_wrong_and_whom_to_answer(
+    frame: bytes | str, id: object, words: str
+) -> None:
+    refusal = wire.parse_request(frame)
+    assert isinstance(refusal, wire.Refusal)
+    assert refusal.id == id
+    assert words in refusal.error
+    assert len(refusal.error) < 400
+
+
+def test_a_value_that_nests_too_deep_is_refused_by_name() -> None:
+    deep = b"[" * 500 + b"]" * 500
+    operation = b'{"op":"set","key":"a","value":%b}' % deep
+    frame = b'{"id":"1","action":"merge","data":{"thread_id":"t","operations":[%b]}}'
+    refusal = wire.parse_request(frame % operation)
+    assert isinstance(refusal, wire.Refusal)
+    assert "deeper" in refusal.error
+
+
+def test_operations_of_an_unknown_kind_are_left_out() -> None:
+    frame = message(
+        action="merge",
+        data={"thread_id": THREAD, "operations": [{"op": "rename"}, {"op": "clear"}]},
+    )
+    assert wire.parse_request(frame) == wire.Merge("r1", THREAD, [Clear()])
+
+
+def test_a_key_is_never_shown() -> None:
+    authorization = wire.parse_authorization(wire.encode_authorization("secret-key"))
+    assert isinstance(authorization, wire.Authorization)
+    assert authorization.key == "secret-key"
+    assert "secret-key" not in repr(authorization)
+    assert isinstance(wire.parse_authorization(b'{"authorization": 5}'), wire.Refusal)
+    assert isinstance(wire.parse_authorization(b'{"authorization": ""}'), wire.Refusal)
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**64 - 1)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+OPERATION = st.fixed_dictionaries(
+    {},
+    optional={
+        "op": st.sampled_from(["set", "delete", "clear", "push", "x"]) | JSON,
+        "key": st.text() | JSON,
+        "value": JSON,
+        "maxRecords": JSON,
+    },
+)
+#: Frames that are nearly right, with anything in any place.
+ALMOST = st.fixed_dictionaries(
+    {},
+    optional={
+        "id": st.text() | JSON,
+        "action": st.sampled_from(["restore", "save", "merge", "delete"]) | JSON,
+        "data": st.fixed_dictionaries(
+            {},
+            optional={
+                "thread_id": st.text() | JSON,
+                "user_data": st.text() | JSON,
+                "metadata": JSON,
+                "operations": st.lists(OPERATION | JSON, max_size=4) | JSON,
+            },
+        )
+        | JSON,
+        "authorization": st.text() | JSON,
+        "success": st.booleans() | JSON,
+        "error": JSON,
+    },
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.binary() | st.text() | ALMOST.map(orjson.dumps))
+@example(b'{"id":"1","action":"merge","data":{"thread_id":"t","operations":' + b"[" * 2000)
+def test_no_frame_makes_a_reader_raise(frame: bytes | str) -> None:
+    request = wire.parse_request(frame)
+    assert isinstance(request, wire.Restore | wire.Save | wire.Merge | wire.Delete | wire.Refusal)
+    if isinstance(request, wire.Refusal) and request.id is not None:
+        answer = wire.parse_reply(wire.encode_failure(request.id, request.error))
+        assert isinstance(answer, wire.Failure | wire.Malformed)
+    assert isinstance(wire.parse_authorization(frame), wire.Authorization | wire.Refusal)
+    reply = wire.parse_reply(frame)
+    assert isinstance(
+        reply, wire.Granted | wire.Denied | wire.Success | wire.Failure | wire.Malformed
+    )
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text(min_size=1, max_size=50), st.dictionaries(st.text(), JSON, max_size=4))
+def test_any_text_and_any_value_go_there_and_back(text: str, values: dict[str, Any]) -> None:
+    document = orjson.dumps({"state": values})
+    save = wire.parse_request(wire.encode_save("1", text, document, values))
+    assert save == wire.Save("1", text, document, values)
+    changes = [Set(key, orjson.dumps(value)) for key, value in values.items()]
+    assert wire.parse_request(wire.encode_merge("1", text, changes)) == wire.Merge(
+        "1", text, changes
+    )
+    reply = wire.parse_reply(wire.encode_document("1", document))
+    assert isinstance(reply, wire.Success)
+    assert wire.document_of(reply.data) == document
