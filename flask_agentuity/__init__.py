@@ -1,0 +1,71 @@
+"""Conversation threads for Flask: state that outlives requests, workers and machines."""
+
+from .errors import (
+    AgentuityError,
+    AuthenticationFailed,
+    ConfigurationError,
+    InvalidThreadId,
+    OutcomeUnknown,
+    Overloaded,
+    RequestTimeout,
+    ServiceError,
+    ServiceUnavailable,
+    StateNotSerializable,
+    StateTooLarge,
+    StateTypeError,
+    StoreError,
+)
+from .identity import ThreadIDProvider
+from .manager import ThreadManager, current_session, current_thread
+from .session import Session
+from .signals import (
+    service_connected,
+    service_disconnected,
+    session_completed,
+    session_started,
+    thread_created,
+    thread_destroyed,
+    thread_restore_failed,
+    thread_restored,
+    thread_save_failed,
+    thread_saved,
+)
+from .state import ThreadState
+from .stores import ThreadStore
+from .thread import Thread
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AgentuityError",
+    "AuthenticationFailed",
+    "ConfigurationError",
+    "InvalidThreadId",
+    "OutcomeUnknown",
+    "Overloaded",
+    "RequestTimeout",
+    "ServiceError",
+    "ServiceUnavailable",
+    "Session",
+    "StateNotSerializable",
+    "StateTooLarge",
+    "StateTypeError",
+    "StoreError",
+    "Thread",
+    "ThreadIDProvider",
+    "ThreadManager",
+    "ThreadState",
+    "ThreadStore",
+    "current_session",
+    "current_thread",
+    "service_connected",
+    "service_disconnected",
+    "session_completed",
+    "session_started",
+    "thread_created",
+    "thread_destroyed",
+    "thread_restore_failed",
+    "thread_restored",
+    "thread_save_failed",
+    "thread_saved",
+]

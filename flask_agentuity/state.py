@@ -98,6 +98,8 @@ class ThreadState(MutableMapping[str, Any]):
         self._defaults: dict[str, bytes] = {}
         self._checked: dict[str, bytes] = {}
         self._sent: dict[str, list[tuple[Any, bytes]]] = {}
+        #: Whether something was read or written since changes were last looked for.
+        self.used_since_changes = False
         self._degraded = False
         # After a failed read: what may still be sent, and what the state looked like then.
         self._safe: list[Operation | tuple[str, _Pushed]] = []
@@ -124,6 +126,7 @@ class ThreadState(MutableMapping[str, Any]):
 
     def __getitem__(self, key: str) -> Any:
         with self._lock:
+            self.used_since_changes = True
             if key in self._values:
                 return self._values[key]
             return self._take(key)
@@ -136,6 +139,7 @@ class ThreadState(MutableMapping[str, Any]):
 
     def __delitem__(self, key: str) -> None:
         with self._lock:
+            self.used_since_changes = True
             if key not in self:
                 raise KeyError(key)
             self._forget(key)
@@ -182,7 +186,7 @@ class ThreadState(MutableMapping[str, Any]):
             self._base.clear()
             self._decoded.clear()
             self._sent.clear()
-            self._complete = self._cleared = True
+            self._complete = self._cleared = self.used_since_changes = True
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of *key*, which becomes *default* if it is missing.
@@ -217,6 +221,7 @@ class ThreadState(MutableMapping[str, Any]):
         codec.encode_item(value, path)
         pushed = _Pushed(value, max_records)
         with self._lock:
+            self.used_since_changes = True
             if self._degraded and key not in self._values:
                 self._values[key] = []
             if key in self._values:
@@ -229,12 +234,43 @@ class ThreadState(MutableMapping[str, Any]):
             if self._degraded:
                 self._safe.append((key, pushed))
 
+    def load(self) -> None:
+        """Read what the state holds, unless that is known already."""
+        with self._lock:
+            if not self._complete:
+                self._load(())
+
+    def fail(self, error: StoreError) -> None:
+        """Go on without what could not be read, or raise *error*: the owner decides.
+
+        From now on only pushes are kept for a save, and what was changed before.
+        """
+        if self._on_failure is None:
+            raise error
+        self._on_failure(error)
+        # What was found until now was computed from what is really stored.
+        self._safe = list(self._find_changes().operations)
+        self._degraded = True
+        self._base.clear()
+        self._decoded.clear()
+        self._sent.clear()
+        self._gone.clear()
+        self._cleared = False
+        self._complete = True
+        for key in list(self._pushes):
+            if key not in self._values:
+                self._take(key)
+        self._pushes.clear()
+        self._defaults.clear()
+        self._seen = self._encode_in_hand()
+
     def changes(self) -> Changes:
         """Return the operations that bring the store to what this state holds.
 
         :raises StateNotSerializable: when a value was changed to what JSON cannot hold.
         """
         with self._lock:
+            self.used_since_changes = False
             self._follow_sent()
             return self._changes_when_degraded() if self._degraded else self._find_changes()
 
@@ -306,7 +342,7 @@ class ThreadState(MutableMapping[str, Any]):
             return codec.decode(stored)
         except ValueError as error:
             path = codec.child_path("state", key)
-            self._fail(codec.damaged(self._thread_id, f"{path}: {error}"))
+            self.fail(codec.damaged(self._thread_id, f"{path}: {error}"))
             return _MISSING
 
     def _stored(self, key: str) -> bytes | _Absent | None:
@@ -320,7 +356,7 @@ class ThreadState(MutableMapping[str, Any]):
         try:
             snapshot = self._read(keys) or Snapshot({})
         except StoreError as error:
-            self._fail(error)
+            self.fail(error)
             return
         if not self._complete:
             for key, encoded in snapshot.encoded.items():
@@ -337,29 +373,9 @@ class ThreadState(MutableMapping[str, Any]):
                     self._base.pop(key, None)
         self._complete = True
 
-    def _fail(self, error: StoreError) -> None:
-        """Go on without what could not be read, or raise: the owner decides."""
-        if self._on_failure is None:
-            raise error
-        self._on_failure(error)
-        # What was found until now was computed from what is really stored.
-        self._safe = list(self._find_changes().operations)
-        self._degraded = True
-        self._base.clear()
-        self._decoded.clear()
-        self._sent.clear()
-        self._gone.clear()
-        self._cleared = False
-        self._complete = True
-        for key in list(self._pushes):
-            if key not in self._values:
-                self._take(key)
-        self._pushes.clear()
-        self._defaults.clear()
-        self._seen = self._encode_in_hand()
-
     def _assign(self, key: str, value: Any, encoded: bytes) -> None:
         self._forget(key)
+        self.used_since_changes = True
         self._values[key] = value
         self._assigned.add(key)
         self._checked[key] = encoded

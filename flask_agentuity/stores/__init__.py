@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from ..codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError
-from .base import ThreadStore
+from .base import DEFAULT_TTL, ThreadStore
 
 __all__ = ["ThreadStore", "open_store"]
 
 _ALLOWED = "sqlite:///PATH, redis://HOST, ws://HOST or wss://HOST, memory://"
 
 
-def open_store(url: str, **options: Any) -> ThreadStore:
+def open_store(
+    url: str,
+    *,
+    ttl: float | None = DEFAULT_TTL,
+    max_bytes: int = MAX_DOCUMENT_BYTES,
+    folder: str | None = None,
+) -> ThreadStore:
     """Return the store that *url* names.
 
     ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``redis://...``,
-    ``ws://...``, ``memory://``. *options* go to the store's constructor (``ttl``,
-    ``max_bytes``; for a service ``key``). Nothing is opened or connected before the
-    first use.
+    ``ws://...``, ``memory://``. Nothing is opened or connected before the first use.
 
+    :param ttl: seconds without use after which a thread expires; None: never.
+    :param max_bytes: the largest document.
+    :param folder: what a relative path is relative to; the working directory if None.
     :raises ConfigurationError: when no store goes by that URL, or its package is missing.
     """
     scheme, separator, _ = url.partition("://")
@@ -29,9 +35,9 @@ def open_store(url: str, **options: Any) -> ThreadStore:
         case "memory":
             from .memory import MemoryStore
 
-            return MemoryStore(**options)
+            return MemoryStore(ttl=ttl, max_bytes=max_bytes)
         case "sqlite":
             from .sqlite import SQLiteStore
 
-            return SQLiteStore.from_url(url, **options)
+            return SQLiteStore.from_url(url, folder=folder, ttl=ttl, max_bytes=max_bytes)
     raise ConfigurationError(f"No store goes by {scheme}://. Allowed: {_ALLOWED}.")

@@ -31,6 +31,9 @@ class ThreadStore(ABC):
     :exc:`~flask_agentuity.errors.StoreError`, never an empty answer.
     """
 
+    #: Whether several machines can reach it: then they need one secret for thread ids as well.
+    shared_by_machines = True
+
     #: Why :meth:`merge` here is atomic. Made at the first use: stores are made before forks.
     _merge_lock: threading.Lock | None = None
 

@@ -36,6 +36,8 @@ class MemoryStore(ThreadStore):
     :param max_bytes: the largest document.
     """
 
+    shared_by_machines = False
+
     def __init__(
         self,
         *,

@@ -90,6 +90,8 @@ class SQLiteStore(ThreadStore):
         ``"full"``: it survives a power failure too, at the price of an fsync each.
     """
 
+    shared_by_machines = False
+
     def __init__(
         self,
         path: str | os.PathLike[str],

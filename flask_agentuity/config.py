@@ -1,0 +1,242 @@
+"""The settings, read and checked once for each app."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from .codec import MAX_DOCUMENT_BYTES
+from .errors import ConfigurationError
+from .identity import CookieSettings
+from .stores.base import DEFAULT_TTL
+
+OnError = Literal["empty", "log", "raise"]
+
+#: The file in the instance folder that threads live in when nothing is configured.
+DEFAULT_STORE = "sqlite:///agentuity_threads.db"
+
+_COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
+_SERVICE_PATH = "/thread/ws"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What an app says of its threads, checked."""
+
+    store: str
+    sdk_key: str | None
+    secret: bytes | None
+    cookie: CookieSettings
+    ttl: float | None
+    max_bytes: int
+    on_restore_error: Literal["empty", "raise"]
+    on_save_error: Literal["log", "raise"]
+    connect_timeout: float
+    request_timeout: float
+    reconnect_base: float
+    reconnect_max: float
+
+
+def read_settings(
+    config: Mapping[str, Any], environment: Mapping[str, str] = os.environ
+) -> Settings:
+    """Read the settings from *config*, then from the environment variables of the same names.
+
+    :raises ConfigurationError: for a wrong value; it names the key, the value and what is
+        allowed.
+    """
+    read = _Reader(config, environment)
+    sdk_key = read("SDK_KEY", None, _text)
+    store = read("THREAD_STORE", None, _url)
+    if store is None:
+        store = _service_url(read) if sdk_key else DEFAULT_STORE
+    if store.startswith(("ws:", "wss:")) and not sdk_key:
+        raise ConfigurationError(
+            f"AGENTUITY_THREAD_STORE={store!r} is a thread service, which needs a key."
+            " Set AGENTUITY_SDK_KEY."
+        )
+    secret = read("THREAD_SECRET", None, _secret)
+    if secret is None and sdk_key is not None:
+        secret = sdk_key.encode()
+    return Settings(
+        store=store,
+        sdk_key=sdk_key,
+        secret=secret,
+        cookie=CookieSettings(
+            name=read("THREAD_COOKIE_NAME", "atid", _cookie_name),
+            domain=read("THREAD_COOKIE_DOMAIN", None, _text),
+            path=read("THREAD_COOKIE_PATH", "/", _cookie_path),
+            secure=read("THREAD_COOKIE_SECURE", "auto", _secure),
+            samesite=read("THREAD_COOKIE_SAMESITE", "Lax", _choice("Lax", "Strict", "None")),
+            max_age=read("THREAD_COOKIE_MAX_AGE", 604_800, _positive_integer),
+        ),
+        ttl=read("THREAD_TTL", DEFAULT_TTL, _seconds_or_never, none_counts=True),
+        max_bytes=read("THREAD_MAX_BYTES", MAX_DOCUMENT_BYTES, _positive_integer),
+        on_restore_error=read("THREAD_ON_RESTORE_ERROR", "empty", _choice("empty", "raise")),
+        on_save_error=read("THREAD_ON_SAVE_ERROR", "log", _choice("log", "raise")),
+        connect_timeout=read("CONNECT_TIMEOUT", 10.0, _seconds),
+        request_timeout=read("REQUEST_TIMEOUT", 10.0, _seconds),
+        reconnect_base=read("RECONNECT_BASE", 1.0, _seconds),
+        reconnect_max=read("RECONNECT_MAX", 30.0, _seconds),
+    )
+
+
+class _Reader:
+    def __init__(self, config: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        self._config = config
+        self._environment = environment
+
+    def __call__(
+        self,
+        name: str,
+        default: Any,
+        parse: Callable[[Any], Any],
+        *,
+        none_counts: bool = False,
+    ) -> Any:
+        key = f"AGENTUITY_{name}"
+        value = self._config.get(key)
+        if value is None and none_counts and key in self._config:
+            return None
+        if value is None:
+            value = self._environment.get(key) or None
+        if value is None:
+            return default
+        try:
+            return parse(value)
+        except ValueError as error:
+            shown = "(hidden)" if name in ("SDK_KEY", "THREAD_SECRET") else repr(value)
+            raise ConfigurationError(f"{key}={shown} is wrong. Allowed: {error}.") from None
+
+
+def _service_url(read: _Reader) -> str:
+    base: str | None = read("CATALYST_URL", None, _http_url)
+    base = base or read("TRANSPORT_URL", None, _http_url)
+    if base is None:
+        region = read("REGION", "usc", _region)
+        name = (
+            "catalyst.agentuity.io" if region == "local" else f"catalyst-{region}.agentuity.cloud"
+        )
+        base = f"https://{name}"
+    parts = urlsplit(base)
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    return urlunsplit((scheme, parts.netloc, _SERVICE_PATH, "", ""))
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def _secret(value: Any) -> bytes:
+    if isinstance(value, bytes) and value:
+        return value
+    if isinstance(value, str) and value:
+        return value.encode()
+    raise ValueError("text or bytes that are not empty")
+
+
+def _url(value: Any) -> str:
+    if not isinstance(value, str) or "://" not in value:
+        raise ValueError(
+            "sqlite:///PATH, redis://HOST, ws://HOST/thread/ws, wss://HOST/thread/ws, memory://"
+        )
+    return value
+
+
+def _http_url(value: Any) -> str:
+    allowed = "a URL with its scheme, e.g. https://catalyst.example.com"
+    if not isinstance(value, str):
+        raise ValueError(allowed)
+    try:
+        parts = urlsplit(value)
+        # Reading the port checks it.
+        complete = parts.scheme in ("http", "https", "ws", "wss") and parts.hostname
+        _ = parts.port
+    except ValueError:
+        raise ValueError(allowed) from None
+    if not complete:
+        raise ValueError(allowed)
+    return value
+
+
+def _region(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"[a-z0-9-]+", value, re.IGNORECASE):
+        raise ValueError("letters, digits and dashes, e.g. usc")
+    return value
+
+
+def _cookie_name(value: Any) -> str:
+    if not isinstance(value, str) or not _COOKIE_NAME.fullmatch(value):
+        raise ValueError("a cookie's name, e.g. atid")
+    return value
+
+
+def _cookie_path(value: Any) -> str:
+    if not isinstance(value, str) or not re.fullmatch(r"/[^;\x00-\x1f\x7f]*", value):
+        raise ValueError("a path that begins with /")
+    return value
+
+
+def _secure(value: Any) -> bool | str:
+    known: dict[str, bool | str] = {
+        "auto": "auto",
+        "true": True,
+        "1": True,
+        "false": False,
+        "0": False,
+    }
+    try:
+        return known[str(value).lower()]
+    except KeyError:
+        raise ValueError("auto, True, False") from None
+
+
+def _choice(*allowed: str) -> Callable[[Any], str]:
+    def parse(value: Any) -> str:
+        for choice in allowed:
+            if isinstance(value, str) and value.lower() == choice.lower():
+                return choice
+        raise ValueError(", ".join(allowed))
+
+    return parse
+
+
+def _seconds(value: Any) -> float:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not 0 < number < math.inf:
+        raise ValueError("a positive number of seconds")
+    return number
+
+
+def _seconds_or_never(value: Any) -> float | None:
+    if isinstance(value, str) and value.lower() in ("none", "never"):
+        return None
+    try:
+        return _seconds(value)
+    except ValueError:
+        raise ValueError("a positive number of seconds, or None for never") from None
+
+
+def _positive_integer(value: Any) -> int:
+    if isinstance(value, timedelta):
+        value = value.total_seconds()
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = 0
+    if isinstance(value, bool) or number < 1 or (isinstance(value, float) and number != value):
+        raise ValueError("a positive integer")
+    return number

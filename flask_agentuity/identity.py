@@ -1,0 +1,247 @@
+"""Thread ids: make, check, sign and verify them, and who says which one a request has."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import os
+import re
+import secrets
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypedDict
+from urllib.parse import quote, unquote
+
+from .errors import ConfigurationError, InvalidThreadId
+
+if TYPE_CHECKING:
+    from flask import Flask, Request, Response
+
+#: The header, in requests and responses, as the JavaScript runtime names it.
+THREAD_HEADER = "x-thread-id"
+
+_RULE = "thrd_ and then only [a-zA-Z0-9-], 32 to 64 characters in all"
+_THREAD_ID = re.compile(r"thrd_[a-zA-Z0-9-]{27,59}", re.ASCII)
+# Both alphabets of base64, as the runtime takes them, with the padding of 32 bytes.
+_SIGNATURE = re.compile(r"[a-zA-Z0-9+/_-]{43}=", re.ASCII)
+_URL_SAFE = str.maketrans("-_", "+/")
+
+# A browser sends a cookie of one name once for each domain and path that set it.
+_MOST_COOKIES = 8
+
+
+def make_thread_id() -> str:
+    """Return a new thread id: ``thrd_`` and 32 random hex digits."""
+    return f"thrd_{secrets.token_hex(16)}"
+
+
+def is_thread_id(value: object) -> bool:
+    """Return whether *value* is a thread id."""
+    return isinstance(value, str) and _THREAD_ID.fullmatch(value) is not None
+
+
+def require_thread_id(value: object) -> str:
+    """Return *value* if it is a thread id.
+
+    :raises InvalidThreadId: which names the id and the rule.
+    """
+    if not isinstance(value, str) or not is_thread_id(value):
+        shown = repr(value)
+        shown = shown if len(shown) <= 100 else shown[:100] + "..."
+        raise InvalidThreadId(f"{shown} is not a thread id. The rule: {_RULE}.")
+    return value
+
+
+def sign(thread_id: str, secret: bytes) -> str:
+    """Return the signature of *thread_id*: HMAC-SHA256 in standard base64, 44 characters."""
+    return base64.b64encode(hmac.digest(secret, thread_id.encode(), "sha256")).decode()
+
+
+def verify(thread_id: str, signature: str, secrets: Sequence[bytes]) -> bool:
+    """Return whether *signature* was made of *thread_id* with one of *secrets*."""
+    if not is_thread_id(thread_id) or not _SIGNATURE.fullmatch(signature):
+        return False
+    try:
+        given = base64.b64decode(signature.translate(_URL_SAFE))
+    except binascii.Error:
+        return False
+    # Every secret is tried, so the time tells nothing about which one fits.
+    fitting = [
+        hmac.compare_digest(hmac.digest(secret, thread_id.encode(), "sha256"), given)
+        for secret in secrets
+    ]
+    return any(fitting)
+
+
+class ThreadIDProvider(ABC):
+    """Says which thread a request belongs to, and tells the client.
+
+    Make your own where an id comes from elsewhere, e.g. one thread for each logged-in
+    user, and set it with :meth:`ThreadManager.set_thread_id_provider`.
+    """
+
+    #: The request headers that an id is taken from, for the ``Vary`` of a response.
+    vary: Sequence[str] = ("Cookie",)
+
+    @abstractmethod
+    def get_thread_id(self, app: Flask, request: Request) -> str:
+        """Return the thread id of *request*.
+
+        One that breaks the rule is an :exc:`~flask_agentuity.errors.InvalidThreadId`.
+        """
+
+    @abstractmethod
+    def set_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
+        """Tell the client, on the response of a request that touched its thread."""
+
+    def end_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:  # noqa: B027
+        """Tell the client that the thread was destroyed. Does nothing unless overridden."""
+
+    def new_thread_id(self, app: Flask, request: Request) -> str:
+        """Return the id of another conversation, for :meth:`ThreadManager.new`."""
+        return make_thread_id()
+
+    def is_made_now(self, thread_id: str, request: Request) -> bool:
+        """Return whether *thread_id* was made for this request, so nothing is stored of it.
+
+        False unless overridden: then a thread is new when nothing was stored of it.
+        """
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class CookieSettings:
+    """How the default provider's cookie looks."""
+
+    name: str = "atid"
+    domain: str | None = None
+    path: str = "/"
+    secure: bool | Literal["auto"] = "auto"
+    samesite: str | None = "Lax"
+    max_age: int = 604_800
+
+
+class _CookieAttributes(TypedDict):
+    path: str
+    domain: str | None
+    secure: bool
+    httponly: bool
+    samesite: str | None
+
+
+class SignedIDProvider(ThreadIDProvider):
+    """The default: a signed header ``x-thread-id``, else a signed cookie, else a new id.
+
+    Invalid ones are as if absent.
+    """
+
+    vary = ("Cookie", THREAD_HEADER)
+    _MADE = "flask_agentuity.made_thread_id"
+
+    def __init__(
+        self,
+        secrets: Callable[[], Sequence[bytes]],
+        cookie: CookieSettings,
+        is_secure: Callable[[], bool],
+    ) -> None:
+        """Make the provider of one app.
+
+        :param secrets: returns the secrets; the first signs, all of them verify.
+        :param is_secure: returns whether the request under way came over https.
+        """
+        self._secrets = secrets
+        self._is_secure = is_secure
+        self.cookie = cookie
+
+    def get_thread_id(self, app: Flask, request: Request) -> str:
+        found = self.find_thread_id(request)
+        if found is None:
+            found = make_thread_id()
+            request.environ[self._MADE] = found
+        return found
+
+    def find_thread_id(self, request: Request) -> str | None:
+        """Return the id of a valid header or else of a valid cookie, or None."""
+        for thread_id, signature in self._candidates(request):
+            if verify(thread_id, signature, self._secrets()):
+                return thread_id
+        return None
+
+    def is_made_now(self, thread_id: str, request: Request) -> bool:
+        return request.environ.get(self._MADE) == thread_id
+
+    def set_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
+        response.headers[THREAD_HEADER] = self.header_value(thread_id)
+        response.set_cookie(
+            self.cookie.name,
+            self.cookie_value(thread_id),
+            max_age=self.cookie.max_age,
+            **self._cookie_attributes(),
+        )
+
+    def end_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
+        response.delete_cookie(self.cookie.name, **self._cookie_attributes())
+
+    def _cookie_attributes(self) -> _CookieAttributes:
+        secure = self._is_secure() if self.cookie.secure == "auto" else self.cookie.secure
+        return {
+            "path": self.cookie.path,
+            "domain": self.cookie.domain,
+            "secure": secure,
+            "httponly": True,
+            "samesite": self.cookie.samesite,
+        }
+
+    def header_value(self, thread_id: str) -> str:
+        """Return what the header says for *thread_id*."""
+        return f"{thread_id};{sign(thread_id, self._secrets()[0])}"
+
+    def cookie_value(self, thread_id: str) -> str:
+        """Return what the cookie says for *thread_id*, percent-encoded."""
+        return quote(f"{thread_id}.{sign(thread_id, self._secrets()[0])}", safe="")
+
+    def _candidates(self, request: Request) -> Iterator[tuple[str, str]]:
+        header = request.headers.get(THREAD_HEADER, "").strip()
+        thread_id, _, signature = header.partition(";")
+        yield thread_id, signature
+        for value in request.cookies.getlist(self.cookie.name)[:_MOST_COOKIES]:
+            thread_id, _, signature = unquote(value).partition(".")
+            yield thread_id, signature
+
+
+def instance_secret(path: Path) -> bytes:
+    """Return the secret kept at *path*, which is made at random at the first call.
+
+    Only its owner can read the file. Several processes that come at once get one secret.
+
+    :raises ConfigurationError: when it can be neither read nor made.
+    """
+    try:
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, made = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            with os.fdopen(descriptor, "w") as file:
+                file.write(secrets.token_hex(32))
+            try:
+                # Unlike a rename, a link never replaces what another process has made.
+                with suppress(FileExistsError):
+                    os.link(made, path)
+            finally:
+                Path(made).unlink()
+        secret = path.read_bytes().strip()
+    except OSError as error:
+        raise ConfigurationError(
+            f"The secret that signs thread ids can be neither read from nor kept at {path}:"
+            f" {error}. Set SECRET_KEY or AGENTUITY_THREAD_SECRET."
+        ) from error
+    if len(secret) < 32:
+        raise ConfigurationError(
+            f"{path} holds no secret of flask_agentuity. Remove it to have one made, or set"
+            " SECRET_KEY or AGENTUITY_THREAD_SECRET."
+        )
+    return secret

@@ -1,0 +1,609 @@
+"""ThreadManager: binds threads to a Flask app, and takes each request its way."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from flask import Blueprint, Flask, Request, Response, current_app, request
+from flask.ctx import _AppCtxGlobals
+from flask.signals import got_request_exception
+from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.local import LocalProxy
+
+from . import signals
+from .config import Settings, read_settings
+from .errors import AgentuityError, ConfigurationError, StateTooLarge, StoreError
+from .identity import (
+    SignedIDProvider,
+    ThreadIDProvider,
+    instance_secret,
+    require_thread_id,
+)
+from .session import Session
+from .stores import ThreadStore, open_store
+from .thread import Thread
+
+logger = logging.getLogger("flask_agentuity")
+
+_EXTENSION = "agentuity"
+_SECRET_FILE = "agentuity_secret"
+
+_Exempt = TypeVar("_Exempt", bound=Callable[..., Any] | Blueprint)
+
+
+class ThreadManager:
+    """Gives every request of a Flask app a conversation thread, ``g.thread``.
+
+    ::
+
+        app = Flask(__name__)
+        threads = ThreadManager(app)
+
+        @app.post("/chat")
+        def chat():
+            g.thread.state.push("messages", {"role": "user", "content": request.json["text"]})
+
+    One manager can serve many apps, by :meth:`init_app`; what belongs to an app is kept
+    for that app.
+    """
+
+    def __init__(
+        self,
+        app: Flask | None = None,
+        *,
+        store: ThreadStore | str | None = None,
+        thread_id_provider: ThreadIDProvider | None = None,
+    ) -> None:
+        """Make a manager, and bind it to *app* if one is given.
+
+        :param store: a store or its URL, instead of what the app's configuration says.
+        :param thread_id_provider: see :meth:`set_thread_id_provider`.
+        """
+        self._store = store
+        self._provider = thread_id_provider
+        self._exempt: set[Callable[..., Any] | Blueprint] = set()
+        self._bindings: weakref.WeakKeyDictionary[Flask, _Binding] = weakref.WeakKeyDictionary()
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Bind this manager to *app*; nothing is opened or connected yet.
+
+        :raises ConfigurationError: when a setting is wrong, or the app has threads already.
+        """
+        if _EXTENSION in app.extensions:
+            raise ConfigurationError(
+                "This app has a ThreadManager already. Use ThreadManager(app) or"
+                " threads.init_app(app), not both, and once for each app."
+            )
+        binding = _Binding(self, app, read_settings(app.config), self._store)
+        app.extensions[_EXTENSION] = self
+        self._bindings[app] = binding
+        binding.register(app)
+
+    def exempt(self, view_or_blueprint: _Exempt) -> _Exempt:
+        """Have no thread in the requests of a view or of a whole blueprint.
+
+        For health checks and the like; static files have none anyway. Can be used as a
+        decorator, above or below ``@app.route``::
+
+            @app.get("/health")
+            @threads.exempt
+            def health(): ...
+        """
+        self._exempt.add(view_or_blueprint)
+        for binding in self._bindings.values():
+            binding.forget_exempt()
+        return view_or_blueprint
+
+    def set_thread_id_provider(self, provider: ThreadIDProvider | None) -> None:
+        """Have *provider* say which thread a request belongs to; None: signed header or cookie."""
+        self._provider = provider
+
+    def new(self) -> Thread:
+        """Start another conversation: it takes the place of ``g.thread`` and its cookie's.
+
+        The thread there was until now is kept, and what was changed in it is saved.
+        """
+        return self._binding_of(_current_app()).turn().start_another()
+
+    @contextmanager
+    def open(self, thread_id: str) -> Iterator[Thread]:
+        """Work on a thread outside a request: in a background job, a shell, a test.
+
+        It is saved at the end of the block, and not if the block raises. Whatever goes
+        wrong with the store raises here, whatever the app's configuration says::
+
+            with threads.open(thread_id) as thread:
+                thread.state.push("messages", {"role": "assistant", "content": answer})
+
+        :raises InvalidThreadId: when *thread_id* breaks the rule.
+        :raises StoreError: when the thread cannot be read or saved.
+        """
+        binding = self._binding_of_work()
+        require_thread_id(thread_id)
+        thread = Thread(binding.store, lambda: (thread_id, False), _Observer(binding))
+        yield thread
+        thread.save()
+
+    def provider_of(self, default: ThreadIDProvider) -> ThreadIDProvider:
+        """Return the provider that was set, or *default*."""
+        return self._provider or default
+
+    def is_exempt(self, view: Callable[..., Any] | None, blueprints: Sequence[object]) -> bool:
+        """Return whether a view, or one of the blueprints it belongs to, was exempted."""
+        if not self._exempt:
+            return False
+        while view is not None:
+            if view in self._exempt:
+                return True
+            # A decorator between the route and exempt() has wrapped the view.
+            view = getattr(view, "__wrapped__", None)
+        return any(blueprint in self._exempt for blueprint in blueprints)
+
+    def _binding_of(self, app: Flask) -> _Binding:
+        binding = self._bindings.get(app)
+        if binding is None:
+            raise ConfigurationError(
+                f"This ThreadManager does not serve the app {app.name!r}."
+                " Call threads.init_app(app) where the app is made."
+            )
+        return binding
+
+    def _binding_of_work(self) -> _Binding:
+        if current_app:
+            return self._binding_of(_current_app())
+        bindings = list(self._bindings.values())
+        if len(bindings) != 1:
+            raise ConfigurationError(
+                f"This ThreadManager serves {len(bindings)} apps."
+                " Say which one is meant: with app.app_context(): ..."
+                if bindings
+                else "This ThreadManager serves no app. Call threads.init_app(app) first."
+            )
+        return bindings[0]
+
+
+class _Binding:
+    """What belongs to one app, and the hooks that Flask calls."""
+
+    def __init__(
+        self,
+        manager: ThreadManager,
+        app: Flask,
+        settings: Settings,
+        store: ThreadStore | str | None,
+    ) -> None:
+        self.settings = settings
+        self.store = (
+            store
+            if isinstance(store, ThreadStore)
+            else open_store(
+                store or settings.store,
+                ttl=settings.ttl,
+                max_bytes=settings.max_bytes,
+                folder=app.instance_path,
+            )
+        )
+        if self.store.shared_by_machines and not (settings.secret or app.secret_key):
+            raise ConfigurationError(
+                "Threads that several machines share need one secret for their ids."
+                " Set SECRET_KEY or AGENTUITY_THREAD_SECRET before init_app."
+            )
+        self._manager = manager
+        self._app = weakref.ref(app)
+        self._key = f"flask_agentuity.{id(self)}"
+        self._default_provider = SignedIDProvider(
+            self._secrets, settings.cookie, lambda: request.is_secure
+        )
+        self._instance_secret: bytes | None = None
+        self._exempt_endpoints: dict[str, bool] = {}
+
+    @property
+    def app(self) -> Flask:
+        app = self._app()
+        assert app is not None, "an app outlives its requests"
+        return app
+
+    @property
+    def provider(self) -> ThreadIDProvider:
+        return self._manager.provider_of(self._default_provider)
+
+    @property
+    def has_own_provider(self) -> bool:
+        return self.provider is not self._default_provider
+
+    def register(self, app: Flask) -> None:
+        """Hook into *app*. What every request pays is here: functions, for Flask looks at
+        each hook in each request, and at a bound method for longer.
+        """
+        key = self._key
+        started, completed = signals.session_started, signals.session_completed
+
+        def begin_request() -> None:
+            if started.receivers and (turn := self._begin(_current_request())):
+                self.send(started, turn.thread, turn.session)
+
+        def answer_request(response: Response) -> Response:
+            turn: _Turn | None = request.environ.get(key)
+            if turn is None:
+                if not response.is_streamed:
+                    return response
+                # Its generator may still touch the thread.
+                turn = self._begin(_current_request())
+            return response if turn is None else turn.answer(response)
+
+        def end_request(error: BaseException | None) -> None:
+            turn: _Turn | None = request.environ.get(key)
+            if turn is None and completed.receivers:
+                turn = self._begin(_current_request())
+            if turn is not None:
+                turn.tear_down(error)
+
+        # First of all before the view, and last of all after it: whatever another
+        # extension or the app does with the thread is then seen.
+        app.before_request_funcs.setdefault(None, []).insert(0, begin_request)
+        app.after_request_funcs.setdefault(None, []).insert(0, answer_request)
+        app.teardown_request_funcs.setdefault(None, []).insert(0, end_request)
+        app.register_error_handler(StoreError, _answer_unavailable)
+        app.app_ctx_globals_class = _globals_class(app.app_ctx_globals_class, self)
+        got_request_exception.connect(self._note_exception, app)
+
+    def turn(self) -> _Turn:
+        """Return the turn of the request under way, which begins here if it is not used yet."""
+        turn = self._begin(_current_request())
+        if turn is None:
+            raise RuntimeError(
+                "This request has no thread: its view or blueprint is exempt, or it serves"
+                " static files. Remove the exemption to use a thread here."
+            )
+        return turn
+
+    def forget_exempt(self) -> None:
+        self._exempt_endpoints.clear()
+
+    def send(
+        self,
+        signal: Any,
+        thread: Thread | None,
+        session: Session | None,
+        error: BaseException | None = None,
+    ) -> None:
+        if not signal.receivers:
+            return
+        app = self.app
+        if current_app and _current_app() is app:
+            signals.send(signal, app, thread=thread, session=session, error=error)
+            return
+        # After a plain stream there is no context left, and receivers are used to one.
+        with app.app_context():
+            signals.send(signal, app, thread=thread, session=session, error=error)
+
+    def _begin(self, current: Request) -> _Turn | None:
+        turn: _Turn | None = current.environ.get(self._key)
+        if turn is None and not self._is_exempt(current):
+            # Atomic: threads with copied contexts that come at once get one turn.
+            turn = current.environ.setdefault(self._key, _Turn(self, current))
+        return turn
+
+    def _note_exception(self, sender: Flask, exception: BaseException, **extra: Any) -> None:
+        if turn := self._begin(_current_request()):
+            turn.error = exception
+
+    def _is_exempt(self, current: Request) -> bool:
+        endpoint = current.endpoint
+        if endpoint is None:
+            return False
+        exempt = self._exempt_endpoints.get(endpoint)
+        if exempt is None:
+            app = self.app
+            exempt = _is_static(app, current) or self._manager.is_exempt(
+                app.view_functions.get(endpoint),
+                [app.blueprints[name] for name in current.blueprints],
+            )
+            self._exempt_endpoints[endpoint] = exempt
+        return exempt
+
+    def _secrets(self) -> list[bytes]:
+        app = self.app
+        secret = self.settings.secret or _to_bytes(app.secret_key)
+        if not secret:
+            if self._instance_secret is None:
+                self._instance_secret = instance_secret(Path(app.instance_path) / _SECRET_FILE)
+            secret = self._instance_secret
+        fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
+        return [secret, *(_to_bytes(fallback) for fallback in fallbacks)]
+
+
+class _Observer:
+    """Tells of what happens to a thread, by signals and the log."""
+
+    def __init__(self, binding: _Binding, session: Session | None = None) -> None:
+        self.binding = binding
+        self._told = session
+
+    def thread_touched(self, thread: Thread) -> None:
+        if thread.is_new:
+            self.binding.send(signals.thread_created, thread, self._told)
+
+    def thread_restored(self, thread: Thread) -> None:
+        self.binding.send(signals.thread_restored, thread, self._told)
+
+    def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
+        logger.error("Thread %s could not be read: %s", thread.id, error)
+        self.binding.send(signals.thread_restore_failed, thread, self._told, error)
+        raise error
+
+    def thread_saved(self, thread: Thread) -> None:
+        self.binding.send(signals.thread_saved, thread, self._told)
+
+    def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
+        logger.error("Thread %s could not be saved: %s", thread.id, error)
+        self.binding.send(signals.thread_save_failed, thread, self._told, error)
+
+    def thread_destroyed(self, thread: Thread) -> None:
+        self.binding.send(signals.thread_destroyed, thread, self._told)
+
+    def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
+        signals.call(self.binding.app, listener, *arguments)
+
+
+class _Turn(_Observer):
+    """One request's way, from before the view to the last byte of its response."""
+
+    def __init__(self, binding: _Binding, current: Request) -> None:
+        self.binding = binding
+        self.thread = Thread(binding.store, self._identify, self)
+        self._told = self.session = Session(self.thread, self)
+        self.error: BaseException | None = None
+        self._request = current
+        self._earlier: list[Thread] = []
+        self._answered = False
+        self._streaming = False
+        self._failed = False
+
+    def start_another(self) -> Thread:
+        app, current = self.binding.app, self._request
+        self._earlier.append(self.thread)
+
+        def identify() -> tuple[str, bool]:
+            return require_thread_id(self.binding.provider.new_thread_id(app, current)), True
+
+        self.thread = self.session.thread = Thread(self.binding.store, identify, self)
+        self.thread.id  # noqa: B018 - its cookie takes the place of the earlier one's
+        return self.thread
+
+    def answer(self, response: Response) -> Response:
+        """Save, and mark the response of a request that touched its thread."""
+        self._failed = self.error is not None or response.status_code >= 500
+        if self._touched():
+            if not self._failed:
+                response = self._save_before(response)
+            self._mark(response)
+        self._answered = True
+        if response.is_streamed and not response.direct_passthrough:
+            self._streaming = True
+            response.response = _SavingBody(
+                response.response, self._finish_stream, response.content_length
+            )
+        return response
+
+    def tear_down(self, error: BaseException | None) -> None:
+        """End the request, unless a stream goes on or it is a copied context that ends."""
+        if self._streaming:
+            return
+        # What ends a copied context in the middle of the view was not noted as the request's.
+        interrupted = error is not None and not isinstance(error, Exception)
+        if self._answered or self.error is not None or interrupted:
+            self._end(self.error or error)
+
+    def thread_touched(self, thread: Thread) -> None:
+        super().thread_touched(thread)
+        if self._answered and thread.is_new:
+            logger.warning(
+                "Thread %s was first touched while its response was streamed: too late for its"
+                " cookie, so the client will not find it again. Use g.thread.id in the view,"
+                " before the response begins.",
+                thread.id,
+            )
+
+    def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
+        try:
+            super().thread_restore_failed(thread, error)
+        except StoreError:
+            if self.binding.settings.on_restore_error == "raise":
+                raise
+
+    def thread_saved(self, thread: Thread) -> None:
+        if thread.was_missing and self.binding.has_own_provider and not thread.is_new:
+            # Only now it is known that the id, which came from elsewhere, begins a thread.
+            thread.was_missing = False
+            self.binding.send(signals.thread_created, thread, self._told)
+        super().thread_saved(thread)
+
+    def _identify(self) -> tuple[str, bool]:
+        provider = self.binding.provider
+        thread_id = require_thread_id(provider.get_thread_id(self.binding.app, self._request))
+        return thread_id, provider.is_made_now(thread_id, self._request)
+
+    def _threads(self) -> Iterator[Thread]:
+        yield from self._earlier
+        yield self.thread
+
+    def _touched(self) -> bool:
+        return self.thread.touched or bool(self._earlier)
+
+    def _save(self) -> None:
+        for thread in self._threads():
+            if thread.touched:
+                thread.save()
+
+    def _save_before(self, response: Response) -> Response:
+        try:
+            self._save()
+        except (StoreError, StateTooLarge) as error:
+            if self.binding.settings.on_save_error == "raise":
+                self._failed = True
+                app = self.binding.app
+                return app.make_response(app.handle_user_exception(error))
+        return response
+
+    def _mark(self, response: Response) -> None:
+        provider, app, thread = self.binding.provider, self.binding.app, self.thread
+        response.vary.update(provider.vary)
+        if "Cache-Control" not in response.headers:
+            response.cache_control.private = True
+        if thread.destroyed:
+            provider.end_thread_id(app, response, thread.id)
+        elif thread.saved or not self._failed:
+            provider.set_thread_id(app, response, thread.id)
+
+    def _finish_stream(self, error: BaseException | None) -> None:
+        if not self._streaming:
+            return
+        try:
+            if error is None and not self._failed:
+                self._save()
+        except (StoreError, StateTooLarge):
+            if self.binding.settings.on_save_error == "raise":
+                raise
+        finally:
+            self._streaming = False
+            self._end(error or self.error)
+
+    def _end(self, error: BaseException | None) -> None:
+        if not self.session.complete():
+            return
+        self.binding.send(signals.session_completed, self.thread, self._told, error)
+        if error is None and not self._failed:
+            for thread in self._threads():
+                thread.warn_of_unsaved()
+
+
+class _SavingBody:
+    """A streamed body that saves the thread before the client can see that it has ended."""
+
+    def __init__(
+        self,
+        body: Iterable[Any],
+        finish: Callable[[BaseException | None], None],
+        length: int | None,
+    ) -> None:
+        self._body = body
+        self._iterator: Iterator[Any] | None = None
+        self._finish = finish
+        # With a Content-Length the last byte is the end; else it is the end of the iteration.
+        self._left = length
+        self._held: list[Any] = []
+
+    def __iter__(self) -> _SavingBody:
+        return self
+
+    def __next__(self) -> Any:
+        if self._held:
+            return self._held.pop()
+        chunk = self._following()
+        if self._left is not None:
+            self._left -= len(chunk.encode() if isinstance(chunk, str) else chunk)
+            if self._left <= 0:
+                self._hold_until_the_end()
+        return chunk
+
+    def close(self) -> None:
+        """Close the body; the client may have gone in the middle of it."""
+        try:
+            if close := getattr(self._body, "close", None):
+                close()
+        except BaseException as error:
+            self._finish(error)
+            raise
+        self._finish(None)
+
+    def _following(self) -> Any:
+        try:
+            if self._iterator is None:
+                self._iterator = iter(self._body)
+            return next(self._iterator)
+        except StopIteration:
+            self._finish(None)
+            raise
+        except BaseException as error:
+            self._finish(error)
+            raise
+
+    def _hold_until_the_end(self) -> None:
+        try:
+            while not self._held:
+                if following := self._following():
+                    self._held.append(following)
+        except StopIteration:
+            return
+
+
+def _globals_class(base: type[_AppCtxGlobals], binding: _Binding) -> type[_AppCtxGlobals]:
+    """Return the class of an app's ``g``, which finds the thread and session of the request.
+
+    They are looked up when they are used: a request that uses none pays nothing, and a
+    copied context, whose ``g`` is empty, finds those of its request as well.
+    """
+
+    class ThreadGlobals(base):  # type: ignore[misc,valid-type]
+        def __getattr__(self, name: str) -> Any:
+            if name not in ("thread", "session"):
+                return super().__getattr__(name)
+            try:
+                return getattr(binding.turn(), name)
+            except RuntimeError as error:
+                raise AttributeError(str(error)) from None
+
+    return ThreadGlobals
+
+
+def _current_app() -> Flask:
+    return cast(Flask, current_app._get_current_object())  # type: ignore[attr-defined]
+
+
+def _current_request() -> Request:
+    return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
+
+
+def _find_turn() -> _Turn:
+    app = _current_app()
+    manager = app.extensions.get(_EXTENSION)
+    if manager is None:
+        raise ConfigurationError(
+            f"The app {app.name!r} has no ThreadManager. Call ThreadManager(app), or"
+            " threads.init_app(app), where the app is made."
+        )
+    return cast(ThreadManager, manager)._binding_of(app).turn()
+
+
+current_thread = cast(Thread, LocalProxy(lambda: _find_turn().thread))
+current_session = cast(Session, LocalProxy(lambda: _find_turn().session))
+
+
+def _answer_unavailable(error: StoreError) -> Any:
+    # What the app has to say to a 503 comes first; a store's own words are for the log.
+    logger.error("A request was answered with 503: %s", error, exc_info=error)
+    return current_app.handle_http_exception(ServiceUnavailable())
+
+
+def _is_static(app: Flask, current: Request) -> bool:
+    endpoint = current.endpoint
+    if endpoint == "static":
+        return app.has_static_folder
+    blueprint, _, name = (endpoint or "").rpartition(".")
+    return (
+        name == "static"
+        and blueprint in app.blueprints
+        and (app.blueprints[blueprint].has_static_folder)
+    )
+
+
+def _to_bytes(secret: str | bytes | None) -> bytes:
+    return secret.encode() if isinstance(secret, str) else secret or b""

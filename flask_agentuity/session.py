@@ -1,0 +1,98 @@
+"""A session: one request and its response within a thread."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable
+from typing import Any
+
+from . import codec
+from .errors import StateNotSerializable
+from .thread import Thread, ThreadObserver
+
+logger = logging.getLogger("flask_agentuity.session")
+
+Listener = Callable[[str, "Session"], Any]
+
+
+class Session:
+    """One request and its response: ``g.session``. Its data dies with the request.
+
+    ``state`` is for what the parts of one request tell each other, and what is reported
+    of it at its end; ``metadata`` describes it. Both are plain dictionaries.
+    """
+
+    def __init__(self, thread: Thread, observer: ThreadObserver) -> None:
+        self.thread = thread
+        self.state: dict[str, Any] = {}
+        self.metadata: dict[str, Any] = {}
+        self._observer = observer
+        self._id: str | None = None
+        self._listeners: list[Listener] | None = None
+        self._completed = False
+
+    @property
+    def id(self) -> str:
+        """The session's id: ``sess_`` and 32 hex digits."""
+        if self._id is None:
+            self._id = f"sess_{secrets.token_hex(16)}"
+        return self._id
+
+    def serialize_user_data(self) -> str | None:
+        """Return :attr:`state` as JSON; None when it is empty, or cannot be reported.
+
+        What is over 1 MiB or cannot be JSON is None too, with an error in the log that
+        says which: a report must not fail a request.
+        """
+        if not self.state:
+            return None
+        try:
+            encoded = codec.encode(self.state, "session.state")
+        except StateNotSerializable as error:
+            logger.error("The user data of session %s is not JSON: %s", self.id, error)  # noqa: TRY400
+            return None
+        if len(encoded) > codec.MAX_DOCUMENT_BYTES:
+            logger.error(
+                "The user data of session %s is %d bytes; the limit is %d.",
+                self.id,
+                len(encoded),
+                codec.MAX_DOCUMENT_BYTES,
+            )
+            return None
+        return encoded.decode()
+
+    def add_event_listener(self, event: str, listener: Listener) -> None:
+        """Have *listener* called with the event's name and this session.
+
+        :param event: ``"completed"``: the response is on its way out, or the request failed.
+        :param listener: a function or a coroutine function; what it raises is logged.
+        :raises ValueError: for any other event.
+        """
+        _require_event(event)
+        if self._listeners is None:
+            self._listeners = []
+        self._listeners.append(listener)
+
+    def remove_event_listener(self, event: str, listener: Listener) -> None:
+        """Undo :meth:`add_event_listener`; a listener that is not there is no error."""
+        _require_event(event)
+        if self._listeners and listener in self._listeners:
+            self._listeners.remove(listener)
+
+    def complete(self) -> bool:
+        """Call the listeners, once; returns whether this call was the one that did."""
+        if self._completed:
+            return False
+        self._completed = True
+        for listener in list(self._listeners or ()):
+            self._observer.call_listener(listener, "completed", self)
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id}>"
+
+
+def _require_event(event: str) -> None:
+    if event != "completed":
+        raise ValueError(f"A session has no event {event!r}. Allowed: 'completed'.")
