@@ -1,0 +1,20 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from flask_agentuity.stores import ThreadStore
+from flask_agentuity.stores.memory import MemoryStore
+
+from .conformance import StoreConformance
+
+
+class TestMemoryStore(StoreConformance):
+    reads_keys_apart = True
+
+    def open(self, place: Any, **options: Any) -> ThreadStore:
+        return MemoryStore(**options)
+
+    def damage(self, store: ThreadStore, place: Any, thread_id: str, key: str) -> None:
+        pytest.skip("nothing outside the process can write to its memory")

@@ -1,0 +1,19 @@
+from __future__ import annotations
+
+from typing import Any
+
+from flask_agentuity.stores import ThreadStore
+
+from .conformance import StoreConformance
+from .minimal import MinimalStore
+
+
+class TestMinimalStore(StoreConformance):
+    """What the base class adds to the three methods of a store of one's own."""
+
+    def open(self, place: Any, **options: Any) -> ThreadStore:
+        return MinimalStore(place, **options)
+
+    def damage(self, store: ThreadStore, place: Any, thread_id: str, key: str) -> None:
+        file = place / thread_id
+        file.write_bytes(file.read_bytes()[:-3])

@@ -1,0 +1,41 @@
+"""The ``--store`` option, as somebody with a store of their own would use it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+TESTS = Path(__file__).parent.parent
+
+
+def conformance(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    return subprocess.run(command, cwd=TESTS.parent, capture_output=True, text=True)
+
+
+def test_a_named_store_is_run_through_the_clauses() -> None:
+    result = conformance(
+        "tests/stores/test_third_party.py",
+        "--store=stores.minimal:MinimalStore",
+        "-k=unknown or metadata",
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert " passed" in result.stdout
+
+
+def test_a_store_that_forgets_the_metadata_fails(tmp_path: Path) -> None:
+    (tmp_path / "forgetful.py").write_text(
+        "from stores.minimal import MinimalStore\n"
+        "class Forgetful(MinimalStore):\n"
+        "    def save(self, thread_id, document, metadata=None):\n"
+        "        super().save(thread_id, document, metadata or {})\n"
+    )
+    result = conformance(
+        "tests/stores/test_third_party.py",
+        "--store=forgetful:Forgetful",
+        f"--override-ini=pythonpath={tmp_path}",
+        "-k=metadata or unknown",
+    )
+    assert result.returncode == 1, result.stdout + result.stderr
+    assert "test_save_keeps_or_replaces_the_metadata" in result.stdout
