@@ -893,8 +893,8 @@ class StoreConformance:
 
     def test_any_sequence_of_calls_does_as_the_model(self, place: Any) -> None:
         with closing(self.open(place, max_bytes=MACHINE_LIMIT)) as store:
-            run_state_machine_as_test(  # type: ignore[no-untyped-call]
-                lambda: AgainstModel(store),
+            run_state_machine_as_test(
+                lambda: AgainstModel(store),  # type: ignore[arg-type]
                 settings=settings(
                     max_examples=40,
                     stateful_step_count=25,
