@@ -205,6 +205,11 @@ class SignedIDProvider(ThreadIDProvider):
         """Return what the cookie says for *thread_id*, percent-encoded."""
         return quote(f"{thread_id}.{sign(thread_id, self._secrets()[0])}", safe="")
 
+    def read_cookie_value(self, value: str) -> str | None:
+        """Return the id in a cookie's *value*, or None where it is not valid."""
+        thread_id, _, signature = unquote(value).partition(".")
+        return thread_id if verify(thread_id, signature, self._secrets()) else None
+
     def _candidates(self, request: Request) -> Iterator[tuple[str, str]]:
         header = request.headers.get(THREAD_HEADER, "").strip()
         thread_id, _, signature = header.partition(";")

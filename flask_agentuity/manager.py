@@ -198,7 +198,7 @@ class _Binding:
         self._manager = manager
         self._app = weakref.ref(app)
         self._key = f"flask_agentuity.{id(self)}"
-        self._default_provider = SignedIDProvider(
+        self.signed_provider = SignedIDProvider(
             self._secrets, settings.cookie, lambda: request.is_secure
         )
         self._instance_secret: bytes | None = None
@@ -212,11 +212,11 @@ class _Binding:
 
     @property
     def provider(self) -> ThreadIDProvider:
-        return self._manager.provider_of(self._default_provider)
+        return self._manager.provider_of(self.signed_provider)
 
     @property
     def has_own_provider(self) -> bool:
-        return self.provider is not self._default_provider
+        return self.provider is not self.signed_provider
 
     def register(self, app: Flask) -> None:
         """Hook into *app*. What every request pays is here: functions, for Flask looks at
@@ -572,15 +572,24 @@ def _current_request() -> Request:
     return cast(Request, request._get_current_object())  # type: ignore[attr-defined]
 
 
-def _find_turn() -> _Turn:
-    app = _current_app()
+def signed_provider(app: Flask) -> SignedIDProvider:
+    """Return what signs and verifies the ids of *app* where no other provider was set."""
+    return _manager_of(app)._binding_of(app).signed_provider
+
+
+def _manager_of(app: Flask) -> ThreadManager:
     manager = app.extensions.get(_EXTENSION)
     if manager is None:
         raise ConfigurationError(
             f"The app {app.name!r} has no ThreadManager. Call ThreadManager(app), or"
             " threads.init_app(app), where the app is made."
         )
-    return cast(ThreadManager, manager)._binding_of(app).turn()
+    return cast(ThreadManager, manager)
+
+
+def _find_turn() -> _Turn:
+    app = _current_app()
+    return _manager_of(app)._binding_of(app).turn()
 
 
 current_thread = cast(Thread, LocalProxy(lambda: _find_turn().thread))

@@ -1,0 +1,77 @@
+"""Help for people who test an app that uses threads.
+
+::
+
+    app.test_client_class = ThreadTestClient
+
+    def test_it_remembers(app):
+        client = app.test_client(state={"name": "Ada"})
+        assert "Ada" in client.get("/").text
+        with client.thread() as thread:
+            assert thread.state["visits"] == 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from flask.testing import FlaskClient
+
+from .identity import make_thread_id
+from .manager import ThreadManager, signed_provider
+from .thread import Thread
+
+
+class ThreadTestClient(FlaskClient):
+    """A test client that goes on with a thread of the test's choice.
+
+    Made by ``app.test_client(thread_id=..., state=..., metadata=...)``; with none of them
+    it is a visitor who was never here.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        thread_id: str | None = None,
+        state: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        """Make the client, and store *state* and *metadata* in its thread."""
+        super().__init__(*args, **kwargs)
+        if thread_id is None and state is None and metadata is None:
+            return
+        thread_id = thread_id or make_thread_id()
+        provider = signed_provider(self.application)
+        self.set_cookie(
+            provider.cookie.name,
+            provider.cookie_value(thread_id),
+            path=provider.cookie.path,
+        )
+        if state is not None or metadata is not None:
+            with self.application.app_context(), self._manager().open(thread_id) as thread:
+                thread.state.update(state or {})
+                if metadata is not None:
+                    thread.metadata = dict(metadata)
+
+    @property
+    def thread_id(self) -> str | None:
+        """The id in this client's cookie; None before a response has set one."""
+        provider = signed_provider(self.application)
+        cookie = self.get_cookie(provider.cookie.name, path=provider.cookie.path)
+        return None if cookie is None else provider.read_cookie_value(cookie.value)
+
+    @contextmanager
+    def thread(self) -> Iterator[Thread]:
+        """Open this client's thread, to look at it or to change it between two requests."""
+        thread_id = self.thread_id
+        if thread_id is None:
+            raise LookupError("This client has no thread yet: no response has set its cookie.")
+        with self.application.app_context(), self._manager().open(thread_id) as thread:
+            yield thread
+
+    def _manager(self) -> ThreadManager:
+        manager: ThreadManager = self.application.extensions["agentuity"]
+        return manager
