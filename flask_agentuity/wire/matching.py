@@ -37,6 +37,10 @@ class Matching(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         return iter(list(self._waiting.values()))
 
+    def oldest(self) -> T | None:
+        """Return the request that has waited longest; None when none waits."""
+        return next(iter(self._waiting.values()), None)
+
     def add(self, id: str, request: T) -> None:
         """Wait for the reply to *request*."""
         self._past.pop(id, None)

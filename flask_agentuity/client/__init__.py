@@ -1,0 +1,8 @@
+"""A client of the thread service: one WebSocket for a process, usable without Flask."""
+
+from __future__ import annotations
+
+from .client import ThreadClient
+from .request import ServiceRefusal
+
+__all__ = ["ServiceRefusal", "ThreadClient"]

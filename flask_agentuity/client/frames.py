@@ -1,0 +1,135 @@
+"""Bytes from and to a socket as WebSocket messages, with websocket-client's own parser.
+
+Sans-I/O: bytes are fed in as they come, in any pieces.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+
+from websocket import ABNF, WebSocketException, frame_buffer
+
+TEXT = ABNF.OPCODE_TEXT
+BINARY = ABNF.OPCODE_BINARY
+CLOSE = ABNF.OPCODE_CLOSE
+PING = ABNF.OPCODE_PING
+PONG = ABNF.OPCODE_PONG
+
+#: In how many fragments a message may come: the largest, in fragments of 1 KiB.
+MAX_FRAGMENTS = 16_384
+
+NORMAL = 1000
+PROTOCOL_ERROR = 1002
+TOO_LARGE = 1009
+
+
+class FrameError(Exception):
+    """What came breaks the WebSocket protocol or a limit; ``code`` is what to close with."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+class _Starved(Exception):
+    """The parser wants bytes that have not come yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A whole message, put together from its fragments, or a control frame."""
+
+    opcode: int
+    data: bytes
+
+
+def text_frame(payload: bytes) -> bytes:
+    """Return the masked frame of a text message."""
+    return ABNF.create_frame(payload, TEXT).format()
+
+
+def control_frame(opcode: int, payload: bytes = b"") -> bytes:
+    """Return the masked frame of a ping, a pong or a close."""
+    return ABNF.create_frame(payload[:125], opcode).format()
+
+
+def close_frame(code: int) -> bytes:
+    """Return the masked frame that closes the connection."""
+    return control_frame(CLOSE, struct.pack("!H", code))
+
+
+def close_reason(data: bytes) -> tuple[int | None, str]:
+    """Return the code (None where it says none) and the words of a close frame."""
+    if len(data) < 2:
+        return None, ""
+    return struct.unpack("!H", data[:2])[0], data[2:].decode(errors="replace")
+
+
+class FrameReader:
+    """Messages out of a stream of bytes, in bounded memory."""
+
+    def __init__(self, max_message_bytes: int) -> None:
+        """*max_message_bytes* counts for a message with all its fragments."""
+        self._limit = max_message_bytes
+        # Valid UTF-8 is proved where the JSON is read, in C instead of in Python.
+        self._frames = frame_buffer(self._take, skip_utf8_validation=True)
+        self._fed = memoryview(b"")
+        self._fragments = bytearray()
+        self._fragment_count = 0
+        self._opcode: int | None = None
+
+    def feed(self, data: bytes | memoryview) -> None:
+        """Hand over what came; :meth:`next` must have returned None before."""
+        self._fed = memoryview(data)
+
+    def next(self) -> Message | None:
+        """Return the next message; None when more bytes are needed for it.
+
+        :raises FrameError: after which the connection is of no more use.
+        """
+        while True:
+            try:
+                frame = self._frames.recv_frame()
+            except _Starved:
+                return None
+            except WebSocketException as error:
+                raise FrameError(PROTOCOL_ERROR, str(error)) from None
+            data = frame.data if isinstance(frame.data, bytes) else frame.data.encode()
+            if frame.opcode >= CLOSE:
+                if not frame.fin or len(data) > 125:
+                    raise FrameError(PROTOCOL_ERROR, "a control frame is too long or fragmented")
+                return Message(frame.opcode, data)
+            message = self._join(frame.opcode, bool(frame.fin), data)
+            if message is not None:
+                return message
+
+    def _join(self, opcode: int, final: bool, data: bytes) -> Message | None:
+        if (opcode == ABNF.OPCODE_CONT) == (self._opcode is None):
+            raise FrameError(PROTOCOL_ERROR, "a fragment without its message, or the reverse")
+        if self._opcode is None and final:
+            return Message(opcode, data)
+        if self._opcode is None:
+            self._opcode = opcode
+        self._fragments += data
+        self._fragment_count += 1
+        if self._fragment_count > MAX_FRAGMENTS:
+            raise FrameError(TOO_LARGE, f"a message of more than {MAX_FRAGMENTS:,} fragments")
+        if not final:
+            return None
+        message = Message(self._opcode, bytes(self._fragments))
+        self._opcode = None
+        self._fragments = bytearray()
+        self._fragment_count = 0
+        return message
+
+    def _take(self, size: int) -> bytes:
+        # The library has read a frame's length before it asks for the frame's content.
+        length = self._frames.length
+        if length is not None and length + len(self._fragments) > self._limit:
+            raise FrameError(TOO_LARGE, f"a message of more than {self._limit:,} bytes")
+        if not self._fed:
+            raise _Starved
+        taken = bytes(self._fed[:size])
+        self._fed = self._fed[size:]
+        return taken
