@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
+import base64
 import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from .. import codec, operations
 from ..codec import Snapshot
+from ..errors import StoreError
 from ..operations import Operation, Push
 
 logger = logging.getLogger("flask_agentuity.stores")
 
 #: Seconds without use after which a thread expires: the age of the JavaScript runtime's cookie.
 DEFAULT_TTL = 604_800.0
+
+_LABEL_BYTES = 400
+
+
+@dataclass(frozen=True, slots=True)
+class ListedThread:
+    """A thread as a listing shows it; times in seconds since 1970, sizes in bytes."""
+
+    id: str
+    metadata: dict[str, Any]
+    created: float
+    updated: float
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some threads of a listing, newest first, and the cursor of what follows, if anything does."""
+
+    threads: list[ListedThread]
+    cursor: str | None
 
 
 class ThreadStore(ABC):
@@ -89,6 +115,39 @@ class ThreadStore(ABC):
         """
         return codec.split_document(self.restore(thread_id), thread_id)
 
+    def list(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return threads, the latest updated first, in pages.
+
+        :param metadata: only threads whose metadata has these keys with these values, which
+            must be scalars. Own stores have an index for it.
+        :param limit: how many at the most.
+        :param cursor: that of the page before.
+        :raises StoreError: when this store cannot list.
+        """
+        raise StoreError(
+            f"{type(self).__name__} cannot list threads: the thread service has no such call."
+            " The SQLite and the Redis store can."
+        )
+
+    def adopt(self, thread: ListedThread, document: bytes) -> bool:
+        """Store a thread that comes from another store, with its times.
+
+        Returns False, and changes nothing, when the one that is there is as new or newer:
+        a transfer can be repeated.
+
+        :raises StoreError: when this store cannot keep times.
+        """
+        raise StoreError(
+            f"{type(self).__name__} cannot take over threads with their times."
+            " The SQLite and the Redis store can."
+        )
+
     def close(self) -> None:  # noqa: B027 - most stores have nothing to let go of
         """Let go of connections and files. A closed store may not be used again."""
 
@@ -98,6 +157,66 @@ class ThreadStore(ABC):
             # setdefault on the instance is atomic: two threads get one lock.
             lock = vars(self).setdefault("_merge_lock", threading.Lock())
         return lock
+
+
+def encode_labels(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return what an index keeps of *metadata*: the scalars, each as its key and its JSON text.
+
+    Long ones are cut: an index finds candidates, and :func:`matches` decides.
+    """
+    return [
+        (key, codec.encode(value, "metadata")[:_LABEL_BYTES].decode(errors="ignore"))
+        for key, value in metadata.items()
+        if not isinstance(value, dict | list | tuple)
+    ]
+
+
+def require_filter(metadata: Mapping[str, Any]) -> None:
+    """Refuse a filter that no index can serve.
+
+    :raises ValueError: which names the key.
+    """
+    for key, value in metadata.items():
+        if isinstance(value, dict | list | tuple):
+            raise ValueError(
+                f"Threads can be found by texts, numbers, booleans and None, not by a"
+                f" {type(value).__name__} (key {key!r})."
+            )
+
+
+def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Return whether *metadata* has every key of *wanted* with an equal value of one type."""
+    return all(
+        key in metadata
+        and codec.encode(metadata[key], "metadata") == codec.encode(value, "metadata")
+        for key, value in wanted.items()
+    )
+
+
+def encode_cursor(updated: float, thread_id: str) -> str:
+    """Return an opaque cursor for what follows a thread in a listing."""
+    return base64.urlsafe_b64encode(orjson.dumps([updated, thread_id])).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> tuple[float, str]:
+    """Read a cursor.
+
+    :raises ValueError: when it is none.
+    """
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        updated, thread_id = orjson.loads(base64.urlsafe_b64decode(padded))
+        return float(updated), str(thread_id)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{cursor!r} is not the cursor of a listing.") from error
+
+
+def page_of(threads: Sequence[ListedThread], limit: int) -> Page:
+    """Return the page of the first *limit* of *threads*, which has one more if more follow."""
+    shown = list(threads[:limit])
+    if len(threads) <= limit or not shown:
+        return Page(shown, None)
+    return Page(shown, encode_cursor(shown[-1].updated, shown[-1].id))
 
 
 def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:

@@ -13,13 +13,15 @@ from .. import codec
 from ..codec import Snapshot
 from ..operations import Operation
 from . import base
-from .base import ThreadStore
+from .base import ListedThread, Page, ThreadStore
 
 
 @dataclass(slots=True)
 class _Stored:
     state: dict[str, bytes] = field(default_factory=dict)
     metadata: bytes = b"{}"
+    created: float = 0.0
+    updated: float = 0.0
     used: float = 0.0
 
     def size(self) -> int:
@@ -78,6 +80,50 @@ class MemoryStore(ThreadStore):
         with self._held():
             self._threads.pop(thread_id, None)
 
+    def list(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        wanted = metadata or {}
+        base.require_filter(wanted)
+        after = base.decode_cursor(cursor) if cursor else None
+        with self._held():
+            listed = [
+                ListedThread(
+                    thread_id,
+                    codec.decode(stored.metadata),
+                    stored.created,
+                    stored.updated,
+                    stored.size(),
+                )
+                for thread_id, stored in self._threads.items()
+                if not self._expired(stored)
+            ]
+        listed.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)
+        following = [
+            thread
+            for thread in listed
+            if (after is None or (thread.updated, thread.id) < after)
+            and base.matches(thread.metadata, wanted)
+        ]
+        return base.page_of(following[: limit + 1], limit)
+
+    def adopt(self, thread: ListedThread, document: bytes) -> bool:
+        snapshot = codec.split_document(document, thread.id) or Snapshot({})
+        state = base.complete(snapshot, thread.id)
+        metadata = codec.encode(thread.metadata, "metadata")
+        with self._held():
+            stored = self._find(thread.id)
+            if stored and stored.updated >= thread.updated:
+                return False
+            adopted = _Stored(state, metadata, thread.created, thread.updated, time.time())
+            codec.require_size(adopted.size(), self.max_bytes, thread.id)
+            self._threads[thread.id] = adopted
+            return True
+
     def purge(self) -> int:
         """Remove every expired thread; returns how many."""
         with self._held():
@@ -95,11 +141,13 @@ class MemoryStore(ThreadStore):
     ) -> None:
         encoded = None if metadata is None else codec.encode(dict(metadata), "metadata")
         with self._held():
-            stored = self._find(thread_id) or _Stored()
+            now = time.time()
+            stored = self._find(thread_id) or _Stored(created=now)
             if state is None:
                 state = dict(stored.state)
                 base.apply(thread_id, state, operations or ())
-            after = _Stored(state, stored.metadata if encoded is None else encoded, time.time())
+            kept = stored.metadata if encoded is None else encoded
+            after = _Stored(state, kept, stored.created, now, now)
             codec.require_size(after.size(), self.max_bytes, thread_id, stored.size())
             if after.size():
                 self._threads[thread_id] = after

@@ -27,7 +27,7 @@ from ..codec import Snapshot
 from ..errors import ConfigurationError, StoreError
 from ..operations import Clear, Delete, Operation, Push, Set
 from . import base
-from .base import ThreadStore
+from .base import ListedThread, Page, ThreadStore
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
@@ -72,6 +72,13 @@ CREATE TABLE segments (
     items INTEGER NOT NULL,
     body BLOB NOT NULL
 );
+CREATE TABLE labels (
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    thread INTEGER NOT NULL,
+    PRIMARY KEY (key, value, thread)
+) WITHOUT ROWID;
+CREATE INDEX labels_thread ON labels (thread);
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
 """
@@ -214,6 +221,65 @@ class SQLiteStore(ThreadStore):
             if row:
                 _erase(connection, row[0])
 
+    def list(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        wanted = metadata or {}
+        base.require_filter(wanted)
+        conditions = ["max(t.used, t.updated) >= ?"]
+        arguments: list[Any] = [0.0 if self.ttl is None else time.time() - self.ttl]
+        for label in base.encode_labels(wanted):
+            conditions.append("t.number IN (SELECT thread FROM labels WHERE key = ? AND value = ?)")
+            arguments.extend(label)
+        found: list[ListedThread] = []
+        before = base.decode_cursor(cursor) if cursor else None
+        with self._connected("(all)") as connection:
+            while len(found) <= limit:
+                rows = connection.execute(
+                    "SELECT t.id, t.metadata, t.created, t.updated, t.entries_size"
+                    f" FROM threads t WHERE {' AND '.join(conditions)}"
+                    + (" AND (t.updated, t.id) < (?, ?)" if before else "")
+                    + " ORDER BY t.updated DESC, t.id DESC LIMIT ?",
+                    (*arguments, *(before or ()), limit + 1),
+                ).fetchall()
+                for thread_id, encoded, created, updated, entries_size in rows:
+                    size = codec.document_size(entries_size, len(encoded))
+                    kept = self._decode_metadata(thread_id, encoded)
+                    if base.matches(kept, wanted):
+                        found.append(ListedThread(thread_id, kept, created, updated, size))
+                if len(rows) <= limit:
+                    break
+                before = rows[-1][3], rows[-1][0]
+        return base.page_of(found[: limit + 1], limit)
+
+    def adopt(self, thread: ListedThread, document: bytes) -> bool:
+        snapshot = codec.split_document(document, thread.id) or Snapshot({})
+        state = base.complete(snapshot, thread.id)
+        steps = [_prepare([Set(key, value)]) for key, value in state.items()]
+        with self._connected(thread.id) as connection, _transaction(connection):
+            row = connection.execute(
+                "SELECT number, updated FROM threads WHERE id = ?", (thread.id,)
+            ).fetchone()
+            if row and row[1] >= thread.updated:
+                return False
+            if row:
+                _erase(connection, row[0])
+            opened = self._open(connection, thread.id)
+            for step in steps:
+                opened.apply(step)
+            opened.metadata = codec.encode(thread.metadata, "metadata")
+            codec.require_size(opened.size, self.max_bytes, thread.id)
+            opened.close()
+            connection.execute(
+                "UPDATE threads SET created = ?, updated = ? WHERE id = ?",
+                (thread.created, thread.updated, thread.id),
+            )
+            return True
+
     def purge(self) -> int:
         """Remove every expired thread, in small transactions; returns how many."""
         removed = 0
@@ -224,6 +290,13 @@ class SQLiteStore(ThreadStore):
 
     def close(self) -> None:
         self._connections.close()
+
+    def _decode_metadata(self, thread_id: str, encoded: bytes) -> dict[str, Any]:
+        try:
+            metadata: dict[str, Any] = codec.decode(encoded)
+        except ValueError as error:
+            raise codec.damaged(thread_id, str(error)) from None
+        return metadata
 
     def _open(self, connection: sqlite3.Connection, thread_id: str) -> _OpenThread:
         now = time.time()
@@ -404,6 +477,14 @@ class _OpenThread:
         changes: dict[str, Any] = {"entries_size": self._entries_size, "updated": self._now}
         if self.metadata != self._stored_metadata:
             changes["metadata"] = self.metadata
+            _erase_labels(self._connection, self._number)
+            self._connection.executemany(
+                "INSERT INTO labels (key, value, thread) VALUES (?, ?, ?)",
+                (
+                    (*label, self._number)
+                    for label in base.encode_labels(codec.decode(self.metadata))
+                ),
+            )
         if self._renewed is not None:
             changes["used"] = self._renewed
         self._connection.execute(
@@ -586,8 +667,13 @@ def _erase_entries(connection: sqlite3.Connection, thread: int) -> None:
     connection.execute("DELETE FROM entries WHERE thread = ?", (thread,))
 
 
+def _erase_labels(connection: sqlite3.Connection, thread: int) -> None:
+    connection.execute("DELETE FROM labels WHERE thread = ?", (thread,))
+
+
 def _erase(connection: sqlite3.Connection, thread: int) -> None:
     _erase_entries(connection, thread)
+    _erase_labels(connection, thread)
     connection.execute("DELETE FROM threads WHERE number = ?", (thread,))
 
 
