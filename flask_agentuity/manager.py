@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast
 
 from flask import Blueprint, Flask, Request, Response, current_app, request
 from flask.ctx import _AppCtxGlobals
 from flask.signals import got_request_exception
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import Conflict, ServiceUnavailable
 from werkzeug.local import LocalProxy
 
 from . import signals
@@ -22,17 +23,20 @@ from .identity import (
     SignedIDProvider,
     ThreadIDProvider,
     instance_secret,
+    make_thread_id,
     require_thread_id,
 )
 from .session import Session
-from .stores import ThreadStore, open_store
+from .stores import Page, ThreadStore, open_store
 from .thread import Thread
+from .turns import Turn, take_turn
 
 logger = logging.getLogger("flask_agentuity")
 
 _EXTENSION = "agentuity"
 _SECRET_FILE = "agentuity_secret"
 
+_View = TypeVar("_View", bound=Callable[..., Any])
 _Exempt = TypeVar("_Exempt", bound=Callable[..., Any] | Blueprint)
 
 
@@ -110,10 +114,62 @@ class ThreadManager:
 
         The thread there was until now is kept, and what was changed in it is saved.
         """
-        return self._binding_of(_current_app()).turn().start_another()
+        return self._binding_of(_current_app()).exchange().start_another()
+
+    def list(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return stored threads, the latest updated first, e.g. one person's conversations::
+
+            page = threads.list({"owner": current_user.id})
+            page.threads[0].metadata["title"]
+            threads.list({"owner": current_user.id}, cursor=page.cursor)
+
+        :param metadata: only threads whose metadata has these keys with these values.
+        :raises ValueError: for a filter by something that is no scalar, or a wrong cursor.
+        :raises StoreError: when the store cannot list; the thread service cannot.
+        """
+        return self._binding_of_work().store.list(metadata, limit=limit, cursor=cursor)
+
+    def one_at_a_time(
+        self, on_busy: Literal["wait", "reject"] = "wait", timeout: float = 30.0
+    ) -> Callable[[_View], _View]:
+        """Have the requests of a view that share a thread follow one another.
+
+        The turn lasts until the response has ended, a streamed one too. It holds across
+        threads and processes, and machines where the store is shared (for the thread service
+        within this process only)::
+
+            @app.post("/chat")
+            @threads.one_at_a_time(timeout=60)
+            def chat(): ...
+
+        :param on_busy: ``"wait"`` for the turn, or ``"reject"`` with 409 Conflict.
+        :param timeout: seconds to wait, then 409.
+        """
+        if on_busy not in ("wait", "reject"):
+            raise ConfigurationError(
+                f"one_at_a_time(on_busy={on_busy!r}) is wrong. Allowed: 'wait', 'reject'."
+            )
+
+        def decorate(view: _View) -> _View:
+            @wraps(view)
+            def alone(*args: Any, **kwargs: Any) -> Any:
+                exchange = self._binding_of(_current_app()).exchange()
+                if not exchange.be_alone(timeout if on_busy == "wait" else 0.0):
+                    raise Conflict("This conversation is busy with another request.")
+                return _current_app().ensure_sync(view)(*args, **kwargs)
+
+            return cast(_View, alone)
+
+        return decorate
 
     @contextmanager
-    def open(self, thread_id: str) -> Iterator[Thread]:
+    def open(self, thread_id: str | None = None, *, create: bool | None = None) -> Iterator[Thread]:
         """Work on a thread outside a request: in a background job, a shell, a test.
 
         It is saved at the end of the block, and not if the block raises. Whatever goes
@@ -122,12 +178,23 @@ class ThreadManager:
             with threads.open(thread_id) as thread:
                 thread.state.push("messages", {"role": "assistant", "content": answer})
 
+        :param thread_id: the thread's id; None with *create* makes one.
+        :param create: True starts the thread if there is none; False takes only one that is
+            stored. By default an id is taken as it is, stored or not.
         :raises InvalidThreadId: when *thread_id* breaks the rule.
+        :raises LookupError: with ``create=False``, when nothing is stored.
         :raises StoreError: when the thread cannot be read or saved.
         """
         binding = self._binding_of_work()
-        require_thread_id(thread_id)
-        thread = Thread(binding.store, lambda: (thread_id, False), _Observer(binding))
+        is_new = thread_id is None
+        if is_new and not create:
+            raise ConfigurationError(
+                "open() needs a thread id. Use open(create=True) to start a conversation."
+            )
+        known = make_thread_id() if thread_id is None else require_thread_id(thread_id)
+        thread = Thread(binding.store, lambda: (known, is_new), _Observer(binding))
+        if create is False and thread.empty():
+            raise LookupError(f"Nothing is stored of thread {known}.")
         yield thread
         thread.save()
 
@@ -226,24 +293,24 @@ class _Binding:
         started, completed = signals.session_started, signals.session_completed
 
         def begin_request() -> None:
-            if started.receivers and (turn := self._begin(_current_request())):
-                self.send(started, turn.thread, turn.session)
+            if started.receivers and (exchange := self._begin(_current_request())):
+                self.send(started, exchange.thread, exchange.session)
 
         def answer_request(response: Response) -> Response:
-            turn: _Turn | None = request.environ.get(key)
-            if turn is None:
+            exchange: _Exchange | None = request.environ.get(key)
+            if exchange is None:
                 if not response.is_streamed:
                     return response
                 # Its generator may still touch the thread.
-                turn = self._begin(_current_request())
-            return response if turn is None else turn.answer(response)
+                exchange = self._begin(_current_request())
+            return response if exchange is None else exchange.answer(response)
 
         def end_request(error: BaseException | None) -> None:
-            turn: _Turn | None = request.environ.get(key)
-            if turn is None and completed.receivers:
-                turn = self._begin(_current_request())
-            if turn is not None:
-                turn.tear_down(error)
+            exchange: _Exchange | None = request.environ.get(key)
+            if exchange is None and completed.receivers:
+                exchange = self._begin(_current_request())
+            if exchange is not None:
+                exchange.tear_down(error)
 
         # First of all before the view, and last of all after it: whatever another
         # extension or the app does with the thread is then seen.
@@ -254,15 +321,15 @@ class _Binding:
         app.app_ctx_globals_class = _globals_class(app.app_ctx_globals_class, self)
         got_request_exception.connect(self._note_exception, app)
 
-    def turn(self) -> _Turn:
-        """Return the turn of the request under way, which begins here if it is not used yet."""
-        turn = self._begin(_current_request())
-        if turn is None:
+    def exchange(self) -> _Exchange:
+        """Return the exchange of the request under way, which begins here if it is not used yet."""
+        exchange = self._begin(_current_request())
+        if exchange is None:
             raise RuntimeError(
                 "This request has no thread: its view or blueprint is exempt, or it serves"
                 " static files. Remove the exemption to use a thread here."
             )
-        return turn
+        return exchange
 
     def forget_exempt(self) -> None:
         self._exempt_endpoints.clear()
@@ -284,16 +351,16 @@ class _Binding:
         with app.app_context():
             signals.send(signal, app, thread=thread, session=session, error=error)
 
-    def _begin(self, current: Request) -> _Turn | None:
-        turn: _Turn | None = current.environ.get(self._key)
-        if turn is None and not self._is_exempt(current):
-            # Atomic: threads with copied contexts that come at once get one turn.
-            turn = current.environ.setdefault(self._key, _Turn(self, current))
-        return turn
+    def _begin(self, current: Request) -> _Exchange | None:
+        exchange: _Exchange | None = current.environ.get(self._key)
+        if exchange is None and not self._is_exempt(current):
+            # Atomic: threads with copied contexts that come at once get one exchange.
+            exchange = current.environ.setdefault(self._key, _Exchange(self, current))
+        return exchange
 
     def _note_exception(self, sender: Flask, exception: BaseException, **extra: Any) -> None:
-        if turn := self._begin(_current_request()):
-            turn.error = exception
+        if exchange := self._begin(_current_request()):
+            exchange.error = exception
 
     def _is_exempt(self, current: Request) -> bool:
         endpoint = current.endpoint
@@ -353,7 +420,7 @@ class _Observer:
         signals.call(self.binding.app, listener, *arguments)
 
 
-class _Turn(_Observer):
+class _Exchange(_Observer):
     """One request's way, from before the view to the last byte of its response."""
 
     def __init__(self, binding: _Binding, current: Request) -> None:
@@ -363,9 +430,16 @@ class _Turn(_Observer):
         self.error: BaseException | None = None
         self._request = current
         self._earlier: list[Thread] = []
+        self._alone: Turn | None = None
         self._answered = False
         self._streaming = False
         self._failed = False
+
+    def be_alone(self, timeout: float) -> bool:
+        """Keep other requests off the thread until this one has ended; False if in vain."""
+        if self._alone is None:
+            self._alone = take_turn(self.binding.store, self.thread.id, timeout)
+        return self._alone is not None
 
     def start_another(self) -> Thread:
         app, current = self.binding.app, self._request
@@ -479,6 +553,8 @@ class _Turn(_Observer):
     def _end(self, error: BaseException | None) -> None:
         if not self.session.complete():
             return
+        if self._alone is not None:
+            self._alone.end()
         self.binding.send(signals.session_completed, self.thread, self._told, error)
         if error is None and not self._failed:
             for thread in self._threads():
@@ -557,7 +633,7 @@ def _globals_class(base: type[_AppCtxGlobals], binding: _Binding) -> type[_AppCt
             if name not in ("thread", "session"):
                 return super().__getattr__(name)
             try:
-                return getattr(binding.turn(), name)
+                return getattr(binding.exchange(), name)
             except RuntimeError as error:
                 raise AttributeError(str(error)) from None
 
@@ -587,13 +663,13 @@ def _manager_of(app: Flask) -> ThreadManager:
     return cast(ThreadManager, manager)
 
 
-def _find_turn() -> _Turn:
+def _find_exchange() -> _Exchange:
     app = _current_app()
-    return _manager_of(app)._binding_of(app).turn()
+    return _manager_of(app)._binding_of(app).exchange()
 
 
-current_thread = cast(Thread, LocalProxy(lambda: _find_turn().thread))
-current_session = cast(Session, LocalProxy(lambda: _find_turn().session))
+current_thread = cast(Thread, LocalProxy(lambda: _find_exchange().thread))
+current_session = cast(Session, LocalProxy(lambda: _find_exchange().session))
 
 
 def _answer_unavailable(error: StoreError) -> Any:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from ..codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError
-from .base import DEFAULT_TTL, ThreadStore
+from .base import DEFAULT_TTL, ListedThread, Page, ThreadStore
 
-__all__ = ["ThreadStore", "open_store"]
+__all__ = ["ListedThread", "Page", "ThreadStore", "open_store"]
 
 _ALLOWED = "sqlite:///PATH, redis://HOST, ws://HOST or wss://HOST, memory://"
 

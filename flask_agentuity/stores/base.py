@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import logging
 import threading
+import time
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -147,6 +148,39 @@ class ThreadStore(ABC):
             f"{type(self).__name__} cannot take over threads with their times."
             " The SQLite and the Redis store can."
         )
+
+    def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
+        """Let *holder* have the thread to itself for *seconds*; False while another has it.
+
+        Who has the turn takes it again to keep it longer. Here turns are known within this
+        process only; a store that others can reach overrides both methods.
+        """
+        now = time.monotonic()
+        with self._merging():
+            turns = vars(self).setdefault("_turns", {})
+            for other, (_, until) in list(turns.items()):
+                if until <= now:
+                    del turns[other]
+            current, _ = turns.get(thread_id, (holder, 0.0))
+            if current != holder:
+                return False
+            turns[thread_id] = holder, now + seconds
+            return True
+
+    def end_turn(self, thread_id: str, holder: str) -> None:
+        """Give the turn back; nothing happens when *holder* does not have it."""
+        with self._merging():
+            turns = vars(self).setdefault("_turns", {})
+            if turns.get(thread_id, ("", 0.0))[0] == holder:
+                del turns[thread_id]
+
+    def purge(self, progress: Callable[[int], None] | None = None) -> int:
+        """Remove every expired thread; returns how many.
+
+        :param progress: called with the number removed by each step.
+        :raises StoreError: when this store cannot.
+        """
+        raise StoreError(f"{type(self).__name__} cannot remove expired threads: its server does.")
 
     def close(self) -> None:  # noqa: B027 - most stores have nothing to let go of
         """Let go of connections and files. A closed store may not be used again."""

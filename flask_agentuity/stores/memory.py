@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,13 +124,14 @@ class MemoryStore(ThreadStore):
             self._threads[thread.id] = adopted
             return True
 
-    def purge(self) -> int:
-        """Remove every expired thread; returns how many."""
+    def purge(self, progress: Callable[[int], None] | None = None) -> int:
         with self._held():
             gone = [key for key, stored in self._threads.items() if self._expired(stored)]
             for key in gone:
                 del self._threads[key]
-            return len(gone)
+        if progress:
+            progress(len(gone))
+        return len(gone)
 
     def _replace(
         self,

@@ -14,7 +14,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
@@ -79,6 +79,11 @@ CREATE TABLE labels (
     PRIMARY KEY (key, value, thread)
 ) WITHOUT ROWID;
 CREATE INDEX labels_thread ON labels (thread);
+CREATE TABLE turns (
+    thread_id TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    until REAL NOT NULL
+) WITHOUT ROWID;
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
 """
@@ -280,13 +285,39 @@ class SQLiteStore(ThreadStore):
             )
             return True
 
-    def purge(self) -> int:
-        """Remove every expired thread, in small transactions; returns how many."""
+    def purge(self, progress: Callable[[int], None] | None = None) -> int:
         removed = 0
         with self._connected("(all)") as connection:
+            # Small transactions: requests get their turn between them.
             while batch := self._purge_batch(connection):
                 removed += batch
+                if progress:
+                    progress(batch)
         return removed
+
+    def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
+        now = time.time()
+        with self._connected(thread_id) as connection:
+            query = "SELECT 1 FROM turns WHERE thread_id = ? AND holder != ? AND until > ?"
+            arguments = (thread_id, holder, now)
+            # Whoever waits looks often, and only looking takes no lock.
+            if connection.execute(query, arguments).fetchone():
+                return False
+            with _transaction(connection):
+                if connection.execute(query, arguments).fetchone():
+                    return False
+                connection.execute("DELETE FROM turns WHERE until <= ?", (now,))
+                connection.execute(
+                    "INSERT OR REPLACE INTO turns (thread_id, holder, until) VALUES (?, ?, ?)",
+                    (thread_id, holder, now + seconds),
+                )
+                return True
+
+    def end_turn(self, thread_id: str, holder: str) -> None:
+        with self._connected(thread_id) as connection:
+            connection.execute(
+                "DELETE FROM turns WHERE thread_id = ? AND holder = ?", (thread_id, holder)
+            )
 
     def close(self) -> None:
         self._connections.close()
