@@ -9,7 +9,7 @@ import ssl
 from collections import deque
 from collections.abc import Sequence
 
-from .frames import FrameReader, Message
+from .frames import FrameError, FrameReader, Message
 from .request import Progress, Request
 
 #: How much is asked of the socket at once, and how much is put together for one write.
@@ -34,6 +34,7 @@ class Connection:
         self.bytes_out = 0
         #: There may be more to read without the socket saying so again.
         self.more = True
+        self._failure: Exception | None = None
         self._reader = FrameReader(max_message_bytes)
         self._buffer = bytearray(READ_BYTES)
         self._control: deque[bytes] = deque()
@@ -51,16 +52,26 @@ class Connection:
         """
         messages: list[Message] = []
         self.more = False
-        while True:
-            while (message := self._reader.next()) is not None:
-                messages.append(message)
-                if len(messages) >= BATCH:
-                    self.more = True
+        if self._failure is not None:
+            raise self._failure
+        try:
+            while True:
+                while (message := self._reader.next()) is not None:
+                    messages.append(message)
+                    if len(messages) >= BATCH:
+                        self.more = True
+                        return messages
+                if not (count := self._read()):
                     return messages
-            if not (count := self._read()):
-                return messages
-            self.bytes_in += count
-            self._reader.feed(memoryview(self._buffer)[:count])
+                self.bytes_in += count
+                self._reader.feed(memoryview(self._buffer)[:count])
+        except (ConnectionLost, FrameError) as failure:
+            if not messages:
+                raise
+            # What came whole before counts: often it says why the end came.
+            self._failure = failure
+            self.more = True
+            return messages
 
     def _read(self) -> int:
         try:

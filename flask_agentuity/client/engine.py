@@ -47,7 +47,7 @@ MAX_NONSENSE = 1000
 #: How many attempts that were left behind may still be alive when another begins.
 MAX_ABANDONED_DIALS = 2
 
-#: Seconds to wait for the other end's answer to a close frame.
+#: Seconds to wait at most for the other end's answer to a close frame.
 CLOSE_TIMEOUT = 0.5
 
 #: Seconds between two log lines about the same outage, once it is no news.
@@ -102,6 +102,7 @@ class Engine:
         self._sleeping = False
         self._closing: float | None = None
         self._closing_frame_sent = False
+        self._goodbye_timeout = 0.0
         self._answers = 0
         self._nonsense = 0
         self._ping_sent: float | None = None
@@ -179,6 +180,7 @@ class Engine:
         with self.lock:
             if self._closing is None:
                 self._closing = _clock() + timeout
+                self._goodbye_timeout = min(timeout, CLOSE_TIMEOUT)
             if self.thread is None or not self.thread.is_alive():
                 self.thread = None
                 self.lifecycle.close()
@@ -547,6 +549,7 @@ class Engine:
         if self._owner() is None and self._closing is None:
             with self.lock:
                 self._closing = now
+                self._goodbye_timeout = CLOSE_TIMEOUT
         self._expire(now)
         if lifecycle.state in (State.CONNECTING, State.AUTHORIZING) and now >= lifecycle.until:
             seconds = self.settings.connect_timeout
@@ -780,7 +783,7 @@ class Engine:
             self._closing_frame_sent = True
             connection.put_control(frames.close_frame(frames.NORMAL))
             with self.lock:
-                self._closing = now + CLOSE_TIMEOUT
+                self._closing = now + self._goodbye_timeout
             self._write(now)
             # The other end's close frame, or the time, ends it.
             return self.connection is None

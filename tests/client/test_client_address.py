@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pytest
+
+from flask_agentuity.client import ThreadClient
+from flask_agentuity.client.address import parse_address, proxy_warnings, without_secrets
+from flask_agentuity.errors import ConfigurationError
+
+
+@pytest.mark.parametrize(
+    ("url", "dialled"),
+    [
+        ("ws://h", "ws://h/thread/ws"),
+        ("https://h/", "wss://h/thread/ws"),
+        ("http://h:80", "ws://h:80/thread/ws"),
+        ("WSS://h:1/own?token=t", "wss://h:1/own?token=t"),
+        ("ws://user:word@h/x", "ws://h/x"),
+        ("ws://[::1]:5", "ws://[::1]:5/thread/ws"),
+        (" ws://h\n", "ws://h/thread/ws"),
+    ],
+)
+def test_a_url_is_made_whole(url: str, dialled: str) -> None:
+    address = parse_address(url)
+    assert address.url == dialled
+    assert "word" not in repr(address)
+    assert "token" not in repr(address)
+
+
+@pytest.mark.parametrize(
+    "url", ["", "h:80", "localhost:8787/thread/ws", "ftp://h", "ws://", "ws://h:x", "ws://[", "h"]
+)
+def test_a_url_without_a_scheme_or_a_host_is_refused(url: str) -> None:
+    with pytest.raises(ConfigurationError, match="URL of the thread service"):
+        parse_address(url)
+
+
+def test_a_refused_url_shows_no_credentials() -> None:
+    for url in ("ftp://user:word@h?token=word", "user:word@h", "user:word@h/x?word"):
+        with pytest.raises(ConfigurationError) as raised:
+            parse_address(url)
+        assert "word" not in str(raised.value)
+    assert without_secrets("https://user:word@h/login?word#word") == "https://h/login"
+
+
+@pytest.mark.parametrize(
+    ("environ", "words"),
+    [
+        ({}, None),
+        ({"http_proxy": "http://user:word@p:3128"}, None),
+        ({"https_proxy": "socks5://p"}, None),
+        ({"http_proxy": "p:3128"}, "no scheme"),
+        ({"HTTP_PROXY": "https://user:word@p"}, "of the kind https://"),
+        ({"http_proxy": "socks5://p"}, "socks5"),
+        ({"all_proxy": "http://user:word@p"}, "all_proxy is not used"),
+        ({"http_proxy": "http://p", "no_proxy": "h:80, other"}, "with a port"),
+    ],
+)
+def test_proxy_settings_that_do_nothing_are_named(
+    environ: dict[str, str], words: str | None
+) -> None:
+    warnings = proxy_warnings(environ, parse_address("ws://h"))
+    assert len(warnings) == (words is not None)
+    if words is not None:
+        assert words in warnings[0]
+        assert "word@" not in warnings[0]
+
+
+def test_options_are_checked() -> None:
+    for wrong in (
+        {"request_timeout": 0},
+        {"connect_timeout": "10"},
+        {"max_pending": -1},
+        {"grace": -1},
+        {"ping_interval": float("nan")},
+        {"reconnect_max": True},
+        {"ca_file": "/does/not/exist.pem"},
+        {"key": ""},
+        {"key": "\ud800"},
+    ):
+        name = next(iter(wrong))
+        with pytest.raises(ConfigurationError, match=name):
+            ThreadClient(**{"url": "ws://h", "key": "k", **wrong})  # type: ignore[arg-type]
+
+
+def test_the_key_is_in_no_repr() -> None:
+    client = ThreadClient("ws://user:word@h?token=word", "secret")
+    shown = repr(client) + repr(client.settings) + repr(client.stats())
+    assert "secret" not in shown
+    assert "word" not in shown
+    client.close()
