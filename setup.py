@@ -27,6 +27,7 @@ setup(
         # 3.9.15: the first to limit the nesting of what it decodes.
         "orjson>=3.9.15",
     ],
+    entry_points={"flask.commands": ["threads=flask_agentuity.cli:threads"]},
     extras_require={
         "redis": REDIS,
         "service": SERVICE,

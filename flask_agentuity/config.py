@@ -30,6 +30,8 @@ class Settings:
     """What an app says of its threads, checked."""
 
     store: str
+    #: Where :attr:`store` was said, for people who look for it.
+    store_source: str
     sdk_key: str | None
     secret: bytes | None
     cookie: CookieSettings
@@ -54,8 +56,10 @@ def read_settings(
     read = _Reader(config, environment)
     sdk_key = read("SDK_KEY", None, _text)
     store = read("THREAD_STORE", None, _url)
+    source = read.source("THREAD_STORE")
     if store is None:
         store = _service_url(read) if sdk_key else DEFAULT_STORE
+        source = read.source("SDK_KEY") if sdk_key else "the default: nothing is configured"
     if store.startswith(("ws:", "wss:")) and not sdk_key:
         raise ConfigurationError(
             f"AGENTUITY_THREAD_STORE={store!r} is a thread service, which needs a key."
@@ -66,6 +70,7 @@ def read_settings(
         secret = sdk_key.encode()
     return Settings(
         store=store,
+        store_source=source,
         sdk_key=sdk_key,
         secret=secret,
         cookie=CookieSettings(
@@ -91,6 +96,13 @@ class _Reader:
     def __init__(self, config: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._config = config
         self._environment = environment
+
+    def source(self, name: str) -> str:
+        """Return where a setting was found."""
+        key = f"AGENTUITY_{name}"
+        if self._config.get(key) is not None:
+            return f"{key} in app.config"
+        return f"{key} in the environment"
 
     def __call__(
         self,

@@ -6,6 +6,7 @@ import logging
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -68,7 +69,7 @@ class ThreadManager:
         :param store: a store or its URL, instead of what the app's configuration says.
         :param thread_id_provider: see :meth:`set_thread_id_provider`.
         """
-        self._store = store
+        self._given_store = store
         self._provider = thread_id_provider
         self._exempt: set[Callable[..., Any] | Blueprint] = set()
         self._bindings: weakref.WeakKeyDictionary[Flask, _Binding] = weakref.WeakKeyDictionary()
@@ -85,7 +86,7 @@ class ThreadManager:
                 "This app has a ThreadManager already. Use ThreadManager(app) or"
                 " threads.init_app(app), not both, and once for each app."
             )
-        binding = _Binding(self, app, read_settings(app.config), self._store)
+        binding = _Binding(self, app, read_settings(app.config), self._given_store)
         app.extensions[_EXTENSION] = self
         self._bindings[app] = binding
         binding.register(app)
@@ -133,7 +134,7 @@ class ThreadManager:
         :raises ValueError: for a filter by something that is no scalar, or a wrong cursor.
         :raises StoreError: when the store cannot list; the thread service cannot.
         """
-        return self._binding_of_work().store.list(metadata, limit=limit, cursor=cursor)
+        return self.store().list(metadata, limit=limit, cursor=cursor)
 
     def one_at_a_time(
         self, on_busy: Literal["wait", "reject"] = "wait", timeout: float = 30.0
@@ -198,6 +199,14 @@ class ThreadManager:
         yield thread
         thread.save()
 
+    def store(self) -> ThreadStore:
+        """Return the store of the current app, or of the only one."""
+        return self._binding_of_work().store
+
+    def settings(self) -> Settings:
+        """Return the settings of the current app, or of the only one."""
+        return self._binding_of_work().settings
+
     def provider_of(self, default: ThreadIDProvider) -> ThreadIDProvider:
         """Return the provider that was set, or *default*."""
         return self._provider or default
@@ -246,16 +255,12 @@ class _Binding:
         settings: Settings,
         store: ThreadStore | str | None,
     ) -> None:
+        if store is not None:
+            url = store if isinstance(store, str) else f"{type(store).__name__.lower()}://"
+            settings = replace(settings, store=url, store_source="ThreadManager(store=...)")
         self.settings = settings
         self.store = (
-            store
-            if isinstance(store, ThreadStore)
-            else open_store(
-                store or settings.store,
-                ttl=settings.ttl,
-                max_bytes=settings.max_bytes,
-                folder=app.instance_path,
-            )
+            store if isinstance(store, ThreadStore) else _open_store(settings, app.instance_path)
         )
         if self.store.shared_by_machines and not (settings.secret or app.secret_key):
             raise ConfigurationError(
@@ -460,8 +465,12 @@ class _Exchange(_Observer):
                 response = self._save_before(response)
             self._mark(response)
         self._answered = True
-        if response.is_streamed and not response.direct_passthrough:
-            self._streaming = True
+        # A file goes to the server as it is, which has faster ways for it. The response of an
+        # earlier call may have been replaced by that of an error.
+        self._streaming = response.is_streamed and (
+            not response.direct_passthrough or isinstance(response.response, Generator)
+        )
+        if self._streaming:
             response.response = _SavingBody(
                 response.response, self._finish_stream, response.content_length
             )
@@ -619,6 +628,10 @@ class _SavingBody:
                     self._held.append(following)
         except StopIteration:
             return
+
+
+def _open_store(settings: Settings, folder: str) -> ThreadStore:
+    return open_store(settings.store, ttl=settings.ttl, max_bytes=settings.max_bytes, folder=folder)
 
 
 def _globals_class(base: type[_AppCtxGlobals], binding: _Binding) -> type[_AppCtxGlobals]:
