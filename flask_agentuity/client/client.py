@@ -129,7 +129,8 @@ class ThreadClient:
 
         :raises StoreError: see the class.
         """
-        return wait(*self._restore(thread_id))
+        self._require_waiting()
+        return wait(self._restore(thread_id))
 
     def save(
         self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
@@ -140,7 +141,8 @@ class ThreadClient:
         :raises StateNotSerializable: when it is not UTF-8, or the metadata not JSON.
         :raises StoreError: see the class.
         """
-        wait(*self._save(thread_id, document, metadata))
+        self._require_waiting()
+        wait(self._save(thread_id, document, metadata))
 
     def merge(
         self,
@@ -154,24 +156,26 @@ class ThreadClient:
         :raises StateTooLarge: when it is larger than every service must take.
         :raises StoreError: see the class.
         """
-        wait(*self._merge(thread_id, operations, metadata))
+        self._require_waiting()
+        wait(self._merge(thread_id, operations, metadata))
 
     def delete(self, thread_id: str) -> None:
         """Remove a thread; one that is not there is no error.
 
         :raises StoreError: see the class.
         """
-        wait(*self._delete(thread_id))
+        self._require_waiting()
+        wait(self._delete(thread_id))
 
     def submit_restore(self, thread_id: str) -> Future[bytes | None]:
         """Like :meth:`restore`, but return a future at once."""
-        return self._restore(thread_id)[1].future
+        return self._restore(thread_id).future
 
     def submit_save(
         self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
     ) -> Future[bytes | None]:
         """Like :meth:`save`, but return a future at once; its result is None."""
-        return self._save(thread_id, document, metadata)[1].future
+        return self._save(thread_id, document, metadata).future
 
     def submit_merge(
         self,
@@ -180,11 +184,11 @@ class ThreadClient:
         metadata: Mapping[str, Any] | None = None,
     ) -> Future[bytes | None]:
         """Like :meth:`merge`, but return a future at once; its result is None."""
-        return self._merge(thread_id, operations, metadata)[1].future
+        return self._merge(thread_id, operations, metadata).future
 
     def submit_delete(self, thread_id: str) -> Future[bytes | None]:
         """Like :meth:`delete`, but return a future at once; its result is None."""
-        return self._delete(thread_id)[1].future
+        return self._delete(thread_id).future
 
     @property
     def connection_number(self) -> int:
@@ -207,10 +211,17 @@ class ThreadClient:
         if engine is not None:
             engine.close(timeout)
 
-    def _restore(self, thread_id: str) -> _Call:
+    def _require_waiting(self) -> None:
+        engine = self._engines.get(os.getpid())
+        if engine is not None and engine.is_io_thread():
+            raise RuntimeError(
+                "A call that waits was made in a done callback of a future; it would wait for ever."
+            )
+
+    def _restore(self, thread_id: str) -> Request:
         return self._call("restore", thread_id, lambda id: wire.encode_restore(id, thread_id))
 
-    def _save(self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None) -> _Call:
+    def _save(self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None) -> Request:
         return self._call(
             "save", thread_id, lambda id: wire.encode_save(id, thread_id, document, metadata)
         )
@@ -220,15 +231,15 @@ class ThreadClient:
         thread_id: str,
         operations: Sequence[Operation],
         metadata: Mapping[str, Any] | None,
-    ) -> _Call:
+    ) -> Request:
         return self._call(
             "merge", thread_id, lambda id: wire.encode_merge(id, thread_id, operations, metadata)
         )
 
-    def _delete(self, thread_id: str) -> _Call:
+    def _delete(self, thread_id: str) -> Request:
         return self._call("delete", thread_id, lambda id: wire.encode_delete(id, thread_id))
 
-    def _call(self, action: str, thread_id: str, encode: Callable[[str], bytes]) -> _Call:
+    def _call(self, action: str, thread_id: str, encode: Callable[[str], bytes]) -> Request:
         engine = self._engine()
         deadline = time.monotonic() + self.settings.request_timeout
         request = Request(str(uuid.uuid4()), action, thread_id, b"", deadline)
@@ -242,7 +253,7 @@ class ThreadClient:
             # Encoded and masked here, in the caller's thread: the I/O thread is shared.
             request.frame = frames.text_frame(encode(request.id))
             engine.submit(request)
-        return engine, request
+        return request
 
     def _engine(self) -> Engine:
         pid = os.getpid()
@@ -260,8 +271,6 @@ class ThreadClient:
             if (engine := self._engines.pop(other, None)) is not None:
                 engine.leave_behind()
 
-
-_Call = tuple[Engine, Request]
 
 _clients: weakref.WeakSet[ThreadClient] = weakref.WeakSet()
 

@@ -819,12 +819,8 @@ def _closed() -> StoreError:
     return ServiceUnavailable("The client of the thread service is closed.")
 
 
-def wait(engine: Engine, request: Request) -> bytes | None:
+def wait(request: Request) -> bytes | None:
     """Return the answer to *request*; a little more than its time is waited for it."""
-    if engine.is_io_thread():
-        raise RuntimeError(
-            "A call that waits was made in a done callback of a future; it would wait for ever."
-        )
     try:
         return request.future.result(max(0.0, request.deadline - _clock()) + 1.0)
     except TimeoutError:

@@ -290,20 +290,31 @@ def test_the_queue_has_an_end(serve: Serve, connect: Connect) -> None:
 def test_a_call_that_waits_is_refused_where_it_would_wait_for_ever(
     serve: Serve, connect: Connect
 ) -> None:
-    client = connect(serve().url)
+    go = threading.Event()
+
+    def slow(peer: Peer) -> None:
+        peer.authorize()
+        request = peer.receive()
+        go.wait(5)
+        peer.answer(request)
+        peer.drain()
+
+    service = serve(slow)
+    client = connect(service.url)
     raised: list[BaseException] = []
-    done = threading.Event()
 
     def wrong(future: Future[bytes | None]) -> None:
         try:
-            client.restore(THREAD)
+            client.merge(THREAD, [Clear()])
         except RuntimeError as error:
             raised.append(error)
-        done.set()
 
-    client.submit_restore(THREAD).add_done_callback(wrong)
-    assert done.wait(5)
-    assert "done callback" in str(raised[0]) or not raised
+    future = client.submit_restore(THREAD)
+    future.add_done_callback(wrong)
+    go.set()
+    eventually(lambda: raised)
+    assert "done callback" in str(raised[0])
+    assert service.merges == []
 
 
 def test_a_close_lets_what_is_under_way_finish(serve: Serve, connect: Connect) -> None:
