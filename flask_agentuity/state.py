@@ -199,8 +199,9 @@ class ThreadState(MutableMapping[str, Any]):
             if key in self:
                 return self[key]
             encoded = codec.encode(default, codec.child_path("state", key))
+            replaces = key in self._gone or self._cleared
             self._assign(key, default, encoded)
-            if key not in self._gone and not self._cleared:
+            if not replaces:
                 self._assigned.discard(key)
                 self._defaults[key] = encoded
             return default
@@ -376,6 +377,8 @@ class ThreadState(MutableMapping[str, Any]):
     def _assign(self, key: str, value: Any, encoded: bytes) -> None:
         self._forget(key)
         self.used_since_changes = True
+        # Put back what it was, it is no change.
+        self._gone.discard(key)
         self._values[key] = value
         self._assigned.add(key)
         self._checked[key] = encoded
@@ -395,7 +398,7 @@ class ThreadState(MutableMapping[str, Any]):
         self._assigned.discard(key)
 
     def _names(self) -> list[str]:
-        names = [key for key in self._base if key not in self._gone or key in self._values]
+        names = [key for key in self._base if key not in self._gone]
         return list(dict.fromkeys([*names, *self._values, *self._pushes]))
 
     def _push_in_hand(self, key: str, value: Any, pushed: _Pushed) -> None:
@@ -436,10 +439,7 @@ class ThreadState(MutableMapping[str, Any]):
         changes = Changes()
         if self._cleared:
             changes.operations.append(Clear())
-        for key in self._gone:
-            # A set replaces anyway; what is pushed has to start afresh.
-            if key not in self._assigned:
-                changes.operations.append(Delete(key))
+        changes.operations.extend(Delete(key) for key in self._gone)
         for key, value in self._values.items():
             found, encoded = self._find_change(key, value)
             changes.operations.extend(found)
