@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Iterator, MutableMapping
+from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -272,7 +272,9 @@ class ThreadState(MutableMapping[str, Any]):
         """
         with self._lock:
             self.used_since_changes = False
-            self._follow_sent()
+            for key in self._sent_and_changed():
+                # A push cannot be taken back, so the list has to be read for it.
+                self.get(key)
             return self._changes_when_degraded() if self._degraded else self._find_changes()
 
     def commit(self, changes: Changes) -> None:
@@ -322,9 +324,12 @@ class ThreadState(MutableMapping[str, Any]):
                 self._thread_id,
             )
             del self._pushes[key]
-        for pushed in self._pushes.get(key, ()):
-            _append(value, pushed)
+        sent = self._sent.pop(key, None)
         if isinstance(value, list):
+            if sent and isinstance(encoded := self._stored(key), bytes):
+                _put_back(value, codec.items_of(encoded), sent)
+            for pushed in self._pushes.get(key, ()):
+                _append(value, pushed)
             self._lengths[key] = len(value)
         self._values[key] = value
         return value
@@ -416,24 +421,16 @@ class ThreadState(MutableMapping[str, Any]):
         if log is not None:
             self._lengths[key] = len(value)
 
-    def _follow_sent(self) -> None:
-        """Find items that changed after they had been pushed and saved without reading.
-
-        A push cannot be taken back, so the list is read now and the item replaced in it.
-        """
-        for key, items in list(self._sent.items()):
-            path = codec.child_path("state", key)
-            if all(codec.encode_item(item, path) == sent for item, sent in items):
-                continue
-            value = self.get(key)
-            self._sent.pop(key, None)
-            if not isinstance(value, list) or self._degraded:
-                continue
-            encoded = [codec.encode_item(item, path) for item in value]
-            for item, sent in items:
-                if sent in encoded:
-                    index = len(encoded) - 1 - encoded[::-1].index(sent)
-                    value[index], encoded[index] = item, b""
+    def _sent_and_changed(self) -> list[str]:
+        """Return the keys of items that changed after they were pushed and saved unread."""
+        return [
+            key
+            for key, items in self._sent.items()
+            if any(
+                codec.encode_item(item, codec.child_path("state", key)) != sent
+                for item, sent in items
+            )
+        ]
 
     def _find_changes(self) -> Changes:
         changes = Changes()
@@ -555,6 +552,7 @@ class ThreadState(MutableMapping[str, Any]):
             (value, encoded) for value, encoded in pushed if isinstance(value, dict | list)
         )
         # What the list holds now is for the next read to say.
+        self._decoded.pop(key, None)
         if self._complete:
             self._base[key] = None
 
@@ -563,6 +561,21 @@ def _append(value: list[Any], pushed: _Pushed) -> None:
     value.append(pushed.value)
     if pushed.max_records is not None:
         del value[: -pushed.max_records]
+
+
+def _put_back(
+    value: list[Any], encoded: Sequence[bytes], sent: Sequence[tuple[Any, bytes]]
+) -> None:
+    """Put items that were pushed where their copies are now that the list was read.
+
+    Whoever has kept such an item changes the list with it.
+    """
+    end = len(value)
+    for item, as_sent in reversed(sent):
+        for index in reversed(range(end)):
+            if encoded[index] == as_sent:
+                value[index], end = item, index
+                break
 
 
 def _require_list(path: str, is_list: bool) -> None:

@@ -47,8 +47,7 @@ SCALARS = (
 VALUES = st.recursive(
     SCALARS,
     lambda inner: (
-        st.lists(inner, max_size=4)
-        | st.dictionaries(st.text("xyz", max_size=2), inner, max_size=3)
+        st.lists(inner, max_size=4) | st.dictionaries(st.text("xyz", max_size=2), inner, max_size=3)
     ),
     max_leaves=6,
 )
@@ -342,3 +341,60 @@ def test_a_key_taken_out_and_put_back_is_no_change() -> None:
     thread.state["a"] = [*thread.state.pop("a"), 3]
     thread.save()
     assert store.sent == [Push("a", b"3")]
+
+
+# ------------------------------------------------------------------- items pushed and kept
+
+
+def test_an_item_changed_after_its_push_was_saved_is_saved_again() -> None:
+    store = RecordingStore()
+    put(store, {"messages": [{"id": 0}]})
+    thread = begin(store)
+    answer = {"id": 1, "text": ""}
+    thread.state.push("messages", answer)
+    thread.save()
+    assert store.calls == (0, 1)
+    answer["text"] = "hello"
+    assert thread.state.dirty
+    thread.save()
+    assert stored(store) == {"messages": [{"id": 0}, {"id": 1, "text": "hello"}]}
+    thread.save()
+    assert len(store.merges) == 2
+
+
+def test_equal_items_keep_their_order_when_one_of_them_changes() -> None:
+    store = RecordingStore()
+    thread = begin(store)
+    first: dict[str, int] = {}
+    thread.state.push("messages", first)
+    thread.state.push("messages", {})
+    thread.save()
+    first["changed"] = 1
+    thread.save()
+    assert stored(store) == {"messages": [{"changed": 1}, {}]}
+
+
+def test_a_list_read_after_the_save_holds_the_pushed_item_itself() -> None:
+    store = RecordingStore()
+    thread = begin(store)
+    item: dict[str, int] = {}
+    thread.state.push("messages", item)
+    thread.save()
+    item["before"] = 1
+    assert thread.state["messages"] == [{"before": 1}]
+    item["after"] = 2
+    assert thread.state["messages"] == [{"before": 1, "after": 2}]
+    thread.save()
+    assert stored(store) == {"messages": [{"before": 1, "after": 2}]}
+
+
+def test_an_item_that_a_window_pushed_out_takes_no_other_items_place() -> None:
+    store = RecordingStore()
+    thread = begin(store)
+    gone: dict[str, int] = {}
+    thread.state.push("messages", gone)
+    thread.state.push("messages", {}, max_records=1)
+    thread.save()
+    gone["changed"] = 1
+    thread.save()
+    assert stored(store) == {"messages": [{}]}
