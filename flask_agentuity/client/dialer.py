@@ -71,8 +71,12 @@ class Dial:
                 opened.close()
 
     def _run(self) -> None:
-        self.outcome = self._attempt()
-        self._deliver(self)
+        where = self._settings.address.shown
+        self.outcome = _unavailable(f"Connecting to {where} met a fault of the client's own.")
+        try:
+            self.outcome = self._attempt()
+        finally:
+            self._deliver(self)
 
     def _attempt(self) -> socket.socket | DialFailure:
         dialled = self._websocket
@@ -96,7 +100,8 @@ class Dial:
     def _explain(self, error: Exception) -> DialFailure:
         where = self._settings.address.shown
         match error:
-            case websocket.WebSocketBadStatusException():
+            # An answer without a status line has no status, whatever the types say.
+            case websocket.WebSocketBadStatusException(status_code=int()):
                 return _explain_status(where, error.status_code, error.resp_headers or {})
             case websocket.WebSocketProxyException():
                 words = str(error)
