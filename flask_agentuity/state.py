@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -140,6 +141,8 @@ class ThreadState(MutableMapping[str, Any]):
     def __delitem__(self, key: str) -> None:
         with self._lock:
             self.used_since_changes = True
+            if key not in self._values and key not in self._pushes:
+                self.load()
             if key not in self:
                 raise KeyError(key)
             self._forget(key)
@@ -153,7 +156,8 @@ class ThreadState(MutableMapping[str, Any]):
             if not isinstance(key, str) or key in self._gone:
                 return False
             if self._stored(key) is _UNKNOWN:
-                self._load(())
+                # Whoever asks for a key goes on to read it: both at one go.
+                self._load((key,))
             return self._stored(key) is not _MISSING
 
     def __iter__(self) -> Iterator[str]:
@@ -196,7 +200,7 @@ class ThreadState(MutableMapping[str, Any]):
         """
         codec.require_key(key)
         with self._lock:
-            if key in self:
+            with suppress(KeyError):
                 return self[key]
             encoded = codec.encode(default, codec.child_path("state", key))
             replaces = key in self._gone or self._cleared

@@ -1,17 +1,15 @@
 from __future__ import annotations
 
 import copy
-import datetime
-import enum
 import json
 import logging
 import threading
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -26,12 +24,11 @@ from hypothesis.stateful import (
 )
 from recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
 
-from flask_agentuity import Thread, ThreadState
+from flask_agentuity import ThreadState
 from flask_agentuity.codec import Snapshot
-from flask_agentuity.errors import StateNotSerializable, StateTypeError, StoreError
+from flask_agentuity.errors import StateTypeError
 from flask_agentuity.operations import Clear, Delete, Push, Set
 from flask_agentuity.stores import ThreadStore
-from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.sqlite import SQLiteStore
 
 # --------------------------------------------------------------- against a plain dictionary
@@ -326,6 +323,412 @@ def test_a_state_is_what_a_dictionary_would_be(
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+# ----------------------------------------------------------- several requests at one time
+
+
+class RequestsAtOnce(RuleBasedStateMachine):
+    """Three requests on one thread, in any order; each says in its values who wrote them."""
+
+    requests = st.sampled_from([0, 1, 2])
+    lists = st.sampled_from(["messages", "seeded"])
+    keys = st.sampled_from(["a", "b"])
+
+    @initialize(names_only=st.booleans())
+    def start(self, names_only: bool) -> None:
+        self.store = RecordingStore(names_only=names_only)
+        put(self.store, {"seeded": ["seed"]})
+        self.threads = [begin(self.store) for _ in range(3)]
+        self.waiting: list[dict[str, list[str]]] = [{}, {}, {}]
+        self.written: list[dict[str, str]] = [{}, {}, {}]
+        self.appended: dict[str, list[str]] = {"messages": [], "seeded": ["seed"]}
+        self.values: dict[str, str] = {}
+        self.count = 0
+
+    def token(self, request: int) -> str:
+        self.count += 1
+        return f"{request}-{self.count}"
+
+    def note(self, request: int, key: str) -> str:
+        token = self.token(request)
+        self.waiting[request].setdefault(key, []).append(token)
+        return token
+
+    @rule(request=requests, key=lists)
+    def push(self, request: int, key: str) -> None:
+        self.threads[request].state.push(key, self.note(request, key))
+
+    @rule(request=requests, key=lists)
+    def append(self, request: int, key: str) -> None:
+        self.threads[request].state.setdefault(key, []).append(self.note(request, key))
+
+    @rule(request=requests)
+    def assign_a_longer_list(self, request: int) -> None:
+        state = self.threads[request].state
+        state["seeded"] = [*state["seeded"], self.note(request, "seeded")]
+
+    @rule(request=requests)
+    def add_in_place(self, request: int) -> None:
+        self.threads[request].state["seeded"] += [
+            self.note(request, "seeded"),
+            self.note(request, "seeded"),
+        ]
+
+    @rule(request=requests, key=lists)
+    def read(self, request: int, key: str) -> None:
+        found = self.threads[request].state.get(key, [])
+        mine = self.waiting[request].get(key, [])
+        assert found[len(found) - len(mine) :] == mine
+
+    @rule(request=requests)
+    def read_all(self, request: int) -> None:
+        dict(self.threads[request].state)
+
+    @rule(request=requests, key=keys)
+    def write(self, request: int, key: str) -> None:
+        self.written[request][key] = self.threads[request].state[key] = self.token(request)
+
+    @rule(request=requests, key=keys)
+    def read_a_value(self, request: int, key: str) -> None:
+        found = self.threads[request].state.get(key)
+        if key in self.written[request]:
+            assert found == self.written[request][key]
+
+    @rule(request=requests)
+    def fill_in(self, request: int) -> None:
+        self.threads[request].state.setdefault("messages", [])
+
+    @rule(request=requests)
+    def save(self, request: int) -> None:
+        self.threads[request].save()
+        for key, tokens in self.waiting[request].items():
+            self.appended[key].extend(tokens)
+        self.values |= self.written[request]
+        self.waiting[request].clear()
+        self.written[request].clear()
+        now = stored(self.store)
+        assert now.get("messages", []) == self.appended["messages"]
+        assert now["seeded"] == self.appended["seeded"]
+        assert {key: now[key] for key in ("a", "b") if key in now} == self.values
+
+    @rule(request=requests)
+    def end(self, request: int) -> None:
+        self.save(request)
+        self.threads[request] = begin(self.store)
+
+    @rule(request=requests)
+    def fail(self, request: int) -> None:
+        """A request that raises is not saved."""
+        self.threads[request] = begin(self.store)
+        self.waiting[request].clear()
+        self.written[request].clear()
+
+    def teardown(self) -> None:
+        if hasattr(self, "threads"):
+            for request in range(3):
+                self.save(request)
+
+
+def test_no_append_of_requests_at_once_is_lost_or_doubled() -> None:
+    run_state_machine_as_test(
+        RequestsAtOnce, settings=settings(max_examples=150, stateful_step_count=30, deadline=None)
+    )
+
+
+@pytest.mark.parametrize("names_only", [False, True])
+def test_two_first_requests_that_fill_in_a_default_and_append_both_survive(
+    names_only: bool,
+) -> None:
+    store = RecordingStore(names_only=names_only)
+    first, second = begin(store), begin(store)
+    first.state.setdefault("messages", []).append("one")
+    second.state.setdefault("messages", []).append("two")
+    first.save()
+    second.save()
+    assert stored(store) == {"messages": ["one", "two"]}
+
+
+@pytest.mark.parametrize("default", [[], ["hello"], {}, None])
+def test_a_default_that_was_only_filled_in_replaces_nothing(default: Any) -> None:
+    store = RecordingStore()
+    asking, writing = begin(store), begin(store)
+    asking.state.setdefault("messages", default)
+    writing.state.push("messages", "kept")
+    writing.save()
+    asking.save()
+    assert stored(store) == {"messages": ["kept"]}
+
+
+def test_a_default_that_was_filled_in_is_stored_where_nothing_is() -> None:
+    store = RecordingStore()
+    thread = begin(store)
+    for key, default in {"list": [], "object": {}, "items": [1], "null": None}.items():
+        thread.state.setdefault(key, default)
+    thread.save()
+    assert stored(store) == {"list": [], "object": {}, "items": [1], "null": None}
+
+
+def test_a_default_after_a_delete_replaces_what_was_there() -> None:
+    store = RecordingStore()
+    put(store, {"messages": [1]})
+    thread = begin(store)
+    del thread.state["messages"]
+    thread.state.setdefault("messages", [2])
+    thread.save()
+    assert stored(store) == {"messages": [2]}
+
+
+def test_a_request_that_only_reads_a_key_leaves_it_to_the_others() -> None:
+    store = RecordingStore()
+    put(store, {"a": {"n": 1}, "messages": [1]})
+    reading, writing = begin(store), begin(store)
+    assert dict(reading.state) == {"a": {"n": 1}, "messages": [1]}
+    writing.state["a"] = {"n": 2}
+    writing.state.push("messages", 2)
+    writing.save()
+    reading.state["b"] = 3
+    reading.save()
+    assert stored(store) == {"a": {"n": 2}, "messages": [1, 2], "b": 3}
+
+
+# --------------------------------------------------------------------- what a request costs
+
+
+def read_one(state: ThreadState) -> None:
+    assert state["a"] == {"n": 1}
+
+
+def read_all(state: ThreadState) -> None:
+    assert dict(state)
+
+
+def write(state: ThreadState) -> None:
+    state["new"] = 1
+
+
+def push(state: ThreadState) -> None:
+    state.push("messages", "more")
+
+
+def update(state: ThreadState) -> None:
+    state.update(one=1, two=2)
+    state |= {"three": 3}
+
+
+def append(state: ThreadState) -> None:
+    state["messages"].append("more")
+
+
+def fill_in_and_append(state: ThreadState) -> None:
+    state.setdefault("messages", []).append("more")
+
+
+def fill_in_a_missing_one(state: ThreadState) -> None:
+    state.setdefault("missing", []).append("more")
+
+
+def ask_and_read(state: ThreadState) -> None:
+    assert "messages" in state
+    assert state["messages"]
+
+
+def read_mutate_and_revert(state: ThreadState) -> None:
+    state["a"]["n"] = 2
+    state["a"]["n"] = 1
+    state["messages"].append("more")
+    state["messages"].pop()
+
+
+def clear(state: ThreadState) -> None:
+    state.clear()
+    assert len(state) == 0
+    assert "a" not in state
+    assert state.get("messages") is None
+    assert list(state) == []
+
+
+def clear_and_fill(state: ThreadState) -> None:
+    clear(state)
+    state.setdefault("messages", []).append("first")
+    assert dict(state) == {"messages": ["first"]}
+
+
+def delete(state: ThreadState) -> None:
+    del state["a"]
+
+
+def take_out(state: ThreadState) -> None:
+    assert state.pop("a") == {"n": 1}
+
+
+def read_and_write(state: ThreadState) -> None:
+    state["count"] += 1
+
+
+def do_nothing(state: ThreadState) -> None:
+    assert not state.loaded
+    assert not state.dirty
+
+
+@pytest.mark.parametrize("names_only", [False, True])
+@pytest.mark.parametrize(
+    ("view", "reads", "sent"),
+    [
+        (do_nothing, 0, []),
+        (read_one, 1, []),
+        (read_all, 1, []),
+        (write, 0, [Set("new", b"1")]),
+        (push, 0, [Push("messages", b'"more"')]),
+        (update, 0, [Set("one", b"1"), Set("two", b"2"), Set("three", b"3")]),
+        (append, 1, [Push("messages", b'"more"')]),
+        (fill_in_and_append, 1, [Push("messages", b'"more"')]),
+        (fill_in_a_missing_one, 1, [Push("missing", b'"more"')]),
+        (ask_and_read, 1, []),
+        (read_mutate_and_revert, None, []),
+        (clear, 0, [Clear()]),
+        (clear_and_fill, 0, [Clear(), Set("messages", b'["first"]')]),
+        (delete, 1, [Delete("a")]),
+        (take_out, 1, [Delete("a")]),
+        (read_and_write, 1, [Set("count", b"8")]),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_the_calls_and_operations_that_a_request_costs(
+    view: Callable[[ThreadState], None], reads: int | None, sent: list[Any], names_only: bool
+) -> None:
+    store = RecordingStore(names_only=names_only)
+    put(store, {"a": {"n": 1}, "messages": ["one"], "count": 7, "unused": [1, 2, 3]}, {"m": 1})
+    thread = begin(store)
+    view(thread.state)
+    thread.save()
+    assert store.sent == sent
+    assert len(store.merges) == bool(sent)
+    if reads is not None:
+        assert len(store.reads) == reads
+    if not names_only:
+        assert len(store.reads) <= 1
+
+
+def test_reading_twice_reads_the_store_once_also_from_two_threads() -> None:
+    store = RecordingStore()
+    put(store, {"a": 1})
+    entered, go_on = threading.Event(), threading.Event()
+    watcher = Watcher()
+    thread = begin(store, watcher)
+    slow = store.read
+
+    def read(*arguments: Any) -> Snapshot | None:
+        entered.set()
+        assert go_on.wait(30)
+        return slow(*arguments)
+
+    store.read = read  # type: ignore[method-assign]
+    found: list[Any] = []
+    readers = [
+        threading.Thread(target=lambda: found.append(thread.state["a"])) for _ in range(4)
+    ]
+    for reader in readers:
+        reader.start()
+    assert entered.wait(30)
+    go_on.set()
+    for reader in readers:
+        reader.join(30)
+    assert found == [1, 1, 1, 1]
+    assert len(store.reads) == 1
+    assert watcher.told.count("restored") == 1
+    assert watcher.told.count("touched") == 1
+
+
+def test_what_another_thread_of_the_request_changes_during_a_save_is_saved_by_the_next() -> None:
+    store = RecordingStore()
+    put(store, {"a": 1, "b": 2, "messages": []})
+    thread = begin(store)
+    assert thread.state["a"] == 1
+
+    def change() -> None:
+        thread.state.push("messages", "during")
+        del thread.state["a"]
+        thread.state["b"] = 3
+
+    other = threading.Thread(target=change)
+
+    def during_merge() -> None:
+        store.during_merge = lambda: None
+        other.start()
+        # Whether it waits for the save or runs beside it is not what is tested.
+        other.join(0.2)
+
+    store.during_merge = during_merge
+    thread.state.push("messages", "before")
+    thread.save()
+    other.join(30)
+    thread.save()
+    assert stored(store) == {"b": 3, "messages": ["before", "during"]}
+
+
+# --------------------------------------------------------------- spelled by other programs
+
+
+class ForeignStore(ThreadStore):
+    """Keeps one document as another program has written it."""
+
+    def __init__(self, document: str) -> None:
+        self.document = document.encode()
+        self.merged: list[Any] = []
+
+    def restore(self, thread_id: str) -> bytes | None:
+        return self.document
+
+    def save(self, thread_id: str, document: bytes, metadata: Any = None) -> None:
+        raise AssertionError
+
+    def delete(self, thread_id: str) -> None:
+        raise AssertionError
+
+    def merge(self, thread_id: str, operations: Any, metadata: Any = None) -> None:
+        self.merged.extend(operations)
+
+
+class RawStore(ForeignStore):
+    """Hands the values out as they are spelled."""
+
+    def read(self, thread_id: str, keys: Any = None) -> Snapshot | None:
+        return Snapshot({"value": self.document})
+
+
+SPELLINGS = [
+    "1E5",
+    "1e23",
+    "-0.0",
+    "1.0",
+    "100000000000000000000000",
+    '"\\u00e9\\ud83d\\ude00\\/"',
+    ' { "b" : 1,\n\t"a" : [ 1 , 2 ] } ',
+    "[ 1, 2.50, 1e2 ]",
+    '{"a":1,"a":2}',
+]
+
+
+@pytest.mark.parametrize("spelled", SPELLINGS)
+def test_a_value_that_another_program_spelled_is_unchanged_when_it_was_only_read(
+    spelled: str,
+) -> None:
+    for store in (ForeignStore('{"state":{"value":%s}}' % spelled), RawStore(spelled)):
+        thread = begin(store)
+        assert thread.state["value"] == orjson.loads(spelled)
+        assert dict(thread.state)
+        thread.save()
+        assert store.merged == []
+
+
+@pytest.mark.parametrize("spelled", ["[ 1, 2.50, 1e2 ]", '["\\u00e9"]', "[ ]", "[1E5 ]"])
+def test_an_append_to_a_list_that_another_program_spelled_is_an_append(spelled: str) -> None:
+    store = RawStore(spelled)
+    thread = begin(store)
+    thread.state["value"].append({"new": 1})
+    thread.save()
+    assert store.merged == [Push("value", b'{"new":1}')]
 
 
 # ------------------------------------------------------------------- the smallest operations
