@@ -72,17 +72,19 @@ class ThreadState(MutableMapping[str, Any]):
         thread_id: str,
         read: Callable[[Collection[str] | None], Snapshot | None],
         on_failure: Callable[[StoreError], None] | None = None,
+        lock: threading.RLock | None = None,
     ) -> None:
         """Make the state of one thread.
 
         :param read: fetches what is stored, as :meth:`ThreadStore.read` does.
         :param on_failure: called when reading failed; it raises, or returns to let the
             state go on as if it were empty. Without it the error is raised.
+        :param lock: its owner's, so that nothing changes while the owner saves.
         """
         self._thread_id = thread_id
         self._read = read
         self._on_failure = on_failure
-        self._lock = threading.RLock()
+        self._lock = lock or threading.RLock()
         # What is stored, encoded. None: there, and not fetched. A key that is not in here
         # is missing in the store if the names are complete, else unknown.
         self._base: dict[str, bytes | None] = {}

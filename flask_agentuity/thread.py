@@ -95,7 +95,9 @@ class Thread:
             thread_id = self.id
             with self._lock:
                 if self._state is None:
-                    self._state = ThreadState(thread_id, self._read, self._restore_failed)
+                    self._state = ThreadState(
+                        thread_id, self._read, self._restore_failed, self._lock
+                    )
         return self._state
 
     @property
