@@ -1,0 +1,115 @@
+"""A real Redis for the tests: started on a free port, stopped, killed, frozen."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+#: Seconds after which a server that does not come up fails the test, not what it takes.
+PATIENCE = 30.0
+
+
+def binary() -> str:
+    """Return the path of the server; without one, skip, but fail where CI must have it."""
+    for name in ("redis-server", "valkey-server"):
+        if path := shutil.which(name):
+            return path
+    reason = "there is no redis-server on the PATH"
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+class RedisServer:
+    """One server process of the tests, with nothing kept on disk unless asked for."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self._folder = folder
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = 0
+        self.path = folder / "redis.sock"
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def client(self) -> redis.Redis:
+        return redis.Redis(port=self.port)
+
+    def start(self) -> None:
+        """Start the server, on the port it had before where it had one."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            port = self.port or free_port()
+            self._process = subprocess.Popen(
+                [
+                    binary(),
+                    *("--bind", "127.0.0.1", "--port", str(port)),
+                    *("--dir", str(self._folder), "--unixsocket", str(self.path)),
+                    *("--save", "", "--appendonly", "no", *self._options),
+                ],
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            while self._process.poll() is None:
+                if answers(port):
+                    self.port = port
+                    return
+                assert time.monotonic() < deadline, "the server does not answer"
+                time.sleep(0.01)
+            # Somebody else took the port between finding and using it.
+            assert time.monotonic() < deadline, "the server does not start"
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait(PATIENCE)
+            self._process = None
+
+    def freeze(self) -> None:
+        """Let the server hang: it takes connections and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+
+def free_port() -> int:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        # A cluster's nodes talk on a second port, 10,000 above.
+        return port if port < 50_000 else free_port()
+
+
+def answers(port: int) -> bool:
+    try:
+        with closing(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(7).startswith(b"+PONG")
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(folder: Path, *options: str) -> Iterator[RedisServer]:
+    server = RedisServer(folder, *options)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
