@@ -323,7 +323,9 @@ class Thread:
         return None if encoded == self._stored_metadata else encoded
 
     def _metadata_in_hand(self) -> bytes:
-        return codec.encode(self._metadata or {}, "metadata")
+        if self._metadata is None:
+            return self._stored_metadata or b"{}"
+        return codec.encode(self._metadata, "metadata")
 
     def _commit(self, state: ThreadState, changes: Changes, metadata: bytes | None) -> None:
         state.commit(changes)
