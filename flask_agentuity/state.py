@@ -260,7 +260,6 @@ class ThreadState(MutableMapping[str, Any]):
         self._degraded = True
         self._base.clear()
         self._decoded.clear()
-        self._sent.clear()
         self._gone.clear()
         self._cleared = False
         self._complete = True
@@ -288,6 +287,7 @@ class ThreadState(MutableMapping[str, Any]):
         with self._lock:
             if self._degraded:
                 self._safe.clear()
+                self._sent.clear()
                 self._seen = changes.encoded
                 return
             self._cleared = False
@@ -545,6 +545,7 @@ class ThreadState(MutableMapping[str, Any]):
             for key in dict.fromkeys([*expected, *changes.encoded])
             if expected.get(key) != changes.encoded.get(key)
         ]
+        changes.lost += [key for key in self._sent_and_changed() if key not in changes.lost]
         return changes
 
     def _encode_in_hand(self) -> dict[str, bytes]:
