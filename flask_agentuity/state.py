@@ -103,6 +103,8 @@ class ThreadState(MutableMapping[str, Any]):
         self._sent: dict[str, list[tuple[Any, bytes]]] = {}
         #: Whether something was read or written since changes were last looked for.
         self.used_since_changes = False
+        # The failure that is being told of.
+        self._failure: StoreError | None = None
         self._degraded = False
         # After a failed read: what may still be sent, and what the state looked like then.
         self._safe: list[Operation | tuple[str, _Pushed]] = []
@@ -254,7 +256,14 @@ class ThreadState(MutableMapping[str, Any]):
         """
         if self._on_failure is None:
             raise error
-        self._on_failure(error)
+        if self._failure is not None:
+            # Who is told of it looks at the state: it fails for them as well.
+            raise self._failure
+        self._failure = error
+        try:
+            self._on_failure(error)
+        finally:
+            self._failure = None
         # What was found until now was computed from what is really stored.
         self._safe = list(self._find_changes().operations)
         self._degraded = True
@@ -365,6 +374,8 @@ class ThreadState(MutableMapping[str, Any]):
     def _load(self, keys: Collection[str] | None) -> None:
         if self._degraded:
             return
+        if self._failure is not None:
+            raise self._failure
         try:
             snapshot = self._read(keys) or Snapshot({})
         except StoreError as error:
