@@ -270,6 +270,7 @@ class _Binding:
         self._manager = manager
         self._app = weakref.ref(app)
         self._key = f"flask_agentuity.{id(self)}"
+        self.answered_key = f"{self._key}.answered"
         self.signed_provider = SignedIDProvider(
             self._secrets, settings.cookie, lambda: request.is_secure
         )
@@ -294,7 +295,7 @@ class _Binding:
         """Hook into *app*. What every request pays is here: functions, for Flask looks at
         each hook in each request, and at a bound method for longer.
         """
-        key = self._key
+        key, answered_key = self._key, self.answered_key
         started, completed = signals.session_started, signals.session_completed
 
         def begin_request() -> None:
@@ -305,6 +306,7 @@ class _Binding:
             exchange: _Exchange | None = request.environ.get(key)
             if exchange is None:
                 if not response.is_streamed:
+                    request.environ[answered_key] = True
                     return response
                 # Its generator may still touch the thread.
                 exchange = self._begin(_current_request())
@@ -436,7 +438,8 @@ class _Exchange(_Observer):
         self._request = current
         self._earlier: list[Thread] = []
         self._alone: Turn | None = None
-        self._answered = False
+        # One that begins late, at the request's teardown, has missed its response.
+        self._answered = binding.answered_key in current.environ
         self._streaming = False
         self._failed = False
 
@@ -464,12 +467,12 @@ class _Exchange(_Observer):
             if not self._failed:
                 response = self._save_before(response)
             self._mark(response)
-        self._answered = True
         # A file goes to the server as it is, which has faster ways for it. The response of an
         # earlier call may have been replaced by that of an error.
         self._streaming = response.is_streamed and (
             not response.direct_passthrough or isinstance(response.response, Generator)
         )
+        self._answered = True
         if self._streaming:
             response.response = _SavingBody(
                 response.response, self._finish_stream, response.content_length
@@ -489,7 +492,7 @@ class _Exchange(_Observer):
         super().thread_touched(thread)
         if self._answered and thread.is_new:
             logger.warning(
-                "Thread %s was first touched while its response was streamed: too late for its"
+                "Thread %s was first touched after its response had begun: too late for its"
                 " cookie, so the client will not find it again. Use g.thread.id in the view,"
                 " before the response begins.",
                 thread.id,
