@@ -71,18 +71,21 @@ class ThreadState(MutableMapping[str, Any]):
         self,
         thread_id: str,
         read: Callable[[Collection[str] | None], Snapshot | None],
+        on_read: Callable[[], None] | None = None,
         on_failure: Callable[[StoreError], None] | None = None,
         lock: threading.RLock | None = None,
     ) -> None:
         """Make the state of one thread.
 
         :param read: fetches what is stored, as :meth:`ThreadStore.read` does.
+        :param on_read: called when something was read, and can be asked for.
         :param on_failure: called when reading failed; it raises, or returns to let the
             state go on as if it were empty. Without it the error is raised.
         :param lock: its owner's, so that nothing changes while the owner saves.
         """
         self._thread_id = thread_id
         self._read = read
+        self._on_read = on_read
         self._on_failure = on_failure
         self._lock = lock or threading.RLock()
         # What is stored, encoded. None: there, and not fetched. A key that is not in here
@@ -395,6 +398,8 @@ class ThreadState(MutableMapping[str, Any]):
                 else:
                     self._base.pop(key, None)
         self._complete = True
+        if self._on_read is not None:
+            self._on_read()
 
     def _assign(self, key: str, value: Any, encoded: bytes) -> None:
         self._forget(key)

@@ -71,6 +71,7 @@ class Thread:
         # None: it was assigned without reading, and so differs from whatever is stored.
         self._stored_metadata: bytes | None = b"{}"
         self._metadata_read = False
+        self._told_restored = False
         #: Whether a read has found that nothing is stored.
         self.was_missing = False
         # After a failed read: what may still be sent, and what was in hand then.
@@ -96,7 +97,11 @@ class Thread:
             with self._lock:
                 if self._state is None:
                     self._state = ThreadState(
-                        thread_id, self._read, self._restore_failed, self._lock
+                        thread_id,
+                        self._read,
+                        self._tell_restored,
+                        self._restore_failed,
+                        self._lock,
                     )
         return self._state
 
@@ -296,8 +301,12 @@ class Thread:
                 self.was_missing = snapshot is None
                 if self._stored_metadata is not None:
                     self._stored_metadata = snapshot.metadata if snapshot else b"{}"
-                self._observer.thread_restored(self)
         return snapshot
+
+    def _tell_restored(self) -> None:
+        if self._metadata_read and not self._told_restored:
+            self._told_restored = True
+            self._observer.thread_restored(self)
 
     def _read_metadata(self) -> None:
         state = self.state
@@ -308,6 +317,8 @@ class Thread:
                 self._read(())
             except StoreError as error:
                 state.fail(error)
+            else:
+                self._tell_restored()
 
     def _restore_failed(self, error: StoreError) -> None:
         self._observer.thread_restore_failed(self, error)
