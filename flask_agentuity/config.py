@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
@@ -43,6 +44,7 @@ class Settings:
     request_timeout: float
     reconnect_base: float
     reconnect_max: float
+    ca_file: str | None
 
 
 def read_settings(
@@ -89,6 +91,7 @@ def read_settings(
         request_timeout=read("REQUEST_TIMEOUT", 10.0, _seconds),
         reconnect_base=read("RECONNECT_BASE", 1.0, _seconds),
         reconnect_max=read("RECONNECT_MAX", 30.0, _seconds),
+        ca_file=read("CA_FILE", None, _file),
     )
 
 
@@ -145,6 +148,12 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a text that is not empty")
     return value
+
+
+def _file(value: Any) -> str:
+    if not isinstance(value, str | os.PathLike) or not Path(value).is_file():
+        raise ValueError("the path of a file that exists")
+    return os.fspath(value)
 
 
 def _secret(value: Any) -> bytes:

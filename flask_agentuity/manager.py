@@ -260,7 +260,7 @@ class _Binding:
             settings = replace(settings, store=url, store_source="ThreadManager(store=...)")
         self.settings = settings
         self.store = (
-            store if isinstance(store, ThreadStore) else _open_store(settings, app.instance_path)
+            store if isinstance(store, ThreadStore) else self._open_store(app.instance_path)
         )
         if self.store.shared_by_machines and not (settings.secret or app.secret_key):
             raise ConfigurationError(
@@ -382,6 +382,25 @@ class _Binding:
             )
             self._exempt_endpoints[endpoint] = exempt
         return exempt
+
+    def _open_store(self, folder: str) -> ThreadStore:
+        settings = self.settings
+        return open_store(
+            settings.store,
+            ttl=settings.ttl,
+            max_bytes=settings.max_bytes,
+            folder=folder,
+            key=settings.sdk_key,
+            connect_timeout=settings.connect_timeout,
+            request_timeout=settings.request_timeout,
+            reconnect_base=settings.reconnect_base,
+            reconnect_max=settings.reconnect_max,
+            ca_file=settings.ca_file,
+            on_connected=lambda: self.send(signals.service_connected, None, None),
+            on_disconnected=lambda error: self.send(
+                signals.service_disconnected, None, None, error
+            ),
+        )
 
     def _secrets(self) -> list[bytes]:
         app = self.app
@@ -631,10 +650,6 @@ class _SavingBody:
                     self._held.append(following)
         except StopIteration:
             return
-
-
-def _open_store(settings: Settings, folder: str) -> ThreadStore:
-    return open_store(settings.store, ttl=settings.ttl, max_bytes=settings.max_bytes, folder=folder)
 
 
 def _globals_class(base: type[_AppCtxGlobals], binding: _Binding) -> type[_AppCtxGlobals]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError
 from .base import DEFAULT_TTL, ListedThread, Page, ThreadStore
@@ -17,15 +19,19 @@ def open_store(
     ttl: float | None = DEFAULT_TTL,
     max_bytes: int = MAX_DOCUMENT_BYTES,
     folder: str | None = None,
+    key: str | None = None,
+    **client_options: Any,
 ) -> ThreadStore:
     """Return the store that *url* names.
 
     ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``redis://...``,
     ``ws://...``, ``memory://``. Nothing is opened or connected before the first use.
 
-    :param ttl: seconds without use after which a thread expires; None: never.
-    :param max_bytes: the largest document.
+    :param ttl: seconds without use after which a thread expires in an own store; None: never.
+    :param max_bytes: the largest document in an own store.
     :param folder: what a relative path is relative to; the working directory if None.
+    :param key: the key of a thread service.
+    :param client_options: for a thread service, see :class:`flask_agentuity.client.ThreadClient`.
     :raises ConfigurationError: when no store goes by that URL, or its package is missing.
     """
     scheme, separator, _ = url.partition("://")
@@ -40,4 +46,10 @@ def open_store(
             from .sqlite import SQLiteStore
 
             return SQLiteStore.from_url(url, folder=folder, ttl=ttl, max_bytes=max_bytes)
+        case "ws" | "wss":
+            from .remote import RemoteStore
+
+            if not key:
+                raise ConfigurationError("A thread service needs a key. Set AGENTUITY_SDK_KEY.")
+            return RemoteStore.from_url(url, key=key, **client_options)
     raise ConfigurationError(f"No store goes by {scheme}://. Allowed: {_ALLOWED}.")
