@@ -15,7 +15,10 @@ setup(
     license_files=["LICENSE"],
     packages=[
         "flask_agentuity",
+        "flask_agentuity.client",
+        "flask_agentuity.service",
         "flask_agentuity.stores",
+        "flask_agentuity.wire",
     ],
     package_data={"flask_agentuity": ["py.typed"]},
     python_requires=">=3.11",
