@@ -79,6 +79,8 @@ class Thread:
         self._metadata_seen = b"{}"
         self._destroyed = False
         self._saved = False
+        # A save that failed may have come through all the same.
+        self._may_be_stored = False
         self._listeners: list[Listener] = []
 
     @property
@@ -200,7 +202,7 @@ class Thread:
         with self._lock:
             if self._destroyed:
                 return
-            if not self._is_new or self._saved:
+            if not self._is_new or self._may_be_stored:
                 self._store.delete(thread_id)
             self._destroyed = True
             self._state = ThreadState(thread_id, lambda keys: None)
@@ -261,6 +263,7 @@ class Thread:
             changes = state.changes()
             metadata = self._changed_metadata()
             if changes.operations or metadata is not None:
+                self._may_be_stored = True
                 try:
                     self._store.merge(
                         thread_id,
@@ -294,7 +297,7 @@ class Thread:
     def _read(self, keys: Collection[str] | None) -> Snapshot | None:
         assert self._id is not None
         snapshot = None
-        if not self._is_new or self._saved:
+        if not self._is_new or self._may_be_stored:
             snapshot = self._store.read(self._id, keys)
             if not self._metadata_read:
                 self._metadata_read = True
