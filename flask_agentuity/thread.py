@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from . import codec
 from .codec import Snapshot
-from .errors import AgentuityError, OutcomeUnknown, StoreError
+from .errors import AgentuityError, OutcomeUnknown, StateNotSerializable, StoreError
 from .state import Changes, ThreadState
 from .stores.base import ThreadStore
 
@@ -153,9 +153,7 @@ class Thread:
         """Whether :meth:`save` would have something to write."""
         if self._destroyed or self._id is None:
             return False
-        return (
-            self._state is not None and self._state.dirty
-        ) or self._changed_metadata() is not None
+        return (self._state is not None and self._state.dirty) or self._is_metadata_dirty()
 
     @property
     def degraded(self) -> bool:
@@ -335,6 +333,12 @@ class Thread:
             return self._metadata_safe
         encoded = codec.encode(self._metadata, "metadata")
         return None if encoded == self._stored_metadata else encoded
+
+    def _is_metadata_dirty(self) -> bool:
+        try:
+            return self._changed_metadata() is not None
+        except StateNotSerializable:
+            return True
 
     def _metadata_in_hand(self) -> bytes:
         if self._metadata is None:
