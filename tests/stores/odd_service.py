@@ -24,7 +24,7 @@ class OddService:
         self.answer = answer
         #: Every request as it came over the wire, in order.
         self.requests: list[dict[str, Any]] = []
-        self._server = serve(self._serve, "127.0.0.1", 0, compression=None)
+        self._server = serve(self._serve, "127.0.0.1", 0, max_size=2**24)
         self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/thread/ws"
         self._thread = threading.Thread(target=self._server.serve_forever)
 
