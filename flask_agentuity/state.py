@@ -127,7 +127,7 @@ class ThreadState(MutableMapping[str, Any]):
     def dirty(self) -> bool:
         """Whether a save would have something to do."""
         try:
-            changes = self.changes()
+            changes = self._changes()
         except StateNotSerializable:
             return True
         return bool(changes.operations or changes.lost)
@@ -289,10 +289,7 @@ class ThreadState(MutableMapping[str, Any]):
         """
         with self._lock:
             self.used_since_changes = False
-            for key in self._sent_and_changed():
-                # A push cannot be taken back, so the list has to be read for it.
-                self.get(key)
-            return self._changes_when_degraded() if self._degraded else self._find_changes()
+            return self._changes()
 
     def commit(self, changes: Changes) -> None:
         """Take note that *changes* are stored: they are not sent again."""
@@ -321,6 +318,13 @@ class ThreadState(MutableMapping[str, Any]):
         """Return every value as it is now, encoded."""
         with self._lock:
             return {key: codec.encode(self[key], codec.child_path("state", key)) for key in self}
+
+    def _changes(self) -> Changes:
+        with self._lock:
+            for key in self._sent_and_changed():
+                # A push cannot be taken back, so the list has to be read for it.
+                self.get(key)
+            return self._changes_when_degraded() if self._degraded else self._find_changes()
 
     def _take(self, key: str) -> Any:
         """Read one key, apply what was pushed to it, and keep the value in hand."""

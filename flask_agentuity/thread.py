@@ -72,6 +72,8 @@ class Thread:
         self._stored_metadata: bytes | None = b"{}"
         self._metadata_read = False
         self._told_restored = False
+        #: Whether the metadata was used since it was last looked at for changes.
+        self._metadata_used = False
         #: Whether a read has found that nothing is stored.
         self.was_missing = False
         # After a failed read: what may still be sent, and what was in hand then.
@@ -121,6 +123,7 @@ class Thread:
                     self._read_metadata()
                 self._metadata = codec.decode(self._stored_metadata or b"{}")
             assert self._metadata is not None
+            self._metadata_used = True
             return self._metadata
 
     @metadata.setter
@@ -131,6 +134,7 @@ class Thread:
             if not self._metadata_read and not self.degraded:
                 self._stored_metadata = None
             self._metadata = dict(value)
+            self._metadata_used = True
 
     @property
     def touched(self) -> bool:
@@ -204,7 +208,8 @@ class Thread:
                 self._store.delete(thread_id)
             self._destroyed = True
             self._state = ThreadState(thread_id, lambda keys: None)
-            self._metadata = {}
+            self._metadata, self._stored_metadata = {}, b"{}"
+            self._metadata_used = False
         for listener in list(self._listeners):
             self._observer.call_listener(listener, "destroyed", self)
         self._observer.thread_destroyed(self)
@@ -240,7 +245,10 @@ class Thread:
 
     def warn_of_unsaved(self) -> None:
         """Say in the log that changes came too late to be saved, if there are any."""
-        if self._state is None or not self._state.used_since_changes or not self._state.dirty:
+        state = self._state
+        if not (state is not None and state.used_since_changes and state.dirty) and not (
+            self._metadata_used and self._is_metadata_dirty()
+        ):
             return
         if self._destroyed:
             logger.warning(
@@ -257,6 +265,7 @@ class Thread:
 
     def _save(self, thread_id: str) -> None:
         with self._lock:
+            self._metadata_used = False
             state = self.state
             changes = state.changes()
             metadata = self._changed_metadata()

@@ -52,9 +52,7 @@ def test_nothing_computed_from_an_unread_state_replaces_what_is_stored() -> None
     state.setdefault("profile", {})["name"] = "Nobody"
     thread.metadata["owner"] = "nobody"
     assert thread.dirty
-    save_with_loss(
-        thread, 'state["messages"]', 'state["count"]', 'state["profile"]', "metadata"
-    )
+    save_with_loss(thread, 'state["messages"]', 'state["count"]', 'state["profile"]', "metadata")
     assert store.merges == []
     assert watcher.errors[0] is DOWN
     assert watcher.told == ["touched", "restore_failed", "save_failed"]
@@ -591,9 +589,7 @@ def test_a_thread_says_what_it_holds_as_one_document() -> None:
     put(store, {"a": "é"}, {"m": 1})
     thread = begin(store)
     thread.state.push("messages", 1)
-    assert (
-        thread.get_serialized_state() == '{"state":{"a":"é","messages":[1]},"metadata":{"m":1}}'
-    )
+    assert thread.get_serialized_state() == '{"state":{"a":"é","messages":[1]},"metadata":{"m":1}}'
     assert not thread.empty()
     assert thread.loaded
     thread.state.clear()
