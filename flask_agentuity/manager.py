@@ -582,11 +582,11 @@ class _Exchange(_Observer):
             self._end(error or self.error)
 
     def _end(self, error: BaseException | None) -> None:
-        if not self.session.complete():
-            return
-        if self._alone is not None:
-            self._alone.end()
-        self.binding.send(signals.session_completed, self.thread, self._told, error)
+        if self.session.complete():
+            if self._alone is not None:
+                self._alone.end()
+            self.binding.send(signals.session_completed, self.thread, self._told, error)
+        # A copied context may end later, with changes of its own.
         if error is None and not self._failed:
             for thread in self._threads():
                 thread.warn_of_unsaved()
