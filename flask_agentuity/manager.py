@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Literal, TypeVar, cast
 
 from flask import Blueprint, Flask, Request, Response, current_app, request
@@ -455,6 +456,7 @@ class _Exchange(_Observer):
         self._told = self.session = Session(self.thread, self)
         self.error: BaseException | None = None
         self._request = current
+        self._worker = get_ident()
         self._earlier: list[Thread] = []
         self._alone: Turn | None = None
         # One that begins late, at the request's teardown, has missed its response.
@@ -502,8 +504,11 @@ class _Exchange(_Observer):
         """End the request, unless a stream goes on or it is a copied context that ends."""
         if self._streaming:
             return
-        # What ends a copied context in the middle of the view was not noted as the request's.
-        interrupted = error is not None and not isinstance(error, Exception)
+        # What ends a copied context in the middle of the view was not noted as the request's;
+        # nor is what ends the worker (SystemExit, a timeout of gevent), but only in its thread.
+        interrupted = (
+            error is not None and not isinstance(error, Exception) and get_ident() == self._worker
+        )
         if self._answered or self.error is not None or interrupted:
             self._end(self.error or error)
 
