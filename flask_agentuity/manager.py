@@ -300,6 +300,12 @@ class _Binding:
         started, completed = signals.session_started, signals.session_completed
 
         def begin_request() -> None:
+            environ = request.environ
+            # A middleware may try a request again, in the environ of the failed attempt.
+            environ.pop(answered_key, None)
+            earlier: _Exchange | None = environ.get(key)
+            if earlier is not None and earlier.over:
+                del environ[key]
             if started.receivers and (exchange := self._begin(_current_request())):
                 self.send(started, exchange.thread, exchange.session)
 
@@ -463,6 +469,8 @@ class _Exchange(_Observer):
         self._answered = binding.answered_key in current.environ
         self._streaming = False
         self._failed = False
+        #: Whether the request and its response have ended.
+        self.over = False
 
     def be_alone(self, timeout: float) -> bool:
         """Keep other requests off the thread until this one has ended; False if in vain."""
@@ -587,6 +595,7 @@ class _Exchange(_Observer):
             self._end(error or self.error)
 
     def _end(self, error: BaseException | None) -> None:
+        self.over = True
         if self.session.complete():
             if self._alone is not None:
                 self._alone.end()
