@@ -331,7 +331,8 @@ class _Binding:
         app.before_request_funcs.setdefault(None, []).insert(0, begin_request)
         app.after_request_funcs.setdefault(None, []).insert(0, answer_request)
         app.teardown_request_funcs.setdefault(None, []).insert(0, end_request)
-        app.register_error_handler(StoreError, _answer_unavailable)
+        # The app may have registered one of its own already.
+        app.error_handler_spec[None][None].setdefault(StoreError, _answer_unavailable)
         app.app_ctx_globals_class = _globals_class(app.app_ctx_globals_class, self)
         got_request_exception.connect(self._note_exception, app)
 
@@ -718,7 +719,10 @@ current_session = cast(Session, LocalProxy(lambda: _find_exchange().session))
 
 
 def _answer_unavailable(error: StoreError) -> Any:
-    # What the app has to say to a 503 comes first; a store's own words are for the log.
+    # What the app has to say comes first; a store's own words are for the log.
+    for name in (*request.blueprints, None):
+        if handler := current_app.error_handler_spec[name][None].get(AgentuityError):
+            return current_app.ensure_sync(handler)(error)
     logger.error("A request was answered with 503: %s", error, exc_info=error)
     return current_app.handle_http_exception(ServiceUnavailable())
 
