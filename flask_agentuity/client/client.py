@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import random
 import time
 import uuid
 import weakref
@@ -242,7 +243,7 @@ class ThreadClient:
     def _call(self, action: str, thread_id: str, encode: Callable[[str], bytes]) -> Request:
         engine = self._engine()
         deadline = time.monotonic() + self.settings.request_timeout
-        request = Request(str(uuid.uuid4()), action, thread_id, b"", deadline)
+        request = Request(_new_id(), action, thread_id, b"", deadline)
         # Running from the start: what may be on its way cannot be cancelled.
         request.future.set_running_or_notify_cancel()
         # While the service is down nothing is encoded in vain.
@@ -270,6 +271,11 @@ class ThreadClient:
         for other in [each for each in self._engines if each != pid]:
             if (engine := self._engines.pop(other, None)) is not None:
                 engine.leave_behind()
+
+
+def _new_id() -> str:
+    """Return a UUID of version 4; the dice need not be secret, and are new after a fork."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 _clients: weakref.WeakSet[ThreadClient] = weakref.WeakSet()

@@ -36,7 +36,9 @@ class Connection:
         self.more = True
         self._failure: Exception | None = None
         self._reader = FrameReader(max_message_bytes)
-        self._buffer = bytearray(READ_BYTES)
+        self._view = memoryview(bytearray(READ_BYTES))
+        # TLS gives out one record at a time, and holds what the selector knows nothing of.
+        self._tls = isinstance(opened, ssl.SSLSocket)
         self._control: deque[bytes] = deque()
         # What is being written. It must stay as it is until all of it is gone: TLS wants
         # the same bytes again after it could not write them.
@@ -54,6 +56,7 @@ class Connection:
         self.more = False
         if self._failure is not None:
             raise self._failure
+        drained = False
         try:
             while True:
                 while (message := self._reader.next()) is not None:
@@ -61,10 +64,12 @@ class Connection:
                     if len(messages) >= BATCH:
                         self.more = True
                         return messages
-                if not (count := self._read()):
+                if drained or not (count := self._read()):
                     return messages
                 self.bytes_in += count
-                self._reader.feed(memoryview(self._buffer)[:count])
+                self._reader.feed(self._view[:count])
+                # A short read has emptied the socket; asking again would cost a call to learn it.
+                drained = count < READ_BYTES and not self._tls
         except (ConnectionLost, FrameError) as failure:
             if not messages:
                 raise
@@ -75,7 +80,7 @@ class Connection:
 
     def _read(self) -> int:
         try:
-            count = self.socket.recv_into(self._buffer)
+            count = self.socket.recv_into(self._view)
         except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
         except OSError as error:

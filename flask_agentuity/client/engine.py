@@ -50,6 +50,9 @@ MAX_ABANDONED_DIALS = 2
 #: Seconds to wait at most for the other end's answer to a close frame.
 CLOSE_TIMEOUT = 0.5
 
+#: Seconds after which the clock is looked at again, however busy the connection is.
+KEEP_TIME = 0.05
+
 #: Seconds between two log lines about the same outage, once it is no news.
 LOG_INTERVAL = 300.0
 
@@ -99,6 +102,8 @@ class Engine:
         self._selector: selectors.BaseSelector | None = None
         self._wake_in: socket.socket | None = None
         self._wake_out: socket.socket | None = None
+        self._due = 0.0
+        self._watching_write = False
         self._sleeping = False
         self._closing: float | None = None
         self._closing_frame_sent = False
@@ -309,7 +314,9 @@ class Engine:
             if self._has_work():
                 timeout = 0.0
             else:
-                timeout = max(0.0, self._next_time() - now)
+                next_time = self._next_time()
+                self._due = min(self._due, next_time)
+                timeout = max(0.0, next_time - now)
                 self._sleeping = True
         readable = False
         for key, _ in selector.select(timeout):
@@ -412,6 +419,7 @@ class Engine:
             assert selector is not None
             connection = Connection(outcome, settings.max_frame_bytes)
             selector.register(outcome, selectors.EVENT_READ)
+            self._watching_write = False
             self._end = wire.ClientEnd(settings.max_frame_bytes)
             self._answers = self._nonsense = 0
             self._heartbeat = Heartbeat(
@@ -546,6 +554,9 @@ class Engine:
 
     def _keep_time(self, now: float) -> None:
         lifecycle = self.lifecycle
+        if now < self._due and lifecycle.state is State.READY:
+            return
+        self._due = now + KEEP_TIME
         if self._owner() is None and self._closing is None:
             with self.lock:
                 self._closing = now
@@ -629,8 +640,9 @@ class Engine:
             return
         selector = self._selector
         assert selector is not None
-        events = selectors.EVENT_READ | (0 if gone else selectors.EVENT_WRITE)
-        if selector.get_key(connection.socket).events != events:
+        if gone == self._watching_write:
+            self._watching_write = not gone
+            events = selectors.EVENT_READ | (0 if gone else selectors.EVENT_WRITE)
             selector.modify(connection.socket, events)
 
     def _chunk(self, now: float) -> list[Request]:

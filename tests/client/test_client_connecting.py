@@ -100,16 +100,19 @@ def test_what_is_no_service_is_named_with_its_address(
 
 def test_the_key_goes_nowhere_before_a_service_answers(serve: Serve, connect: Connect) -> None:
     heads: list[bytes] = []
+    elsewhere = serve()
 
     def redirect(peer: Peer) -> None:
         heads.append(read_head(peer))
-        peer.raw(b"HTTP/1.1 302 Found\r\nLocation: ws://127.0.0.1:9/\r\n\r\n")
+        peer.raw(b"HTTP/1.1 302 Found\r\nLocation: %b/\r\n\r\n" % elsewhere.url.encode())
         heads.append(peer.socket.recv(4096))
 
-    failure(connect(serve(redirect).url))
+    error = failure(connect(serve(redirect).url))
+    assert elsewhere.url in str(error)
     eventually(lambda: len(heads) == 2)
     assert KEY.encode() not in heads[0]
     assert heads[1] == b""
+    assert elsewhere.accepted == 0
 
 
 @pytest.mark.parametrize(
