@@ -248,7 +248,7 @@ def test_a_request_that_waits_in_silence_takes_the_connection_with_it(
     def deaf(peer: Peer) -> None:
         peer.authorize()
         peer.handle(peer.receive())
-        eventually_gone.wait(10)
+        eventually_gone.wait(60)
 
     eventually_gone = threading.Event()
     service = serve(deaf, Peer.serve)
@@ -256,7 +256,8 @@ def test_a_request_that_waits_in_silence_takes_the_connection_with_it(
     client.restore(THREAD)
     with pytest.raises(RequestTimeout):
         client.restore(THREAD)
-    eventually(lambda: client.connection_number == 2)
+    eventually(lambda: client.connection_number == 2, seconds=5)
+    assert client.stats()["lost"] == {"silent": 1}
     assert client.restore(THREAD) is None
     eventually_gone.set()
 
