@@ -568,6 +568,7 @@ class _Exchange(_Observer):
         except (StoreError, StateTooLarge) as error:
             if self.binding.settings.on_save_error == "raise":
                 self._failed = True
+                response.close()
                 app = self.binding.app
                 return app.make_response(app.handle_user_exception(error))
         return response
