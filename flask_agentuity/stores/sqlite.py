@@ -265,18 +265,20 @@ class SQLiteStore(ThreadStore):
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         steps = [_prepare([Set(key, value)]) for key, value in state.items()]
+        metadata = codec.encode(thread.metadata, "metadata")
         with self._connected(thread.id) as connection, _transaction(connection):
             row = connection.execute(
-                "SELECT number, updated FROM threads WHERE id = ?", (thread.id,)
+                "SELECT number, updated, max(used, updated) FROM threads WHERE id = ?",
+                (thread.id,),
             ).fetchone()
-            if row and row[1] >= thread.updated:
+            if row and row[1] >= thread.updated and not self._expired(row[2]):
                 return False
             if row:
                 _erase(connection, row[0])
             opened = self._open(connection, thread.id)
             for step in steps:
                 opened.apply(step)
-            opened.metadata = codec.encode(thread.metadata, "metadata")
+            opened.metadata = metadata
             codec.require_size(opened.size, self.max_bytes, thread.id)
             opened.close()
             connection.execute(
@@ -326,7 +328,9 @@ class SQLiteStore(ThreadStore):
         try:
             metadata: dict[str, Any] = codec.decode(encoded)
         except ValueError as error:
-            raise codec.damaged(thread_id, str(error)) from None
+            # One damaged thread does not hide all the others; restoring it raises.
+            logger.error("%s", codec.damaged(thread_id, str(error)))  # noqa: TRY400
+            return {}
         return metadata
 
     def _open(self, connection: sqlite3.Connection, thread_id: str) -> _OpenThread:
@@ -813,8 +817,10 @@ class _Connections:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        # In one statement: another connection may be making the file just now.
+        application, version = connection.execute(
+            "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
+        ).fetchone()
         if (application, version) == (0, 0):
             self._create(connection)
         elif application != APPLICATION_ID:
