@@ -15,7 +15,7 @@ import orjson
 
 from .. import codec, operations
 from ..codec import Snapshot
-from ..errors import StoreError
+from ..errors import StateNotSerializable, StoreError
 from ..operations import Operation, Push
 
 logger = logging.getLogger("flask_agentuity.stores")
@@ -128,7 +128,10 @@ class ThreadStore(ABC):
         :param metadata: only threads whose metadata has these keys with these values, which
             must be scalars. Own stores have an index for it.
         :param limit: how many at the most.
-        :param cursor: that of the page before.
+        :param cursor: that of the page before. A thread that is updated between two pages
+            moves to the front: it is not seen then, if it was still to come. No thread is
+            seen twice, unless it was updated by a clock that is behind.
+        :raises ValueError: for another filter, a wrong limit or a wrong cursor.
         :raises StoreError: when this store cannot list.
         """
         raise StoreError(
@@ -157,7 +160,7 @@ class ThreadStore(ABC):
         """
         now = time.monotonic()
         with self._merging():
-            turns = vars(self).setdefault("_turns", {})
+            turns = vars(self).setdefault("_turns_taken", {})
             for other, (_, until) in list(turns.items()):
                 if until <= now:
                     del turns[other]
@@ -170,7 +173,7 @@ class ThreadStore(ABC):
     def end_turn(self, thread_id: str, holder: str) -> None:
         """Give the turn back; nothing happens when *holder* does not have it."""
         with self._merging():
-            turns = vars(self).setdefault("_turns", {})
+            turns = vars(self).setdefault("_turns_taken", {})
             if turns.get(thread_id, ("", 0.0))[0] == holder:
                 del turns[thread_id]
 
@@ -211,11 +214,17 @@ def require_filter(metadata: Mapping[str, Any]) -> None:
     :raises ValueError: which names the key.
     """
     for key, value in metadata.items():
-        if isinstance(value, dict | list | tuple):
+        if not isinstance(key, str):
+            raise ValueError(f"The keys of metadata are texts, {key!r} is none.")
+        if not (value is None or isinstance(value, str | int | float)):
             raise ValueError(
                 f"Threads can be found by texts, numbers, booleans and None, not by a"
                 f" {type(value).__name__} (key {key!r})."
             )
+        try:
+            codec.encode({key: value}, "metadata")
+        except StateNotSerializable as error:
+            raise ValueError(f"No thread can be found by that: {error}.") from None
 
 
 def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
@@ -246,7 +255,12 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
 
 
 def page_of(threads: Sequence[ListedThread], limit: int) -> Page:
-    """Return the page of the first *limit* of *threads*, which has one more if more follow."""
+    """Return the page of the first *limit* of *threads*, which has one more if more follow.
+
+    :raises ValueError: when *limit* is no positive number.
+    """
+    if limit < 1:
+        raise ValueError(f"limit={limit} is wrong: a page has at least one thread.")
     shown = list(threads[:limit])
     if len(threads) <= limit or not shown:
         return Page(shown, None)

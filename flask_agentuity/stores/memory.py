@@ -121,7 +121,7 @@ class MemoryStore(ThreadStore):
                 return False
             adopted = _Stored(state, metadata, thread.created, thread.updated, time.time())
             codec.require_size(adopted.size(), self.max_bytes, thread.id)
-            self._threads[thread.id] = adopted
+            self._put(thread.id, adopted)
             return True
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
@@ -150,10 +150,13 @@ class MemoryStore(ThreadStore):
             kept = stored.metadata if encoded is None else encoded
             after = _Stored(state, kept, stored.created, now, now)
             codec.require_size(after.size(), self.max_bytes, thread_id, stored.size())
-            if after.size():
-                self._threads[thread_id] = after
-            else:
-                self._threads.pop(thread_id, None)
+            self._put(thread_id, after)
+
+    def _put(self, thread_id: str, stored: _Stored) -> None:
+        if stored.size():
+            self._threads[thread_id] = stored
+        else:
+            self._threads.pop(thread_id, None)
 
     def _find(self, thread_id: str) -> _Stored | None:
         stored = self._threads.get(thread_id)
