@@ -143,6 +143,11 @@ class ThreadState(MutableMapping[str, Any]):
         codec.require_key(key)
         encoded = codec.encode(value, codec.child_path("state", key))
         with self._lock:
+            if isinstance(value, dict | list) and self._values.get(key) is value:
+                # state[k] += [...] has changed it in place already: an append, no assignment.
+                self._checked[key] = encoded
+                self.used_since_changes = True
+                return
             self._assign(key, value, encoded)
 
     def __delitem__(self, key: str) -> None:

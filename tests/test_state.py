@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+import collections
+import contextlib
 import copy
+import datetime
+import enum
 import json
 import logging
 import threading
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -26,7 +31,7 @@ from recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
 
 from flask_agentuity import ThreadState
 from flask_agentuity.codec import Snapshot
-from flask_agentuity.errors import StateTypeError
+from flask_agentuity.errors import StateNotSerializable, StateTypeError, StoreError
 from flask_agentuity.operations import Clear, Delete, Push, Set
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.sqlite import SQLiteStore
@@ -164,10 +169,8 @@ class StateMachine(RuleBasedStateMachine):
         twin = copy.deepcopy(value)
         before = self.model.get(key, [])
         if not isinstance(before, list):
-            try:
+            with contextlib.suppress(StateTypeError):
                 self.state.push(key, value, max_records)
-            except StateTypeError:
-                pass
             return None
         self.state.push(key, value, max_records)
         self.model[key] = [*before, twin]
@@ -625,9 +628,7 @@ def test_reading_twice_reads_the_store_once_also_from_two_threads() -> None:
 
     store.read = read  # type: ignore[method-assign]
     found: list[Any] = []
-    readers = [
-        threading.Thread(target=lambda: found.append(thread.state["a"])) for _ in range(4)
-    ]
+    readers = [threading.Thread(target=lambda: found.append(thread.state["a"])) for _ in range(4)]
     for reader in readers:
         reader.start()
     assert entered.wait(30)
@@ -714,7 +715,7 @@ SPELLINGS = [
 def test_a_value_that_another_program_spelled_is_unchanged_when_it_was_only_read(
     spelled: str,
 ) -> None:
-    for store in (ForeignStore('{"state":{"value":%s}}' % spelled), RawStore(spelled)):
+    for store in (ForeignStore(f'{{"state":{{"value":{spelled}}}}}'), RawStore(spelled)):
         thread = begin(store)
         assert thread.state["value"] == orjson.loads(spelled)
         assert dict(thread.state)
@@ -801,3 +802,283 @@ def test_an_item_that_a_window_pushed_out_takes_no_other_items_place() -> None:
     gone["changed"] = 1
     thread.save()
     assert stored(store) == {"messages": [{}]}
+
+
+def test_several_changes_of_one_list_are_pushes_in_their_order() -> None:
+    store = RecordingStore()
+    put(store, {"messages": [1]})
+    thread = begin(store)
+    thread.state.push("messages", 2)
+    thread.state["messages"].append(3)
+    thread.state.push("messages", 4, max_records=10)
+    thread.state["messages"].extend([5, 6])
+    thread.state["messages"] += [7]
+    thread.save()
+    assert store.sent == [
+        Push("messages", b"2"),
+        Push("messages", b"3"),
+        Push("messages", b"4", 10),
+        *(Push("messages", b"%d" % number) for number in (5, 6, 7)),
+    ]
+    assert stored(store) == {"messages": [1, 2, 3, 4, 5, 6, 7]}
+
+
+def test_adding_in_place_is_an_append_beside_a_window_and_a_default() -> None:
+    store = RecordingStore()
+    put(store, {"messages": [1, 2, 3]})
+    one, two = begin(store), begin(store)
+    for thread, item in ((one, 4), (two, 5)):
+        thread.state.push("messages", item, max_records=3)
+        thread.state["messages"] += [item * 10]
+        thread.state.setdefault("new", [])
+        thread.state["new"] += [item]
+    one.save()
+    two.save()
+    assert stored(store) == {"messages": [4, 40, 5, 50], "new": [4, 5]}
+
+
+def test_a_window_keeps_the_last_items_also_when_the_list_is_in_hand() -> None:
+    store = RecordingStore()
+    put(store, {"messages": [1, 2, 3]})
+    thread = begin(store)
+    assert thread.state["messages"] == [1, 2, 3]
+    thread.state["messages"].append(4)
+    thread.state.push("messages", 5, max_records=2)
+    assert thread.state["messages"] == [4, 5]
+    thread.save()
+    assert store.sent == [Push("messages", b"4"), Push("messages", b"5", 2)]
+    assert stored(store) == {"messages": [4, 5]}
+
+
+def test_a_push_after_an_assignment_or_a_delete_starts_afresh() -> None:
+    store = RecordingStore()
+    put(store, {"a": [1], "b": [1], "c": [1]})
+    thread = begin(store)
+    thread.state["a"] = []
+    thread.state.push("a", 2)
+    del thread.state["b"]
+    thread.state.push("b", 2)
+    thread.state.push("c", 2)
+    thread.state["c"] = [3]
+    thread.save()
+    assert stored(store) == {"a": [2], "b": [2], "c": [3]}
+    assert store.sent == [
+        Delete("b"),
+        Set("a", b"[2]"),
+        Set("c", b"[3]"),
+        Push("b", b"2"),
+    ]
+
+
+def test_a_long_value_is_sent_as_what_was_added_to_it() -> None:
+    store = RecordingStore()
+    put(store, {"messages": [{"text": "x" * 100}] * 500})
+    thread = begin(store)
+    thread.state["messages"].append({"text": "y"})
+    thread.save()
+    assert store.sent == [Push("messages", b'{"text":"y"}')]
+
+
+# ---------------------------------------------------------------------- pushes onto others
+
+
+@pytest.mark.parametrize("value", [{"a": 1}, "text", 5, None, True])
+def test_a_push_onto_what_is_known_to_be_no_list_is_refused(value: Any) -> None:
+    store = RecordingStore()
+    put(store, {"a": value})
+    for read in (True, False):
+        thread = begin(store)
+        if read:
+            assert thread.state["a"] == value
+        else:
+            assert len(thread.state) == 1
+        with pytest.raises(StateTypeError, match=r'state\["a"\]'):
+            thread.state.push("a", 1)
+        with pytest.raises(TypeError):
+            thread.state.push("a", 1)
+        assert thread.state["a"] == value
+        thread.save()
+        assert store.merges == []
+
+
+def test_a_push_onto_what_turns_out_to_be_no_list_is_skipped_with_a_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = RecordingStore()
+    put(store, {"a": {"n": 1}})
+    reading, writing = begin(store), begin(store)
+    for thread in (reading, writing):
+        thread.state.push("a", 1)
+        thread.state["b"] = 2
+    assert reading.state["a"] == {"n": 1}
+    assert 'state["a"]' in caplog.text
+    assert THREAD_ID in caplog.text
+    reading.save()
+    assert store.sent == [Set("b", b"2")]
+    caplog.clear()
+    writing.save()
+    assert 'state["a"]' in caplog.text
+    assert THREAD_ID in caplog.text
+    assert stored(store) == {"a": {"n": 1}, "b": 2}
+
+
+@pytest.mark.parametrize("max_records", [0, -1, True, 1.0, "3", [1]])
+def test_a_window_that_is_no_positive_integer_is_refused(max_records: Any) -> None:
+    thread = begin(RecordingStore())
+    with pytest.raises(ValueError, match="positive integer"):
+        thread.state.push("a", 1, max_records)
+    assert not thread.dirty
+
+
+# ----------------------------------------------------------------- what JSON cannot hold
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+def deep(levels: int) -> Any:
+    value: Any = 1
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+def cycle() -> Any:
+    value: dict[str, Any] = {"list": []}
+    value["list"].append(value)
+    return value
+
+
+BAD: list[tuple[Any, str]] = [
+    (float("nan"), ""),
+    (float("inf"), ""),
+    (float("-inf"), ""),
+    ({1, 2}, ""),
+    (datetime.datetime(2026, 1, 1), ""),
+    (datetime.date(2026, 1, 1), ""),
+    (uuid.UUID(int=1), ""),
+    (Colour.RED, ""),
+    (b"bytes", ""),
+    (object(), ""),
+    (2**64, ""),
+    (-(2**63) - 1, ""),
+    ("\ud83d", ""),
+    ({"\ud83d": 1}, '["\\ud83d"]'),
+    ({5: 1, "5": 2}, "[5]"),
+    ({None: 1}, "[None]"),
+    ({"deep": [0, {"x": float("nan")}]}, ".deep[1].x"),
+    ([None, {"two words": {1}}], '[1]["two words"]'),
+    (deep(300), "[0]"),
+    (cycle(), ".list[0]"),
+]
+
+
+@pytest.mark.parametrize(("value", "where"), BAD, ids=range(len(BAD)))
+def test_what_json_cannot_hold_is_refused_with_its_path(value: Any, where: str) -> None:
+    where = where.replace('"\\ud83d"', repr("\ud83d"))
+    store = RecordingStore()
+    put(store, {"a": [1], "box": {}})
+    thread = begin(store)
+
+    def refused(path: str, act: Callable[[], object]) -> None:
+        with pytest.raises(StateNotSerializable) as caught:
+            act()
+        assert caught.value.path.startswith(path + where), caught.value.path
+        assert path in str(caught.value)
+
+    refused('state["a"]', lambda: thread.state.__setitem__("a", value))
+    refused('state["new"]', lambda: thread.state.setdefault("new", value))
+    refused('state["a"][-1]', lambda: thread.state.push("a", value))
+    refused('state["b"]', lambda: thread.state.update(b=value))
+    assert not thread.dirty
+    # Hidden where it is not seen before the save.
+    thread.state["a"].append(value)
+    refused('state["a"][1]', thread.save)
+    thread.state["a"].pop()
+    thread.state["box"]["in"] = value
+    refused('state["box"].in', thread.save)
+    del thread.state["box"]["in"]
+    kept: list[Any] = []
+    thread.state.push("unread", kept)
+    kept.append(value)
+    refused('state["unread"][-1][0]', thread.save)
+    kept.pop()
+    thread.save()
+    assert stored(store) == {"a": [1], "box": {}, "unread": [[]]}
+
+
+@pytest.mark.parametrize("key", [5, None, 1.5, ("a",), b"a", "\ud83d"])
+def test_keys_that_are_no_text_are_refused_where_they_would_be_written(key: Any) -> None:
+    thread = begin(RecordingStore())
+    for write in (
+        lambda: thread.state.__setitem__(key, 1),
+        lambda: thread.state.push(key, 1),
+        lambda: thread.state.setdefault(key, 1),
+        lambda: thread.state.update({key: 1}),
+    ):
+        with pytest.raises(StateNotSerializable) as caught:
+            write()
+        assert repr(key) in caught.value.path
+    assert key not in thread.state
+    assert thread.state.get(key) is None
+    with pytest.raises(KeyError):
+        del thread.state[key]
+    assert not thread.dirty
+
+
+def test_a_null_that_was_stored_may_stay_and_nan_may_not_take_its_place() -> None:
+    store = RecordingStore()
+    put(store, {"a": [None]})
+    thread = begin(store)
+    thread.state["a"].append(None)
+    thread.save()
+    assert stored(store) == {"a": [None, None]}
+    thread.state["a"][0] = float("nan")
+    with pytest.raises(StateNotSerializable):
+        thread.save()
+
+
+def test_tuples_and_dictionaries_of_other_kinds_come_back_plain() -> None:
+    store = RecordingStore()
+    thread = begin(store)
+    thread.state["a"] = (1, (2, collections.defaultdict(list, x=[])))
+    thread.state.push("a", 3)
+    thread.save()
+    assert stored(store) == {"a": [1, [2, {"x": []}], 3]}
+
+
+# ------------------------------------------------------------------------- other members
+
+
+def test_a_state_alone_raises_what_its_store_raises() -> None:
+    error = StoreError("down")
+
+    def read(keys: Any) -> Snapshot | None:
+        raise error
+
+    state = ThreadState(THREAD_ID, read)
+    state.push("a", 1)
+    with pytest.raises(StoreError, match="down"):
+        state["a"]
+    assert not state.degraded
+    assert state.changes().operations == [Push("a", b"1")]
+
+
+def test_what_is_known_of_a_state_is_shown() -> None:
+    store = RecordingStore()
+    put(store, {"a": 1})
+    state = begin(store).state
+    assert repr(state) == f"<ThreadState of {THREAD_ID}, not read>"
+    assert not state.loaded
+    assert state == {"a": 1}
+    assert state.loaded
+    assert repr(state) == f"<ThreadState of {THREAD_ID}, read>"
+    cleared = begin(store).state
+    cleared.clear()
+    assert cleared.loaded
+    store.read_errors = [StoreError("down")]
+    degraded = begin(store).state
+    assert dict(degraded) == {}
+    assert not degraded.loaded
+    assert repr(degraded) == f"<ThreadState of {THREAD_ID}, degraded>"
