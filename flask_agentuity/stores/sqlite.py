@@ -45,6 +45,7 @@ _SEGMENT_BITS = 24
 _PURGE_BATCH = 20
 _PURGE_INTERVAL = 60.0
 _IDLE_CONNECTIONS = 16
+_MOST_COUNTED = 500
 
 _INLINE, _LARGE, _LIST = range(3)
 
@@ -237,12 +238,21 @@ class SQLiteStore(ThreadStore):
         base.require_filter(wanted)
         conditions = ["max(t.used, t.updated) >= ?"]
         arguments: list[Any] = [0.0 if self.ttl is None else time.time() - self.ttl]
-        for label in base.encode_labels(wanted):
-            conditions.append("t.number IN (SELECT thread FROM labels WHERE key = ? AND value = ?)")
-            arguments.extend(label)
+        labels = base.encode_labels(wanted)
         found: list[ListedThread] = []
         before = base.decode_cursor(cursor) if cursor else None
         with self._connected("(all)") as connection:
+            if len(labels) > 1:
+                # The rarest says which threads are looked at, the others only test those.
+                labels.sort(key=lambda label: _count_label(connection, label))
+            for place, label in enumerate(labels):
+                found_by = "SELECT thread FROM labels WHERE key = ? AND value = ?"
+                conditions.append(
+                    f"EXISTS ({found_by} AND thread = t.number)"
+                    if place
+                    else f"t.number IN ({found_by})"
+                )
+                arguments.extend(label)
             while len(found) <= limit:
                 rows = connection.execute(
                     "SELECT t.id, t.metadata, t.created, t.updated, t.entries_size"
@@ -688,6 +698,15 @@ def _read_segments(connection: sqlite3.Connection, entry: int, kind: int) -> byt
     ).fetchall()
     bodies = [body for (body,) in rows]
     return bodies[0] if kind == _LARGE and bodies else codec.join_list(bodies)
+
+
+def _count_label(connection: sqlite3.Connection, label: tuple[str, str]) -> int:
+    """Return how many threads have a label, as far as it pays to count."""
+    (count,) = connection.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM labels WHERE key = ? AND value = ? LIMIT ?)",
+        (*label, _MOST_COUNTED),
+    ).fetchone()
+    return int(count)
 
 
 def _erase_segments(connection: sqlite3.Connection, entry: int) -> None:
