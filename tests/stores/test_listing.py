@@ -1,0 +1,102 @@
+from __future__ import annotations
+
+import logging
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_agentuity.errors import StoreError
+from flask_agentuity.operations import Set
+from flask_agentuity.stores import ListedThread, ThreadStore
+from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.stores.sqlite import SQLiteStore
+
+from .conformance import new_id
+from .listing import ListingConformance, fill, listed
+from .minimal import MinimalStore
+
+
+class TestMemoryListing(ListingConformance):
+    def open(self, place: Any, **options: Any) -> ThreadStore:
+        return MemoryStore(**options)
+
+
+class TestSQLiteListing(ListingConformance):
+    shared = True
+
+    def open(self, place: Any, **options: Any) -> ThreadStore:
+        return SQLiteStore(place / "threads.db", timeout=30.0, **options)
+
+    def test_a_filtered_page_costs_the_same_in_any_store(self, place: Any) -> None:
+        """Counted in steps of SQLite's machine: that of many threads reads no more of them."""
+        with closing(SQLiteStore(place / "threads.db")) as store:
+
+            def steps(wanted: dict[str, str]) -> int:
+                taken: list[None] = []
+                (connection,) = store._connections._idle
+                connection.set_progress_handler(lambda: taken.append(None), 1)
+                page = store.list(wanted, limit=5)
+                store.list(wanted, limit=5, cursor=page.cursor)
+                connection.set_progress_handler(None, 1)
+                assert len(page.threads) == 5
+                return len(taken)
+
+            def add(count: int) -> None:
+                for number in range(count):
+                    metadata = {"owner": f"user {number}", "app": "chat"}
+                    store.merge(new_id(), [Set("a", b"1")], metadata)
+
+            fill(store, 10, {"owner": "ada", "app": "chat"})
+            one, two = {"owner": "ada"}, {"app": "chat", "owner": "ada"}
+            add(600)
+            few, few_of_two = steps(one), steps(two)
+            add(1_000)
+            assert steps(one) < few * 1.1
+            assert steps(two) < few_of_two * 1.1
+            assert few < 1_000
+
+    def test_a_damaged_thread_does_not_hide_the_others(
+        self, place: Any, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        with closing(self.open(place)) as store:
+            ids = fill(store, 3, {"owner": "ada"})
+            with closing(sqlite3.connect(place / "threads.db", isolation_level=None)) as connection:
+                connection.execute(
+                    "UPDATE threads SET metadata = CAST('{\"a' AS BLOB) WHERE id = ?", (ids[1],)
+                )
+            with caplog.at_level(logging.ERROR):
+                assert listed(store) == ids[::-1]
+            assert ids[1] in caplog.text
+            assert listed(store, {"owner": "ada"}) == [ids[2], ids[0]]
+            with pytest.raises(StoreError, match=ids[1]):
+                store.restore(ids[1])
+
+
+class TestAStoreOfOnesOwn:
+    """A store that is nothing but restore, save and delete, as that of the service."""
+
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> ThreadStore:
+        return MinimalStore(tmp_path)
+
+    def test_what_it_cannot_do_it_says(self, store: ThreadStore) -> None:
+        thread_id = new_id()
+        store.merge(thread_id, [Set("a", b"1")], {"owner": "ada"})
+        with pytest.raises(StoreError, match="MinimalStore cannot list threads"):
+            store.list({"owner": "ada"})
+        with pytest.raises(StoreError, match="cannot take over threads"):
+            store.adopt(ListedThread(thread_id, {}, 1.0, 2.0, 0), b"{}")
+        with pytest.raises(StoreError, match="cannot remove expired threads"):
+            store.purge()
+
+    test_one_at_a_time = ListingConformance.test_one_at_a_time
+    test_ending_a_turn_that_nobody_has = ListingConformance.test_ending_a_turn_that_nobody_has
+    test_many_at_once = ListingConformance.test_of_many_who_come_at_once_one_has_it
+    test_nobody_is_with_the_holder = ListingConformance.test_nobody_is_with_the_holder
+
+    @pytest.fixture
+    def thread_id(self) -> str:
+        return new_id()
