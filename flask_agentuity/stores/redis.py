@@ -1,13 +1,14 @@
 """Threads in Redis or Valkey, for many machines.
 
-A thread is two hashes in one cluster slot. The first has a field for each key of the
-state: a small value itself, or else where the value is. The second has the *segments*:
-large values, and lists as runs of a few kilobytes of items, so that a push rewrites the
-last run only and costs the same at any length. Inside a run the items are parted by line
-feeds, which encoded JSON has nowhere else: so the script that cuts a list to its window
-needs to know nothing of JSON, and a comma in the place of each makes the list again.
+A thread is two keys in one cluster slot: a hash with an entry for each key of the state, a
+small value itself or else its size, and a sorted set with the large ones. A list is kept as
+*segments*, runs of a few kilobytes of items, so that a push rewrites the last one only and
+costs the same at any length. In a segment the items are parted by line feeds, which encoded
+JSON has nowhere else: so a script can cut a list to its window without knowing JSON, and a
+comma in the place of each makes the list again.
 
-Each call is one script and one round trip.
+Writing is one script. Reading is one transaction of plain commands: a long value costs
+several times as much when it passes through a script.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import groupby
-from typing import Any
+from typing import Any, TypeVar
 
 from .. import codec
 from ..codec import Snapshot
@@ -33,7 +34,7 @@ from ..operations import Clear, Delete, Operation, Push, Set
 from . import base
 from .base import ThreadStore
 from .redis_client import Client, client_maker
-from .redis_scripts import DELETE, MERGE, READ, Script
+from .redis_scripts import DELETE, MERGE, TOUCH, Script
 
 # Not before redis_client, which says what to install where it is missing.
 import redis  # isort: skip
@@ -48,6 +49,8 @@ DEFAULT_TIMEOUT = 2.0
 #: Seconds in which calls fail at once after one ran into its timeout. A request that could
 #: not read still tries to save: it must not wait for a dead Redis twice.
 TIMEOUT_PAUSE = 1.0
+
+_Reply = TypeVar("_Reply")
 
 
 class RedisStore(ThreadStore):
@@ -122,12 +125,16 @@ class RedisStore(ThreadStore):
         return document
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
-        wanted = ["all"] if keys is None else ["keys", *keys]
-        reply = self._call(READ, thread_id, [self._milliseconds, *wanted])
-        if reply is None:
+        names = self._names(thread_id)
+        wanted = None if keys is None else [codec.encode_key(key) for key in keys]
+        fields, members = self._call(
+            thread_id,
+            lambda connection: _read(connection, names, self._milliseconds, wanted),
+        )
+        if not fields:
             return None
         try:
-            return _snapshot(*reply)
+            return _snapshot(fields, wanted, members)
         except ValueError as error:
             raise codec.damaged(thread_id, str(error)) from None
 
@@ -153,51 +160,60 @@ class RedisStore(ThreadStore):
                 runs.append(run)
             else:
                 arguments += _step(operation)
-        size, *skipped = self._call(MERGE, thread_id, arguments)
+        names = self._names(thread_id)
+        size, *skipped = self._call(
+            thread_id,
+            lambda connection: _run(connection, MERGE, names, arguments),
+            changes=True,
+        )
         if size < 0:
             raise StateTooLarge(-size, self.max_bytes, thread_id)
         base.warn_of_skipped(thread_id, [push for number in skipped for push in runs[number]])
 
     def delete(self, thread_id: str) -> None:
-        self._call(DELETE, thread_id, [])
+        names = self._names(thread_id)
+        self._call(thread_id, lambda connection: _run(connection, DELETE, names))
 
     def close(self) -> None:
         if self._make and self._client:
             self._client.close()
 
-    def _call(self, script: Script, thread_id: str, arguments: Sequence[Any]) -> Any:
-        """Run *script* on one thread: one round trip, and never a second try."""
+    def _names(self, thread_id: str) -> tuple[str, str]:
+        # Braces: what is between them decides of a cluster's slot.
+        name = f"{self.prefix}{{{thread_id}}}"
+        return name, f"{name}:segments"
+
+    def _call(
+        self, thread_id: str, talk: Callable[[Any], _Reply], *, changes: bool = False
+    ) -> _Reply:
+        """Return what *talk* brings from a connection to the Redis that has the thread.
+
+        *changes*: when the answer is lost, whether it was done matters to the caller.
+        """
         if time.monotonic() < self._paused_until:
             raise ServiceUnavailable(
                 f"Redis has just let a call wait in vain; nothing was sent for thread {thread_id}."
             )
-        name = f"{self.prefix}{{{thread_id}}}"
-        arguments = [2, name, f"{name}:segments", *arguments]
-        client: Client | None = None
-        try:
-            client = self._connected()
-            pool = _pool(client, name)
-            connection = pool.get_connection()
-        except (exceptions.RedisError, exceptions.RedisClusterException) as error:
-            raise self._not_sent(client, thread_id, error) from error
-        try:
+        redirected = False
+        while True:
+            client: Client | None = None
             try:
-                return _exchange(connection, "EVALSHA", script.digest, *arguments)
-            except exceptions.NoScriptError:
-                return _exchange(connection, "EVAL", script.text, *arguments)
-            except (exceptions.AskError, exceptions.TryAgainError):
-                if not isinstance(client, redis.RedisCluster):
-                    raise
-                # The slot is moving or was moved: the client finds out where it is now. A
-                # node that is named keeps it from repeating what may have been applied.
-                node = client.get_node_from_key(name)  # type: ignore[no-untyped-call]
-                return client.execute_command(  # type: ignore[no-untyped-call]
-                    "EVAL", script.text, *arguments, target_nodes=node, NEVER_DECODE=True
-                )
-        except (exceptions.RedisError, exceptions.RedisClusterException) as error:
-            raise self._failed(client, script, thread_id, error) from error
-        finally:
-            pool.release(connection)
+                client = self._connected()
+                pool = _pool(client, self._names(thread_id)[0])
+                connection = pool.get_connection()
+            except (exceptions.RedisError, exceptions.RedisClusterException) as error:
+                raise self._not_sent(client, thread_id, error) from error
+            try:
+                return talk(connection)
+            except (exceptions.RedisError, exceptions.RedisClusterException) as error:
+                moved = isinstance(error, exceptions.MovedError)
+                if not moved or redirected or not isinstance(client, redis.RedisCluster):
+                    raise self._failed(client, thread_id, error, changes) from error
+            finally:
+                pool.release(connection)
+            # Nothing was done: the slot is another node's now, and the map was old.
+            redirected = True
+            self._look_around(client)
 
     def _connected(self) -> Client:
         if self._client is not None:
@@ -220,7 +236,7 @@ class RedisStore(ThreadStore):
         )
 
     def _failed(
-        self, client: Client, script: Script, thread_id: str, error: Exception
+        self, client: Client, thread_id: str, error: Exception, changes: bool
     ) -> StoreError:
         if isinstance(error, _REFUSALS):
             return AuthenticationFailed(f"Redis refused to serve thread {thread_id}: {error}")
@@ -234,7 +250,7 @@ class RedisStore(ThreadStore):
                 return codec.damaged(thread_id, "a segment is missing")
             return StoreError(f"Redis refused thread {thread_id}; nothing was changed: {error}")
         self._note(client, error)
-        if script.changes:
+        if changes:
             return OutcomeUnknown(
                 f"Redis did not answer; whether thread {thread_id} was changed is unknown: {error}"
             )
@@ -246,9 +262,12 @@ class RedisStore(ThreadStore):
         if isinstance(error, exceptions.TimeoutError):
             self._paused_until = time.monotonic() + TIMEOUT_PAUSE
         elif isinstance(client, redis.RedisCluster):
-            # After a failover another node has the slot.
-            with suppress(exceptions.RedisError, exceptions.RedisClusterException):
-                client.nodes_manager.initialize()
+            self._look_around(client)
+
+    def _look_around(self, client: redis.RedisCluster) -> None:
+        """Ask a cluster anew which node has which slots: after a failover another has."""
+        with suppress(exceptions.RedisError, exceptions.RedisClusterException):
+            client.nodes_manager.initialize()
 
 
 #: Answers of a Redis that has not applied anything, and may do so later.
@@ -273,57 +292,131 @@ def _pool(client: Client, name: str) -> redis.ConnectionPool:
     return client.connection_pool
 
 
-def _exchange(connection: Any, *command: Any) -> Any:
-    # Not by the client's execute_command(): many clients are set to repeat a command whose
-    # answer was lost, and a push that is repeated is there twice.
+def _exchange(connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
+    """Send *commands* at once and return their replies, errors among them.
+
+    Not by the client's own methods: many clients are set to repeat a command whose answer
+    was lost, and a push that is repeated is there twice.
+    """
+    replies: list[Any] = []
     try:
-        connection.send_command(*command)
-        return connection.read_response(disable_decoding=True)
-    except (exceptions.ResponseError, exceptions.BusyLoadingError):
-        raise
+        connection.send_packed_command(connection.pack_commands(commands))
+        for _ in commands:
+            try:
+                replies.append(connection.read_response(disable_decoding=True))
+            except (exceptions.ResponseError, exceptions.BusyLoadingError) as error:
+                replies.append(error)
     except BaseException:
-        # The next to use the connection would read the answer to this command.
+        # The next to use the connection would read the answers to these commands.
         connection.disconnect()
         raise
+    return replies
 
 
-def _snapshot(lengths: bytes, reply: bytes) -> Snapshot:
-    """Take apart what the read script put together.
+def _run(
+    connection: Any, script: Script, names: tuple[str, str], arguments: Sequence[Any] = ()
+) -> Any:
+    (reply,) = _exchange(connection, ("EVALSHA", script.digest, 2, *names, *arguments))
+    if isinstance(reply, exceptions.NoScriptError):
+        (reply,) = _exchange(connection, ("EVAL", script.text, 2, *names, *arguments))
+    if isinstance(reply, Exception):
+        raise reply
+    return reply
 
-    :raises ValueError: when something is not as the merge script wrote it.
+
+def _read(
+    connection: Any, names: tuple[str, str], milliseconds: int, wanted: Sequence[bytes] | None
+) -> tuple[dict[bytes, bytes], list[list[bytes]]]:
+    """Return the entries of a thread, and the segments of each wanted key (None: of all)."""
+    entries, segments = names
+    touch = ("EVALSHA", TOUCH.digest, 2, *names, milliseconds)
+    if wanted is None:
+        ranges = [(b"-", b"+")]
+    else:
+        # A colon follows the digits in the order of bytes.
+        ranges = [(b"[" + key, b"(" + key + b":") for key in wanted]
+    *queued, replies = _exchange(
+        connection,
+        ("MULTI",),
+        *([touch] if milliseconds else []),
+        ("HGETALL", entries),
+        *(("ZRANGEBYLEX", segments, *one) for one in ranges),
+        ("EXEC",),
+    )
+    for reply in (*queued, replies):
+        if isinstance(reply, Exception):
+            raise reply
+    touched = replies.pop(0) if milliseconds else None
+    # Other errors of it do not matter: a replica, say, can be read and not written.
+    if isinstance(touched, exceptions.NoScriptError):
+        _exchange(connection, ("EVAL", TOUCH.text, *touch[2:]))
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
+    fields, *members = replies
+    if not isinstance(fields, dict):
+        fields = dict(zip(fields[::2], fields[1::2], strict=True))
+    return fields, members
+
+
+def _snapshot(
+    fields: dict[bytes, bytes], wanted: Sequence[bytes] | None, members: list[list[bytes]]
+) -> Snapshot:
+    """Put a thread together from its entries and segments.
+
+    :raises ValueError: when they are not as the script writes them.
     """
-    metadata = b"{}"
-    found: list[tuple[int, str, bytes | None]] = []
-    numbers = map(int, lengths.split())
-    at = 0
-    for field_size, text_size, body_size in zip(numbers, numbers, numbers, strict=True):
-        field = reply[at : at + field_size]
-        at += field_size
-        text = reply[at : at + text_size]
-        at += text_size
-        value: bytes | None = None
-        if body_size >= 0:
-            value = reply[at : at + body_size]
-            at += body_size
-        if field == b"metadata":
-            metadata = text
-        elif field.startswith(b">"):
+    entries = []
+    for key, text in fields.items():
+        if key.startswith(b'"'):
             number, _, rest = text.partition(b" ")
-            found.append((int(number), field[1:].decode(), _value(rest, value)))
-    found.sort()
-    return Snapshot({key: value for _, key, value in found}, metadata)
+            entries.append((int(number), key, rest))
+    entries.sort()
+    if wanted is None:
+        segments = _by_key(members[0], [(key, rest) for _, key, rest in entries])
+    else:
+        segments = dict(zip(wanted, members, strict=True))
+    return Snapshot(
+        {codec.decode(key): _value(key, rest, segments.get(key)) for _, key, rest in entries},
+        fields.get(b"metadata", b"{}"),
+    )
 
 
-def _value(rest: bytes, body: bytes | None) -> bytes | None:
+def _by_key(
+    members: list[bytes], entries: Sequence[tuple[bytes, bytes]]
+) -> dict[bytes, list[bytes]]:
+    """Part the segments of a whole thread: they are in the order of their keys' bytes."""
+    found = {}
+    start = 0
+    for key, rest in sorted(entries):
+        if not rest.startswith(b"="):
+            end = start + _segment_count(rest)
+            found[key] = members[start:end]
+            start = end
+    return found
+
+
+def _segment_count(rest: bytes) -> int:
+    if rest.startswith(b"*"):
+        return 1
+    first, last, _, _ = rest[1:].split(b" ")
+    return int(last) - int(first) + 1
+
+
+def _value(key: bytes, rest: bytes, members: list[bytes] | None) -> bytes | None:
     if rest.startswith(b"="):
         return rest[1:]
-    if body is None:
+    if members is None:
         return None
+    head = len(key) + 11
+    if any(not member.startswith(key) for member in members):
+        raise ValueError("a segment is missing")
+    value = b",".join([member[head:] for member in members])
     if rest.startswith(b"["):
-        body = b"[%b]" % body.replace(b"\n", b",")
-    if len(body) != int(rest[1:].rpartition(b" ")[2]):
+        value = b"[%b]" % value.replace(b"\n", b",")
+    if len(value) != int(rest[1:].rpartition(b" ")[2]):
         raise ValueError("a value has not the size that was stored")
-    return body
+    return value
 
 
 def _runs(operations: Sequence[Operation]) -> Iterator[tuple[Operation, list[Push]]]:
@@ -340,35 +433,32 @@ def _runs(operations: Sequence[Operation]) -> Iterator[tuple[Operation, list[Pus
 
 
 def _step(operation: Operation) -> list[Any]:
-    """Return the arguments of one operation that is not a push, for the merge script."""
+    """Return the arguments of one operation that is not a push, for the script."""
     match operation:
         case Set(key, value, only_if_missing):
-            kind, items, pieces = b"=", 0, [value]
+            kind, items, bodies = b"=", 0, [value]
             if codec.is_list(value):
                 encoded = codec.items_of(value)
                 kind, items = b"[", len(encoded)
-                pieces = [body for _, body in _pack(encoded)]
+                bodies = [body for _, body in _pack(encoded)]
             elif len(value) > INLINE_BYTES:
                 kind = b"*"
-            name = b"default" if only_if_missing else b"set"
-            return [name, key, _overhead(key), kind, len(value), items, len(pieces), *pieces]
+            default = int(only_if_missing)
+            head = [b"set", codec.encode_key(key), default, kind]
+            return [*head, len(value), items, len(bodies), *bodies]
         case Delete(key):
-            return [b"delete", key, _overhead(key)]
+            return [b"delete", codec.encode_key(key)]
         case _:
             return [b"clear"]
 
 
 def _push_step(number: int, run: Sequence[Push]) -> list[Any]:
-    """Return the arguments of one run of pushes, for the merge script."""
-    key, records = run[0].key, run[0].max_records
-    pieces = _pack([push.value for push in run])
+    """Return the arguments of one run of pushes, for the script."""
+    records = run[0].max_records
     window = b"" if records is None else records
-    step = [b"push", key, _overhead(key), number, window, len(pieces)]
-    return [*step, *(argument for piece in pieces for argument in piece)]
-
-
-def _overhead(key: str) -> int:
-    return codec.entry_size(codec.encode_key(key), 0)
+    packed = _pack([push.value for push in run])
+    head = [b"push", codec.encode_key(run[0].key), number, window, len(packed)]
+    return [*head, *(argument for piece in packed for argument in piece)]
 
 
 def _pack(items: Sequence[bytes]) -> list[tuple[int, bytes]]:

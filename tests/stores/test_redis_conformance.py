@@ -38,14 +38,14 @@ class TestRedisStore(StoreConformance):
         assert isinstance(store, RedisStore)
         thread = f"{store.prefix}{{{thread_id}}}"
         segments = f"{thread}:segments"
+        field = f'"{key}"'
         with closing(self.client(place)) as client:
-            text = client.hget(thread, f">{key}")
-            number = int(text.split(b" ")[0])
-            for field in (f"{number}:0", f"{number}:1"):
-                if body := client.hget(segments, field):
-                    client.hset(segments, field, body[:-1] + b"?")
-                    return
-            client.hset(thread, f">{key}", text[:-1])
+            members = client.zrangebylex(segments, f"[{field}", f"({field}:")
+            if members:
+                assert client.zrem(segments, members[-1]) == 1
+                client.zadd(segments, {members[-1][:-1] + b"?": 0})
+            else:
+                client.hset(thread, field, client.hget(thread, field)[:-1])
 
     @pytest.fixture
     def clock(self, place: Any) -> Iterator[Clock]:
