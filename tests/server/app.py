@@ -22,6 +22,7 @@ from flask import (
     send_file,
     stream_with_context,
 )
+from werkzeug.test import create_environ
 
 from flask_agentuity import ThreadManager, current_thread, signals
 
@@ -122,6 +123,22 @@ def add_plain_views(app: Flask) -> None:
         if mark := request.args.get("mark"):
             g.thread.state["mark"] = mark
         return send_file(HERE / "app.py", conditional=True, etag=True)
+
+    @app.get("/worker")
+    def worker() -> str:
+        return str(os.getpid())
+
+    @app.get("/wrapped")
+    def wrapped() -> dict[str, bool]:
+        """Say which bodies the server can send in its own way."""
+        wrapper = request.environ["wsgi.file_wrapper"]
+        found = {}
+        for path in ("/file", "/file?mark=1", "/stream?mark=1"):
+            environ = create_environ(path) | {"wsgi.file_wrapper": wrapper}
+            body = app(environ, lambda *arguments: lambda data: None)
+            found[path] = isinstance(body, wrapper)
+            getattr(body, "close", lambda: None)()
+        return found
 
     @app.get("/empty")
     def empty() -> Any:
