@@ -46,6 +46,10 @@ def open_store(
             from .sqlite import SQLiteStore
 
             return SQLiteStore.from_url(url, folder=folder, ttl=ttl, max_bytes=max_bytes)
+        case _ if scheme.partition("+")[0] in ("redis", "rediss", "unix", "valkey", "valkeys"):
+            from .redis import RedisStore
+
+            return RedisStore.from_url(url, ttl=ttl, max_bytes=max_bytes)
         case "ws" | "wss":
             from .remote import RemoteStore
 
