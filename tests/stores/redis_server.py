@@ -33,8 +33,9 @@ def binary() -> str:
 class RedisServer:
     """One server process of the tests, with nothing kept on disk unless asked for."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
+    def __init__(self, folder: Path, *options: str, configuration: Path | None = None) -> None:
         self._folder = folder
+        self._configuration = [] if configuration is None else [str(configuration)]
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -55,6 +56,7 @@ class RedisServer:
             self._process = subprocess.Popen(
                 [
                     binary(),
+                    *self._configuration,
                     *("--bind", "127.0.0.1", "--port", str(port)),
                     *("--dir", str(self._folder), "--unixsocket", str(self.path)),
                     *("--save", "", "--appendonly", "no", *self._options),
@@ -106,8 +108,10 @@ def answers(port: int) -> bool:
 
 
 @contextmanager
-def running(folder: Path, *options: str) -> Iterator[RedisServer]:
-    server = RedisServer(folder, *options)
+def running(
+    folder: Path, *options: str, configuration: Path | None = None
+) -> Iterator[RedisServer]:
+    server = RedisServer(folder, *options, configuration=configuration)
     try:
         server.start()
         yield server
