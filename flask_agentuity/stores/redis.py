@@ -34,7 +34,7 @@ from ..operations import Clear, Delete, Operation, Push, Set
 from . import base
 from .base import ThreadStore
 from .redis_client import Client, client_maker
-from .redis_scripts import DELETE, MERGE, TOUCH, Script
+from .redis_scripts import DELETE, MERGE, READ, TOUCH, Script
 
 # Not before redis_client, which says what to install where it is missing.
 import redis  # isort: skip
@@ -343,10 +343,15 @@ def _read(
         *(("ZRANGEBYLEX", segments, *one) for one in ranges),
         ("EXEC",),
     )
-    for reply in (*queued, replies):
-        if isinstance(reply, Exception):
-            raise reply
-    touched = replies.pop(0) if milliseconds else None
+    if any(isinstance(reply, exceptions.OutOfMemoryError) for reply in queued):
+        # A transaction may not even wait in a Redis without memory; a script may read there.
+        replies = _run(connection, READ, names, [end for one in ranges for end in one])
+        touched = None
+    else:
+        for reply in (*queued, replies):
+            if isinstance(reply, Exception):
+                raise reply
+        touched = replies.pop(0) if milliseconds else None
     # Other errors of it do not matter: a replica, say, can be read and not written.
     if isinstance(touched, exceptions.NoScriptError):
         _exchange(connection, ("EVAL", TOUCH.text, *touch[2:]))

@@ -38,6 +38,15 @@ if left < ARGV[1] * 0.9 or left > tonumber(ARGV[1]) then
 end
 """)
 
+# ARGV: the first and the last segment of each range that is wanted.
+READ = Script("""
+local reply = {redis.call('HGETALL', KEYS[1])}
+for index = 1, #ARGV, 2 do
+  reply[#reply + 1] = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[index], ARGV[index + 1])
+end
+return reply
+""")
+
 DELETE = Script("""
 -- A wrong type under either name is an error before anything is removed.
 redis.call('HLEN', KEYS[1])
