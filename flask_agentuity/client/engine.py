@@ -266,8 +266,15 @@ class Engine:
             self.thread.start()
         except RuntimeError as error:
             self.thread = None
+            self._close_files()
             return ServiceUnavailable(f"The thread client cannot start its thread: {error}")
         return None
+
+    def _close_files(self) -> None:
+        for opened in (self._selector, self._wake_in, self._wake_out):
+            if opened is not None:
+                opened.close()
+        self._selector = self._wake_in = self._wake_out = None
 
     def _wake(self) -> None:
         if self._sleeping and self._wake_out is not None:
@@ -819,10 +826,7 @@ class Engine:
         if connection is not None:
             connection.close()
         with self.lock:
-            for opened in (self._selector, self._wake_in, self._wake_out):
-                if opened is not None:
-                    opened.close()
-            self._selector = self._wake_in = self._wake_out = None
+            self._close_files()
         self._tell_disconnected(_closed())
         self._notices.end()
 
