@@ -7,12 +7,14 @@ costs the same at any length. In a segment the items are parted by line feeds, w
 JSON has nowhere else: so a script can cut a list to its window without knowing JSON, and a
 comma in the place of each makes the list again.
 
-Writing is one script. Reading is one transaction of plain commands: a long value costs
-several times as much when it passes through a script.
+Writing is one script. Reading is plain commands that are sent at once, with a version that
+shows whether they belong together: a long value costs several times as much when it passes
+through a script, and a transaction is refused by a Redis without memory.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -34,7 +36,7 @@ from ..operations import Clear, Delete, Operation, Push, Set
 from . import base
 from .base import ThreadStore
 from .redis_client import Client, client_maker
-from .redis_scripts import DELETE, MERGE, READ, TOUCH, Script
+from .redis_scripts import DELETE, MERGE, TOUCH, Script
 
 # Not before redis_client, which says what to install where it is missing.
 import redis  # isort: skip
@@ -152,7 +154,8 @@ class RedisStore(ThreadStore):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         encoded = b"" if metadata is None else codec.encode(dict(metadata), "metadata")
-        arguments: list[Any] = [self._milliseconds, self.max_bytes, encoded, SEGMENT_BYTES]
+        version = os.urandom(8)
+        arguments = [self._milliseconds, self.max_bytes, encoded, SEGMENT_BYTES, version]
         runs: list[list[Push]] = []
         for operation, run in _runs(operations):
             if isinstance(operation, Push):
@@ -329,39 +332,30 @@ def _read(
 ) -> tuple[dict[bytes, bytes], list[list[bytes]]]:
     """Return the entries of a thread, and the segments of each wanted key (None: of all)."""
     entries, segments = names
-    touch = ("EVALSHA", TOUCH.digest, 2, *names, milliseconds)
     if wanted is None:
         ranges = [(b"-", b"+")]
     else:
         # A colon follows the digits in the order of bytes.
         ranges = [(b"[" + key, b"(" + key + b":") for key in wanted]
-    *queued, replies = _exchange(
-        connection,
-        ("MULTI",),
-        *([touch] if milliseconds else []),
-        ("HGETALL", entries),
-        *(("ZRANGEBYLEX", segments, *one) for one in ranges),
-        ("EXEC",),
-    )
-    if any(isinstance(reply, exceptions.OutOfMemoryError) for reply in queued):
-        # A transaction may not even wait in a Redis without memory; a script may read there.
-        replies = _run(connection, READ, names, [end for one in ranges for end in one])
-        touched = None
-    else:
-        for reply in (*queued, replies):
+    while True:
+        *replies, version = _exchange(
+            connection,
+            ("HGETALL", entries),
+            *(("ZRANGEBYLEX", segments, *one) for one in ranges),
+            ("EVALSHA", TOUCH.digest, 2, *names, milliseconds),
+        )
+        for reply in replies:
             if isinstance(reply, Exception):
                 raise reply
-        touched = replies.pop(0) if milliseconds else None
-    # Other errors of it do not matter: a replica, say, can be read and not written.
-    if isinstance(touched, exceptions.NoScriptError):
-        _exchange(connection, ("EVAL", TOUCH.text, *touch[2:]))
-    for reply in replies:
-        if isinstance(reply, Exception):
-            raise reply
-    fields, *members = replies
-    if not isinstance(fields, dict):
-        fields = dict(zip(fields[::2], fields[1::2], strict=True))
-    return fields, members
+        if isinstance(version, exceptions.ResponseError):
+            version = _run(connection, TOUCH, names, [milliseconds])
+        fields, *members = replies
+        if not isinstance(fields, dict):
+            fields = dict(zip(fields[::2], fields[1::2], strict=True))
+        # Redis runs what came in one packet without a break. Where it came in two, another's
+        # change may lie between, and the parts would not belong together.
+        if not fields or fields.get(b"version") == version:
+            return fields, members
 
 
 def _snapshot(

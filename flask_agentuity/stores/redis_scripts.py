@@ -3,8 +3,9 @@ as a whole or not at all.
 
 Each is given the names of a thread's two keys. *Entries* is a hash. It has a field for each
 key of the state, named by the key as JSON (so it starts with a quotation mark), and the
-fields ``size`` (of all entries, in the document), ``next`` (the number of the next new entry)
-and ``metadata``. The text of an entry is its number, which gives the order of the keys, and
+fields ``size`` (of all entries, in the document), ``next`` (the number of the next new entry),
+``version`` (another after each change) and ``metadata``. The text of an entry is its number,
+which gives the order of the keys, and
 
 * ``=`` and the value, if it is small,
 * ``*`` and its size, if it is large,
@@ -29,22 +30,17 @@ class Script:
         self.digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
-# ARGV: the TTL in milliseconds. A thread that is read is renewed once in a tenth of it.
+# ARGV: the TTL in milliseconds (0: none). Replies with the thread's version, and renews the
+# thread once in a tenth of the time.
 TOUCH = Script("""
-local left = redis.call('PTTL', KEYS[1])
-if left < ARGV[1] * 0.9 or left > tonumber(ARGV[1]) then
-  redis.call('PEXPIRE', KEYS[1], ARGV[1])
-  redis.call('PEXPIRE', KEYS[2], ARGV[1])
+local ttl = tonumber(ARGV[1])
+local left = ttl > 0 and redis.call('PTTL', KEYS[1])
+if left and (left < ttl * 0.9 or left > ttl) then
+  -- Where nothing may be written now (a replica, a full disk), reading still can be done.
+  redis.pcall('PEXPIRE', KEYS[1], ARGV[1])
+  redis.pcall('PEXPIRE', KEYS[2], ARGV[1])
 end
-""")
-
-# ARGV: the first and the last segment of each range that is wanted.
-READ = Script("""
-local reply = {redis.call('HGETALL', KEYS[1])}
-for index = 1, #ARGV, 2 do
-  reply[#reply + 1] = redis.call('ZRANGEBYLEX', KEYS[2], ARGV[index], ARGV[index + 1])
-end
-return reply
+return redis.call('HGET', KEYS[1], 'version')
 """)
 
 DELETE = Script("""
@@ -55,14 +51,14 @@ return redis.call('DEL', KEYS[1], KEYS[2])
 """)
 
 # ARGV: the TTL in milliseconds (0: none), the largest document, the metadata ("" keeps what
-# is stored), the largest segment, and then the steps.
+# is stored), the largest segment, a version that no other change has, and then the steps.
 #
 # Replies with the size of the document, negative when that was refused, and with the numbers
 # of the runs of pushes that were skipped.
 MERGE = Script(r"""
 local entries_name, segments_name = KEYS[1], KEYS[2]
 local ttl, limit, metadata, segment_bytes = ARGV[1], tonumber(ARGV[2]), ARGV[3], tonumber(ARGV[4])
-local at = 5
+local at = 6
 local function argument()
   at = at + 1
   return ARGV[at - 1]
@@ -312,9 +308,9 @@ for segment, body in pairs(bodies) do
 end
 in_batches('ZADD', segments_name, members)
 
-local fields, gone = {'size', size}, {}
+local fields, gone = {'size', size, 'version', ARGV[5]}, {}
 if following ~= old_following or cleared then
-  fields[3], fields[4] = 'next', following
+  fields[5], fields[6] = 'next', following
 end
 if metadata ~= '{}' and (metadata ~= old_metadata or cleared) then
   fields[#fields + 1] = 'metadata'
