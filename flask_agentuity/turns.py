@@ -21,7 +21,6 @@ logger = logging.getLogger("flask_agentuity.turns")
 
 #: Seconds that a turn outlives a worker that was killed while it held it.
 LEASE_SECONDS = 15.0
-_RENEW_SECONDS = LEASE_SECONDS / 3
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.2
 
 
@@ -82,9 +81,13 @@ def take_turn(
 
 
 def _renew(store: ThreadStore, thread_id: str, holder: str, ended: threading.Event) -> None:
-    while not ended.wait(_RENEW_SECONDS):
+    while not ended.wait(LEASE_SECONDS / 3):
         try:
-            if not store.take_turn(thread_id, holder, LEASE_SECONDS):
+            if store.take_turn(thread_id, holder, LEASE_SECONDS):
+                if ended.is_set():
+                    # It was given back while it was renewed, and is taken again by that.
+                    store.end_turn(thread_id, holder)
+            else:
                 logger.error(
                     "The turn on thread %s was lost: its lease ran out before it was renewed.",
                     thread_id,
