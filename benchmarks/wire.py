@@ -80,7 +80,7 @@ class Bare:
 
 def measure(call: Callable[[], object], seconds: float) -> float:
     """Return the median duration of *call* in microseconds."""
-    durations = []
+    durations: list[float] = []
     end = time.perf_counter() + seconds
     while (begin := time.perf_counter()) < end or len(durations) < 5:
         call()
