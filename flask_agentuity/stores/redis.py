@@ -36,14 +36,14 @@ from ..operations import Clear, Delete, Operation, Push, Set
 from . import base
 from .base import ThreadStore
 from .redis_client import Client, client_maker
-from .redis_scripts import DELETE, MERGE, TOUCH, Script
+from .redis_scripts import DELETE, END_TURN, MERGE, TAKE_TURN, TOUCH, Script
 
 # Not before redis_client, which says what to install where it is missing.
 import redis  # isort: skip
 from redis import exceptions  # isort: skip
 
 #: A segment is not appended to beyond this many bytes; it is what a push may have to copy.
-SEGMENT_BYTES = 8000
+SEGMENT_BYTES = 4000
 #: Values up to this size are fetched with every read; larger ones and lists only when wanted.
 INLINE_BYTES = 1000
 #: Seconds to wait for a connection, and for an answer.
@@ -176,6 +176,18 @@ class RedisStore(ThreadStore):
     def delete(self, thread_id: str) -> None:
         names = self._names(thread_id)
         self._call(thread_id, lambda connection: _run(connection, DELETE, names))
+
+    def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
+        milliseconds = max(1, round(seconds * 1000))
+        return bool(self._call_turn(thread_id, TAKE_TURN, [holder, milliseconds]))
+
+    def end_turn(self, thread_id: str, holder: str) -> None:
+        self._call_turn(thread_id, END_TURN, [holder])
+
+    def _call_turn(self, thread_id: str, script: Script, arguments: Sequence[Any]) -> Any:
+        name, _ = self._names(thread_id)
+        names = (f"{name}:turn",)
+        return self._call(thread_id, lambda connection: _run(connection, script, names, arguments))
 
     def close(self) -> None:
         if self._make and self._client:
@@ -317,11 +329,11 @@ def _exchange(connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
 
 
 def _run(
-    connection: Any, script: Script, names: tuple[str, str], arguments: Sequence[Any] = ()
+    connection: Any, script: Script, names: Sequence[str], arguments: Sequence[Any] = ()
 ) -> Any:
-    (reply,) = _exchange(connection, ("EVALSHA", script.digest, 2, *names, *arguments))
+    (reply,) = _exchange(connection, ("EVALSHA", script.digest, len(names), *names, *arguments))
     if isinstance(reply, exceptions.NoScriptError):
-        (reply,) = _exchange(connection, ("EVAL", script.text, 2, *names, *arguments))
+        (reply,) = _exchange(connection, ("EVAL", script.text, len(names), *names, *arguments))
     if isinstance(reply, Exception):
         raise reply
     return reply
@@ -410,9 +422,13 @@ def _value(key: bytes, rest: bytes, members: list[bytes] | None) -> bytes | None
     head = len(key) + 11
     if any(not member.startswith(key) for member in members):
         raise ValueError("a segment is missing")
-    value = b",".join([member[head:] for member in members])
+    bodies = [member[head:] for member in members]
     if rest.startswith(b"["):
-        value = b"[%b]" % value.replace(b"\n", b",")
+        # Small parts are changed, and joined once: copying a whole history takes its time.
+        bodies = [body.replace(b"\n", b",") for body in bodies] or [b""]
+        bodies[0] = b"[" + bodies[0]
+        bodies[-1] += b"]"
+    value = b",".join(bodies)
     if len(value) != int(rest[1:].rpartition(b" ")[2]):
         raise ValueError("a value has not the size that was stored")
     return value

@@ -1,9 +1,10 @@
 """What runs inside Redis. A script decides everything before its first write, so it happens
 as a whole or not at all.
 
-Each is given the names of a thread's two keys. *Entries* is a hash. It has a field for each
-key of the state, named by the key as JSON (so it starts with a quotation mark), and the
-fields ``size`` (of all entries, in the document), ``next`` (the number of the next new entry),
+The scripts of a turn are given the name of the key that says who has it, all others the names
+of a thread's two keys. *Entries* is a hash. It has a field for each key of the state, named by
+the key as JSON (so it starts with a quotation mark), and the fields ``size`` (of all entries,
+in the document), ``next`` (the number of the next new entry),
 ``version`` (another after each change) and ``metadata``. The text of an entry is its number,
 which gives the order of the keys, and
 
@@ -48,6 +49,22 @@ DELETE = Script("""
 redis.call('HLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
 return redis.call('DEL', KEYS[1], KEYS[2])
+""")
+
+# ARGV: who wants the turn, and for how many milliseconds.
+TAKE_TURN = Script("""
+local holder = redis.call('GET', KEYS[1])
+if holder and holder ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
+return 1
+""")
+
+END_TURN = Script("""
+if redis.call('GET', KEYS[1]) == ARGV[1] then
+  redis.call('DEL', KEYS[1])
+end
 """)
 
 # ARGV: the TTL in milliseconds (0: none), the largest document, the metadata ("" keeps what

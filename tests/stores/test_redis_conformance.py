@@ -14,6 +14,7 @@ from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.redis import RedisStore
 
 from .conformance import Clock, StoreConformance
+from .listing import ListingConformance
 from .redis_server import PATIENCE, RedisServer, running
 
 
@@ -96,3 +97,21 @@ class TestRedisStoreOnACluster(TestRedisStore):
 
     def client(self, place: Any) -> Any:
         return RedisCluster.from_url(place.replace("+cluster", ""))
+
+
+class TestRedisTurns:
+    """The clauses of ListingConformance that concern turns."""
+
+    shared = True
+    place = TestRedisStore.place
+    clock = TestRedisStore.clock
+    client = TestRedisStore.client
+    open = TestRedisStore.open
+    store = ListingConformance.store
+    thread_id = ListingConformance.thread_id
+    test_one_at_a_time = ListingConformance.test_one_at_a_time
+    test_ending_a_turn_that_nobody_has = ListingConformance.test_ending_a_turn_that_nobody_has
+    test_a_turn_ends_with_its_lease = ListingConformance.test_a_turn_ends_with_its_lease
+    test_of_many_who_come_at_once = ListingConformance.test_of_many_who_come_at_once_one_has_it
+    test_nobody_is_with_the_holder = ListingConformance.test_nobody_is_with_the_holder
+    test_turns_hold_across_stores = ListingConformance.test_turns_hold_across_stores_on_one_place
