@@ -960,7 +960,7 @@ class Restless(MemoryStore):
         return page
 
 
-@pytest.mark.parametrize(("page", "changed", "begun"), [(10, 3, 2), (2, 1, 30)])
+@pytest.mark.parametrize(("page", "changed", "begun"), [(10, 3, 2), (5, 1, 60)])
 def test_an_export_of_threads_in_use_is_complete_and_ends(
     monkeypatch: pytest.MonkeyPatch, page: int, changed: int, begun: int
 ) -> None:
