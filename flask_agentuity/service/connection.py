@@ -72,6 +72,10 @@ class Connection:
         if self._receiving is not None and not self._receiving.expired():
             self._receiving.reschedule(self._loop.time() + _QUIET)
 
+    def abort(self) -> None:
+        """Cut the connection; for one that :meth:`drain` did not end in time."""
+        self._socket.transport.abort()
+
     async def _authorize(self) -> str | None:
         """Let the client in and return its namespace; None when it was sent away."""
         decision: object
@@ -149,6 +153,12 @@ class Connection:
             patience = _QUIET if self._loop.time() < self._read_until else 0.0
         try:
             async with asyncio.timeout(patience) as self._receiving:
+                return await self._socket.recv()
+        except TimeoutError:
+            if self._read_until is None:
+                raise
+            # What came in the very moment that patience ended.
+            async with asyncio.timeout(0):
                 return await self._socket.recv()
         finally:
             self._receiving = None

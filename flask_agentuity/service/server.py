@@ -7,6 +7,7 @@ import logging
 import sys
 from collections.abc import MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -70,19 +71,35 @@ class Server:
         """Listen no more, answer what is under way, and end every connection."""
         if self._server is not None:
             logger.info("Ending; %d connections are open.", len(self._connections))
+            await self._stop_accepting(self._server)
             self._server.close(close_connections=False)
             for connection in self._connections:
                 connection.drain()
             try:
                 async with asyncio.timeout(self._settings.drain_timeout):
                     await self._server.wait_closed()
+                    # What was accepted at the last moment is not waited for there.
+                    while others := asyncio.all_tasks() - {asyncio.current_task()}:
+                        await asyncio.wait(others)
             except TimeoutError:
                 logger.warning(
                     "%d connections did not end within %g seconds.",
                     len(self._connections),
                     self._settings.drain_timeout,
                 )
+                for connection in self._connections:
+                    connection.abort()
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+    @staticmethod
+    async def _stop_accepting(server: WebSocketServer) -> None:
+        # Up to Python 3.12 asyncio leaks what it accepts in the moment of its close().
+        for listener in server.sockets:
+            # The default loop on Windows has no readers.
+            with suppress(NotImplementedError):
+                asyncio.get_running_loop().remove_reader(listener)
+        # What was accepted before becomes a connection now.
+        await asyncio.sleep(0)
 
     async def _serve(self, socket: ServerConnection) -> None:
         connection = Connection(socket, self._settings, self._pool)
