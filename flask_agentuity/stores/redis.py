@@ -253,7 +253,8 @@ class RedisStore(ThreadStore):
     def _failed(
         self, client: Client, thread_id: str, error: Exception, changes: bool
     ) -> StoreError:
-        if isinstance(error, _REFUSALS):
+        # A longer command without authentication is a fault of the protocol for Redis.
+        if isinstance(error, _REFUSALS) or "unauthenticated" in str(error):
             return AuthenticationFailed(f"Redis refused to serve thread {thread_id}: {error}")
         if isinstance(error, _UNREADY):
             self._note(client, error)

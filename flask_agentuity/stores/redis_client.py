@@ -95,8 +95,13 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], str | None]:
         settings["ssl"] = True
     nodes = [_node(name) for name in names]
     if kind == "cluster":
-        startup = [ClusterNode(*node) for node in nodes]  # type: ignore[no-untyped-call]
-        return lambda: redis.RedisCluster(startup_nodes=startup, **settings), prefix
+
+        def make_cluster() -> Client:
+            # It connects when it is made, and keeps its connections in the nodes it is given.
+            startup = [ClusterNode(*node) for node in nodes]  # type: ignore[no-untyped-call]
+            return redis.RedisCluster(startup_nodes=startup, **settings)
+
+        return make_cluster, prefix
     shared = ("socket_timeout", "socket_connect_timeout", "retry", "ssl")
     of_sentinels = {name: settings[name] for name in shared if name in settings}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
