@@ -144,11 +144,14 @@ class ThreadManager:
 
         The turn lasts until the response has ended, a streamed one too. It holds across
         threads and processes, and machines where the store is shared (for the thread service
-        within this process only)::
+        within this process only). Who waits is not in a queue: of several, any may be next::
 
             @app.post("/chat")
             @threads.one_at_a_time(timeout=60)
             def chat(): ...
+
+        What a ``before_request`` function has read of the thread is from before the turn, and
+        is not read again: decorate that function as well, the turn is then taken there.
 
         :param on_busy: ``"wait"`` for the turn, or ``"reject"`` with 409 Conflict.
         :param timeout: seconds to wait, then 409.
@@ -418,7 +421,11 @@ class _Binding:
                 self._instance_secret = instance_secret(Path(app.instance_path) / _SECRET_FILE)
             secret = self._instance_secret
         fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
-        return [secret, *(_to_bytes(fallback) for fallback in fallbacks)]
+        if isinstance(fallbacks, str | bytes):
+            # Taken letter by letter, each would be a secret that anyone can guess.
+            fallbacks = [fallbacks]
+        # So would an empty one, which an unset variable of the environment leaves.
+        return [secret, *(_to_bytes(fallback) for fallback in fallbacks if fallback)]
 
 
 class _Observer:
@@ -476,6 +483,12 @@ class _Exchange(_Observer):
     def be_alone(self, timeout: float) -> bool:
         """Keep other requests off the thread until this one has ended; False if in vain."""
         if self._alone is None:
+            if self.thread.loaded:
+                logger.warning(
+                    "Thread %s was read before its turn was taken, so that may be old. Decorate"
+                    " the function that reads it first with one_at_a_time() too.",
+                    self.thread.id,
+                )
             self._alone = take_turn(self.binding.store, self.thread.id, timeout)
         return self._alone is not None
 
