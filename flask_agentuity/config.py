@@ -56,7 +56,7 @@ def read_settings(
         allowed.
     """
     read = _Reader(config, environment)
-    sdk_key = read("SDK_KEY", None, _text)
+    sdk_key = read("SDK_KEY", None, _sdk_key)
     store = read("THREAD_STORE", None, _url)
     source = read.source("THREAD_STORE")
     if store is None:
@@ -159,9 +159,20 @@ def _file(value: Any) -> str:
 def _secret(value: Any) -> bytes:
     if isinstance(value, bytes) and value:
         return value
-    if isinstance(value, str) and value:
+    if isinstance(value, str) and value and _is_unicode(value):
         return value.encode()
     raise ValueError("text or bytes that are not empty")
+
+
+def _sdk_key(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip() or not _is_unicode(value):
+        raise ValueError("a text that is not empty")
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    # A variable of the environment that is not UTF-8 has surrogates in its place.
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _url(value: Any) -> str:
