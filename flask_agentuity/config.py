@@ -23,6 +23,9 @@ OnError = Literal["empty", "log", "raise"]
 DEFAULT_STORE = "sqlite:///agentuity_threads.db"
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
+_DOMAIN = re.compile(r"\.?[0-9A-Za-z-]{1,63}(\.[0-9A-Za-z-]{1,63})*", re.ASCII)
+# A hundred years: the date of the cookie's end must be one that can be written.
+_LONGEST_AGE = 36_525 * 86_400
 _SERVICE_PATH = "/thread/ws"
 
 
@@ -77,11 +80,11 @@ def read_settings(
         secret=secret,
         cookie=CookieSettings(
             name=read("THREAD_COOKIE_NAME", "atid", _cookie_name),
-            domain=read("THREAD_COOKIE_DOMAIN", None, _text),
+            domain=read("THREAD_COOKIE_DOMAIN", None, _cookie_domain),
             path=read("THREAD_COOKIE_PATH", "/", _cookie_path),
             secure=read("THREAD_COOKIE_SECURE", "auto", _secure),
             samesite=read("THREAD_COOKIE_SAMESITE", "Lax", _choice("Lax", "Strict", "None")),
-            max_age=read("THREAD_COOKIE_MAX_AGE", 604_800, _positive_integer),
+            max_age=read("THREAD_COOKIE_MAX_AGE", 604_800, _cookie_age),
         ),
         ttl=read("THREAD_TTL", DEFAULT_TTL, _seconds_or_never, none_counts=True),
         max_bytes=read("THREAD_MAX_BYTES", MAX_DOCUMENT_BYTES, _positive_integer),
@@ -144,12 +147,6 @@ def _service_url(read: _Reader) -> str:
     return urlunsplit((scheme, parts.netloc, _SERVICE_PATH, "", ""))
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("a text that is not empty")
-    return value
-
-
 def _file(value: Any) -> str:
     if not isinstance(value, str | os.PathLike) or not Path(value).is_file():
         raise ValueError("the path of a file that exists")
@@ -209,6 +206,19 @@ def _cookie_name(value: Any) -> str:
     if not isinstance(value, str) or not _COOKIE_NAME.fullmatch(value):
         raise ValueError("a cookie's name, e.g. atid")
     return value
+
+
+def _cookie_domain(value: Any) -> str:
+    if not isinstance(value, str) or not _DOMAIN.fullmatch(value):
+        raise ValueError("a host name, e.g. example.com")
+    return value
+
+
+def _cookie_age(value: Any) -> int:
+    number = _positive_integer(value)
+    if number > _LONGEST_AGE:
+        raise ValueError(f"a positive integer, at most {_LONGEST_AGE:,}")
+    return number
 
 
 def _cookie_path(value: Any) -> str:
