@@ -67,8 +67,8 @@ def read_settings(
         source = read.source("SDK_KEY") if sdk_key else "the default: nothing is configured"
     if store.startswith(("ws:", "wss:")) and not sdk_key:
         raise ConfigurationError(
-            f"AGENTUITY_THREAD_STORE={store!r} is a thread service, which needs a key."
-            " Set AGENTUITY_SDK_KEY."
+            f"AGENTUITY_THREAD_STORE={_without_password(store)!r} is a thread service, which"
+            " needs a key. Set AGENTUITY_SDK_KEY."
         )
     secret = read("THREAD_SECRET", None, _secret)
     if secret is None and sdk_key is not None:
@@ -151,6 +151,11 @@ def _file(value: Any) -> str:
     if not isinstance(value, str | os.PathLike) or not Path(value).is_file():
         raise ValueError("the path of a file that exists")
     return os.fspath(value)
+
+
+def _without_password(url: str) -> str:
+    scheme, separator, rest = url.partition("://")
+    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _secret(value: Any) -> bytes:
