@@ -852,13 +852,22 @@ class _Connections:
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def _create(self, connection: sqlite3.Connection) -> None:
+        # What another program has made is not even given a log.
+        self._require_ours(connection)
         self._enter_wal(connection)
         with _transaction(connection):
-            if connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            if self._require_ours(connection):
                 for statement in _SCHEMA.split(";"):
                     connection.execute(statement)
-            elif connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
-                raise StoreError(f"{self._path} belongs to another program; name another file.")
+
+    def _require_ours(self, connection: sqlite3.Connection) -> bool:
+        """Return whether the file is still empty; refuse one of another program."""
+        tables, application = connection.execute(
+            "SELECT (SELECT count(*) FROM sqlite_master), application_id FROM pragma_application_id"
+        ).fetchone()
+        if tables and application != APPLICATION_ID:
+            raise StoreError(f"{self._path} belongs to another program; name another file.")
+        return not tables
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:
         # Changing the mode does not wait for others as a transaction does.
