@@ -355,7 +355,7 @@ class ListingConformance:
             {"tags": "\ud800"},
             {"a": "fine", "tags": []},
         ],
-        ids=repr,
+        ids=lambda wanted: type(wanted["tags"]).__name__,
     )
     def test_a_filter_by_what_no_index_has_is_a_clear_error(
         self, store: ThreadStore, wanted: dict[str, Any]
