@@ -613,7 +613,7 @@ def test_head_and_many_quick_requests(server: Server) -> None:
 
 
 def test_a_killed_worker_does_not_hold_its_turn_for_ever(tmp_path: Path) -> None:
-    with running(tmp_path, SERVERS["2 processes"], TURNS_LEASE="1.0") as server:
+    with running(tmp_path, SERVERS["2 processes"], TURNS_LEASE="2.0") as server:
         visitor = visitor_of(server)
         stream = Stream(visitor)
         assert visitor.copy().get("/reject").status == 409
