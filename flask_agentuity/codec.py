@@ -133,7 +133,13 @@ def is_list(encoded: bytes) -> bool:
 
 def join_list(items: Iterable[bytes]) -> bytes:
     """Return the encoded list of encoded items (or of runs of items, joined by commas)."""
-    return b"[%b]" % b",".join(items)
+    parts = list(items)
+    if not parts:
+        return EMPTY_LIST
+    # One copy of a long list, not three.
+    parts[0] = b"[" + parts[0]
+    parts[-1] += b"]"
+    return b",".join(parts)
 
 
 def appended(before: bytes, after: bytes) -> list[bytes] | None:

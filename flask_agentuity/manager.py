@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
-from threading import get_ident
 from typing import Any, Literal, TypeVar, cast
 
 from flask import Blueprint, Flask, Request, Response, current_app, request
@@ -20,7 +19,8 @@ from werkzeug.local import LocalProxy
 
 from . import signals
 from .config import Settings, read_settings
-from .errors import AgentuityError, ConfigurationError, StateTooLarge, StoreError
+from .errors import AgentuityError, ConfigurationError, StoreError
+from .exchange import Exchange, Observer
 from .identity import (
     SignedIDProvider,
     ThreadIDProvider,
@@ -31,7 +31,6 @@ from .identity import (
 from .session import Session
 from .stores import Page, ThreadStore, open_store
 from .thread import Thread
-from .turns import Turn, take_turn
 
 logger = logging.getLogger("flask_agentuity")
 
@@ -116,7 +115,7 @@ class ThreadManager:
 
         The thread there was until now is kept, and what was changed in it is saved.
         """
-        return self._binding_of(_current_app()).exchange().start_another()
+        return self._binding_of(_current_app()).exchange().start_another(_current_request())
 
     def list(
         self,
@@ -197,7 +196,7 @@ class ThreadManager:
                 "open() needs a thread id. Use open(create=True) to start a conversation."
             )
         known = make_thread_id() if thread_id is None else require_thread_id(thread_id)
-        thread = Thread(binding.store, lambda: (known, is_new), _Observer(binding))
+        thread = Thread(binding.store, lambda: (known, is_new), Observer(binding))
         if create is False and thread.empty():
             raise LookupError(f"Nothing is stored of thread {known}.")
         yield thread
@@ -274,7 +273,7 @@ class _Binding:
         self._manager = manager
         self._app = weakref.ref(app)
         self._key = f"flask_agentuity.{id(self)}"
-        self.answered_key = f"{self._key}.answered"
+        self._answered_key = f"{self._key}.answered"
         self.signed_provider = SignedIDProvider(
             self._secrets, settings.cookie, lambda: request.is_secure
         )
@@ -299,21 +298,21 @@ class _Binding:
         """Hook into *app*. What every request pays is here: functions, for Flask looks at
         each hook in each request, and at a bound method for longer.
         """
-        key, answered_key = self._key, self.answered_key
+        key, answered_key = self._key, self._answered_key
         started, completed = signals.session_started, signals.session_completed
 
         def begin_request() -> None:
             environ = request.environ
             # A middleware may try a request again, in the environ of the failed attempt.
             environ.pop(answered_key, None)
-            earlier: _Exchange | None = environ.get(key)
+            earlier: Exchange | None = environ.get(key)
             if earlier is not None and earlier.over:
                 del environ[key]
             if started.receivers and (exchange := self._begin(_current_request())):
                 self.send(started, exchange.thread, exchange.session)
 
         def answer_request(response: Response) -> Response:
-            exchange: _Exchange | None = request.environ.get(key)
+            exchange: Exchange | None = request.environ.get(key)
             if exchange is None:
                 if not response.is_streamed:
                     request.environ[answered_key] = True
@@ -323,7 +322,7 @@ class _Binding:
             return response if exchange is None else exchange.answer(response)
 
         def end_request(error: BaseException | None) -> None:
-            exchange: _Exchange | None = request.environ.get(key)
+            exchange: Exchange | None = request.environ.get(key)
             if exchange is None and completed.receivers:
                 exchange = self._begin(_current_request())
             if exchange is not None:
@@ -339,7 +338,7 @@ class _Binding:
         app.app_ctx_globals_class = _globals_class(app.app_ctx_globals_class, self)
         got_request_exception.connect(self._note_exception, app)
 
-    def exchange(self) -> _Exchange:
+    def exchange(self) -> Exchange:
         """Return the exchange of the request under way, which begins here if it is not used yet."""
         exchange = self._begin(_current_request())
         if exchange is None:
@@ -369,11 +368,14 @@ class _Binding:
         with app.app_context():
             signals.send(signal, app, thread=thread, session=session, error=error)
 
-    def _begin(self, current: Request) -> _Exchange | None:
-        exchange: _Exchange | None = current.environ.get(self._key)
+    def _begin(self, current: Request) -> Exchange | None:
+        exchange: Exchange | None = current.environ.get(self._key)
         if exchange is None and not self._is_exempt(current):
             # Atomic: threads with copied contexts that come at once get one exchange.
-            exchange = current.environ.setdefault(self._key, _Exchange(self, current))
+            answered = current.environ.get(self._answered_key, False)
+            exchange = current.environ.setdefault(
+                self._key, Exchange(self, current, answered=answered)
+            )
         return exchange
 
     def _note_exception(self, sender: Flask, exception: BaseException, **extra: Any) -> None:
@@ -428,259 +430,6 @@ class _Binding:
         return [secret, *(_to_bytes(fallback) for fallback in fallbacks if fallback)]
 
 
-class _Observer:
-    """Tells of what happens to a thread, by signals and the log."""
-
-    def __init__(self, binding: _Binding, session: Session | None = None) -> None:
-        self.binding = binding
-        self._told = session
-
-    def thread_touched(self, thread: Thread) -> None:
-        if thread.is_new:
-            self.binding.send(signals.thread_created, thread, self._told)
-
-    def thread_restored(self, thread: Thread) -> None:
-        self.binding.send(signals.thread_restored, thread, self._told)
-
-    def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
-        logger.error("Thread %s could not be read: %s", thread.id, error)
-        self.binding.send(signals.thread_restore_failed, thread, self._told, error)
-        raise error
-
-    def thread_saved(self, thread: Thread) -> None:
-        self.binding.send(signals.thread_saved, thread, self._told)
-
-    def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
-        logger.error("Thread %s could not be saved: %s", thread.id, error)
-        self.binding.send(signals.thread_save_failed, thread, self._told, error)
-
-    def thread_destroyed(self, thread: Thread) -> None:
-        self.binding.send(signals.thread_destroyed, thread, self._told)
-
-    def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
-        signals.call(self.binding.app, listener, *arguments)
-
-
-class _Exchange(_Observer):
-    """One request's way, from before the view to the last byte of its response."""
-
-    def __init__(self, binding: _Binding, current: Request) -> None:
-        self.binding = binding
-        self.thread = Thread(binding.store, self._identify, self)
-        self._told = self.session = Session(self.thread, self)
-        self.error: BaseException | None = None
-        self._request = current
-        self._worker = get_ident()
-        self._earlier: list[Thread] = []
-        self._alone: Turn | None = None
-        # One that begins late, at the request's teardown, has missed its response.
-        self._answered = binding.answered_key in current.environ
-        self._streaming = False
-        self._failed = False
-        #: Whether the request and its response have ended.
-        self.over = False
-
-    def be_alone(self, timeout: float) -> bool:
-        """Keep other requests off the thread until this one has ended; False if in vain."""
-        if self._alone is None:
-            if self.thread.loaded:
-                logger.warning(
-                    "Thread %s was read before its turn was taken, so that may be old. Decorate"
-                    " the function that reads it first with one_at_a_time() too.",
-                    self.thread.id,
-                )
-            self._alone = take_turn(self.binding.store, self.thread.id, timeout)
-        return self._alone is not None
-
-    def start_another(self) -> Thread:
-        app, current = self.binding.app, self._request
-        self._earlier.append(self.thread)
-
-        def identify() -> tuple[str, bool]:
-            return require_thread_id(self.binding.provider.new_thread_id(app, current)), True
-
-        self.thread = self.session.thread = Thread(self.binding.store, identify, self)
-        self.thread.id  # noqa: B018 - its cookie takes the place of the earlier one's
-        return self.thread
-
-    def answer(self, response: Response) -> Response:
-        """Save, and mark the response of a request that touched its thread."""
-        self._failed = self.error is not None or response.status_code >= 500
-        if self._touched():
-            if not self._failed:
-                response = self._save_before(response)
-            self._mark(response)
-        # A file goes to the server as it is, which has faster ways for it. The response of an
-        # earlier call may have been replaced by that of an error.
-        self._streaming = response.is_streamed and (
-            not response.direct_passthrough or isinstance(response.response, Generator)
-        )
-        self._answered = True
-        if self._streaming:
-            response.response = _SavingBody(
-                response.response, self._finish_stream, response.content_length
-            )
-        return response
-
-    def tear_down(self, error: BaseException | None) -> None:
-        """End the request, unless a stream goes on or it is a copied context that ends."""
-        if self._streaming:
-            return
-        # What ends a copied context in the middle of the view was not noted as the request's;
-        # nor is what ends the worker (SystemExit, a timeout of gevent), but only in its thread.
-        interrupted = (
-            error is not None and not isinstance(error, Exception) and get_ident() == self._worker
-        )
-        if self._answered or self.error is not None or interrupted:
-            self._end(self.error or error)
-
-    def thread_touched(self, thread: Thread) -> None:
-        super().thread_touched(thread)
-        if self._answered and thread.is_new:
-            logger.warning(
-                "Thread %s was first touched after its response had begun: too late for its"
-                " cookie, so the client will not find it again. Use g.thread.id in the view,"
-                " before the response begins.",
-                thread.id,
-            )
-
-    def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
-        try:
-            super().thread_restore_failed(thread, error)
-        except StoreError:
-            if self.binding.settings.on_restore_error == "raise":
-                raise
-
-    def thread_saved(self, thread: Thread) -> None:
-        if thread.was_missing and self.binding.has_own_provider and not thread.is_new:
-            # Only now it is known that the id, which came from elsewhere, begins a thread.
-            thread.was_missing = False
-            self.binding.send(signals.thread_created, thread, self._told)
-        super().thread_saved(thread)
-
-    def _identify(self) -> tuple[str, bool]:
-        provider = self.binding.provider
-        thread_id = require_thread_id(provider.get_thread_id(self.binding.app, self._request))
-        return thread_id, provider.is_made_now(thread_id, self._request)
-
-    def _threads(self) -> Iterator[Thread]:
-        yield from self._earlier
-        yield self.thread
-
-    def _touched(self) -> bool:
-        return self.thread.touched or bool(self._earlier)
-
-    def _save(self) -> None:
-        for thread in self._threads():
-            if thread.touched:
-                thread.save()
-
-    def _save_before(self, response: Response) -> Response:
-        try:
-            self._save()
-        except (StoreError, StateTooLarge) as error:
-            if self.binding.settings.on_save_error == "raise":
-                self._failed = True
-                response.close()
-                app = self.binding.app
-                return app.make_response(app.handle_user_exception(error))
-        return response
-
-    def _mark(self, response: Response) -> None:
-        provider, app, thread = self.binding.provider, self.binding.app, self.thread
-        response.vary.update(provider.vary)
-        if "Cache-Control" not in response.headers:
-            response.cache_control.private = True
-        if thread.destroyed:
-            provider.end_thread_id(app, response, thread.id)
-        elif thread.saved or not self._failed:
-            provider.set_thread_id(app, response, thread.id)
-
-    def _finish_stream(self, error: BaseException | None) -> None:
-        if not self._streaming:
-            return
-        try:
-            if error is None and not self._failed:
-                self._save()
-        except (StoreError, StateTooLarge):
-            if self.binding.settings.on_save_error == "raise":
-                raise
-        finally:
-            self._streaming = False
-            self._end(error or self.error)
-
-    def _end(self, error: BaseException | None) -> None:
-        self.over = True
-        if self.session.complete():
-            if self._alone is not None:
-                self._alone.end()
-            self.binding.send(signals.session_completed, self.thread, self._told, error)
-        # A copied context may end later, with changes of its own.
-        if error is None and not self._failed:
-            for thread in self._threads():
-                thread.warn_of_unsaved()
-
-
-class _SavingBody:
-    """A streamed body that saves the thread before the client can see that it has ended."""
-
-    def __init__(
-        self,
-        body: Iterable[Any],
-        finish: Callable[[BaseException | None], None],
-        length: int | None,
-    ) -> None:
-        self._body = body
-        self._iterator: Iterator[Any] | None = None
-        self._finish = finish
-        # With a Content-Length the last byte is the end; else it is the end of the iteration.
-        self._left = length
-        self._held: list[Any] = []
-
-    def __iter__(self) -> _SavingBody:
-        return self
-
-    def __next__(self) -> Any:
-        if self._held:
-            return self._held.pop()
-        chunk = self._following()
-        if self._left is not None:
-            self._left -= len(chunk.encode() if isinstance(chunk, str) else chunk)
-            if self._left <= 0:
-                self._hold_until_the_end()
-        return chunk
-
-    def close(self) -> None:
-        """Close the body; the client may have gone in the middle of it."""
-        try:
-            if close := getattr(self._body, "close", None):
-                close()
-        except BaseException as error:
-            self._finish(error)
-            raise
-        self._finish(None)
-
-    def _following(self) -> Any:
-        try:
-            if self._iterator is None:
-                self._iterator = iter(self._body)
-            return next(self._iterator)
-        except StopIteration:
-            self._finish(None)
-            raise
-        except BaseException as error:
-            self._finish(error)
-            raise
-
-    def _hold_until_the_end(self) -> None:
-        try:
-            while not self._held:
-                if following := self._following():
-                    self._held.append(following)
-        except StopIteration:
-            return
-
-
 def _globals_class(base: type[_AppCtxGlobals], binding: _Binding) -> type[_AppCtxGlobals]:
     """Return the class of an app's ``g``, which finds the thread and session of the request.
 
@@ -723,7 +472,7 @@ def _manager_of(app: Flask) -> ThreadManager:
     return cast(ThreadManager, manager)
 
 
-def _find_exchange() -> _Exchange:
+def _find_exchange() -> Exchange:
     app = _current_app()
     return _manager_of(app)._binding_of(app).exchange()
 

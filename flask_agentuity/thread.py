@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
@@ -61,7 +62,7 @@ class Thread:
         :param identify: returns the id and whether it was made just now.
         """
         self._store = store
-        self._identify = identify
+        self._identify: Callable[[], tuple[str, bool]] | None = identify
         self._observer = observer
         self._lock = threading.RLock()
         self._id: str | None = None
@@ -102,9 +103,9 @@ class Thread:
                 if self._state is None:
                     self._state = ThreadState(
                         thread_id,
-                        self._read,
-                        self._tell_restored,
-                        self._restore_failed,
+                        _weakly(self._read),
+                        _weakly(self._tell_restored),
+                        _weakly(self._restore_failed),
                         self._lock,
                     )
         return self._state
@@ -298,7 +299,10 @@ class Thread:
         with self._lock:
             if self._id is not None:
                 return
+            assert self._identify is not None
             self._id, self._is_new = self._identify()
+            # It knows the request, which knows this thread.
+            self._identify = None
         self._observer.thread_touched(self)
 
     def _read(self, keys: Collection[str] | None) -> Snapshot | None:
@@ -360,6 +364,23 @@ class Thread:
         if metadata is not None:
             self._stored_metadata = metadata
             self._metadata_safe = None
+
+
+def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Return *method* without keeping its thread alive.
+
+    A state that kept its thread would be freed, with all that was read, only when the
+    garbage collector comes by.
+    """
+    reference = weakref.WeakMethod(method)
+
+    def call(*arguments: Any) -> Any:
+        bound = reference()
+        if bound is None:
+            raise ReferenceError("The thread of this state is gone; keep it as long as its state.")
+        return bound(*arguments)
+
+    return call
 
 
 def _require_event(event: str) -> None:
