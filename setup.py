@@ -2,7 +2,8 @@ from pathlib import Path
 
 from setuptools import setup
 
-REDIS = ["redis>=5.0.1"]
+# 5.3: the first whose pools lend a connection without naming a command.
+REDIS = ["redis>=5.3"]
 SERVICE = ["websockets>=13.0"]
 
 setup(
