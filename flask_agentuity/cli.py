@@ -294,6 +294,31 @@ def import_threads(file: BinaryIO, as_json: bool) -> None:
     sys.exit(1 if damaged else 0)
 
 
+@threads.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", default=8787, show_default=True, help="0 takes a free one.")
+@click.option("--key", "keys", multiple=True, help="A client's key; repeatable.")
+@click.option("--key-file", "key_files", multiple=True, type=click.Path(), help="One key a line.")
+def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...]) -> None:
+    """Serve this app's store to other apps as a thread service, until SIGTERM or Ctrl-C.
+
+    Without a key it takes the app's own, AGENTUITY_SDK_KEY. Each key has threads of its own,
+    beside those of the app.
+    """
+    from .service.command import run
+    from .service.keys import read_keys
+    from .service.thread_service import ThreadService
+
+    all_keys = [*keys, *(key for path in key_files for key in read_keys(path))]
+    own = _manager().settings().sdk_key
+    if not all_keys and own:
+        all_keys.append(own)
+    if not all_keys:
+        raise _Failure("A thread service needs a key: --key KEY, --key-file FILE.")
+    store = _store()
+    sys.exit(run(ThreadService(store, all_keys, host=host, port=port), store))
+
+
 def _manager() -> ThreadManager:
     manager = current_app.extensions.get("agentuity")
     if manager is None:

@@ -32,6 +32,7 @@ from hypothesis import strategies as st
 from stores.minimal import MinimalStore
 
 from flask_agentuity import ThreadManager, cli, codec
+from flask_agentuity.client import ThreadClient
 from flask_agentuity.errors import ServiceUnavailable, StoreError
 from flask_agentuity.operations import Push, Set
 from flask_agentuity.stores import ListedThread, Page, ThreadStore
@@ -1073,3 +1074,26 @@ def test_errors_of_the_store_are_words_not_tracebacks(
             assert "Error: it is " in result.stderr
             assert "\x1b" not in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_serve_is_a_thread_service_on_the_store_of_the_app(place: Path) -> None:
+    with started(
+        place, "serve", "--port", "0", "--key", "a key", stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        url = json.loads(process.stdout.readline())["listening"]
+        client = ThreadClient(url, "a key")
+        client.merge(ID, [Set("a", b"1")])
+        assert client.restore(ID) == b'{"state":{"a":1}}'
+        client.close()
+        process.terminate()
+        assert process.wait(PATIENCE) == 0
+    with closing(SQLiteStore(place / "instance" / "agentuity_threads.db")) as store:
+        (listed,) = store.list().threads
+        assert listed.size == len(b'{"state":{"a":1}}')
+
+
+def test_serve_needs_a_key(threads: Callable[..., Result]) -> None:
+    result = threads("serve")
+    assert result.exit_code == 1
+    assert "needs a key" in result.stderr
