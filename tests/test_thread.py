@@ -268,9 +268,7 @@ def test_who_is_told_that_a_thread_was_read_may_look_at_it() -> None:
     assert watcher.told.count("restored") == 1
 
 
-def test_one_who_looks_at_a_thread_that_is_read_and_one_who_saves_it_do_not_wait_for_each_other() -> (
-    None
-):
+def test_a_look_at_a_thread_that_is_read_and_a_save_do_not_wait_for_each_other() -> None:
     store = RecordingStore()
     put(store, {"messages": [1]}, {"owner": "ada"})
     watcher = Watcher()
@@ -610,7 +608,7 @@ def test_listeners_can_be_removed_and_only_known_events_are_heard() -> None:
     thread.remove_event_listener("destroyed", listener)
     thread.destroy()
     for method in (thread.add_event_listener, thread.remove_event_listener):
-        with pytest.raises(ValueError, match="'saved'.*'destroyed'"):
+        with pytest.raises(ValueError, match=r"'saved'.*'destroyed'"):
             method("saved", listener)
 
 
