@@ -1068,7 +1068,8 @@ def test_a_state_alone_raises_what_its_store_raises() -> None:
 def test_what_is_known_of_a_state_is_shown() -> None:
     store = RecordingStore()
     put(store, {"a": 1})
-    state = begin(store).state
+    thread = begin(store)
+    state = thread.state
     assert repr(state) == f"<ThreadState of {THREAD_ID}, not read>"
     assert not state.loaded
     assert state == {"a": 1}
@@ -1078,7 +1079,8 @@ def test_what_is_known_of_a_state_is_shown() -> None:
     cleared.clear()
     assert cleared.loaded
     store.read_errors = [StoreError("down")]
-    degraded = begin(store).state
+    unread = begin(store)
+    degraded = unread.state
     assert dict(degraded) == {}
     assert not degraded.loaded
     assert repr(degraded) == f"<ThreadState of {THREAD_ID}, degraded>"
