@@ -1,0 +1,155 @@
+from __future__ import annotations
+
+import logging
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+from flask import Flask, current_app, g
+
+import flask_agentuity
+from flask_agentuity import ThreadManager, session_completed, session_started, thread_saved
+
+NAMES = (
+    "session_started",
+    "thread_created",
+    "thread_restored",
+    "thread_saved",
+    "thread_destroyed",
+    "thread_restore_failed",
+    "thread_save_failed",
+    "session_completed",
+)
+
+
+@pytest.fixture
+def app() -> Flask:
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="tested", AGENTUITY_THREAD_STORE="memory://")
+    ThreadManager(app)
+
+    @app.get("/count")
+    def count() -> str:
+        g.thread.state["count"] = g.thread.state.get("count", 0) + 1
+        return "counted"
+
+    @app.get("/plain")
+    def plain() -> str:
+        return "plain"
+
+    @app.get("/fail")
+    def fail() -> str:
+        raise LookupError("the view failed")
+
+    @app.get("/destroy")
+    def destroy() -> str:
+        g.thread.destroy()
+        return "gone"
+
+    return app
+
+
+def listen(app: Flask, stack: ExitStack) -> list[tuple[str, Any]]:
+    told: list[tuple[str, Any]] = []
+    for name in NAMES:
+
+        def receive(sender: Flask, name: str = name, **extra: Any) -> None:
+            assert sender is app
+            assert current_app.name == app.name
+            assert set(extra) == {"thread", "session", "error"}
+            assert extra["session"].thread is extra["thread"]
+            told.append((name, extra["error"]))
+
+        stack.enter_context(getattr(flask_agentuity, name).connected_to(receive, app))
+    return told
+
+
+def test_the_life_of_a_thread_is_told_in_order(app: Flask) -> None:
+    client = app.test_client()
+    with ExitStack() as stack:
+        told = listen(app, stack)
+        client.get("/count")
+        assert [name for name, _ in told] == [
+            "session_started",
+            "thread_created",
+            "thread_saved",
+            "session_completed",
+        ]
+        told.clear()
+        client.get("/count")
+        client.get("/destroy")
+        assert [name for name, _ in told] == [
+            "session_started",
+            "thread_restored",
+            "thread_saved",
+            "session_completed",
+            "session_started",
+            "thread_destroyed",
+            "session_completed",
+        ]
+
+
+def test_a_request_that_uses_nothing_has_a_session_all_the_same(app: Flask) -> None:
+    sessions: list[str] = []
+
+    def note(sender: Flask, session: Any, **extra: Any) -> None:
+        sessions.append(session.id)
+
+    with session_started.connected_to(note, app), session_completed.connected_to(note, app):
+        app.test_client().get("/plain")
+        app.test_client().get("/nowhere")
+    assert len(sessions) == 4
+    assert sessions[0] == sessions[1] != sessions[2] == sessions[3]
+
+
+def test_what_ended_a_session_is_told(app: Flask) -> None:
+    with ExitStack() as stack:
+        told = listen(app, stack)
+        assert app.test_client().get("/fail").status_code == 500
+    (name, error) = told[-1]
+    assert name == "session_completed"
+    assert isinstance(error, LookupError)
+
+
+def test_a_receiver_that_raises_stops_nobody(app: Flask, caplog: Any) -> None:
+    heard: list[str] = []
+
+    def broken(sender: Flask, **extra: Any) -> None:
+        raise ValueError("a broken receiver")
+
+    def whole(sender: Flask, **extra: Any) -> None:
+        heard.append("whole")
+
+    with thread_saved.connected_to(broken, app), thread_saved.connected_to(whole, app):
+        assert app.test_client().get("/count").text == "counted"
+    assert heard == ["whole"]
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "broken" in record.getMessage()
+    assert record.exc_info is not None
+
+
+def test_a_receiver_may_be_async(app: Flask) -> None:
+    heard: list[str] = []
+
+    async def receive(sender: Flask, thread: Any, **extra: Any) -> None:
+        heard.append(thread.id)
+
+    with thread_saved.connected_to(receive, app):
+        app.test_client().get("/count")
+    assert len(heard) == 1
+
+
+def test_a_receiver_of_one_app_hears_of_no_other(app: Flask) -> None:
+    other = Flask("other")
+    other.config.update(SECRET_KEY="tested", AGENTUITY_THREAD_STORE="memory://")
+    ThreadManager(other)
+    heard: list[Flask] = []
+
+    def receive(sender: Flask, **extra: Any) -> None:
+        heard.append(sender)
+
+    with session_completed.connected_to(receive, other):
+        app.test_client().get("/count")
+        assert heard == []
+        other.test_client().get("/")
+    assert heard == [other]
