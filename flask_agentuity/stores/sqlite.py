@@ -763,7 +763,9 @@ class _Connections:
         self._timeout = timeout
         self._synchronous = synchronous
         self._idle: list[sqlite3.Connection] = []
-        self._lock = threading.Lock()
+        # The threads that have a connection in use.
+        self._lent: list[int] = []
+        self._changed = threading.Condition()
         self._process = os.getpid()
         self._closed = False
         _all_connections.add(self)
@@ -772,52 +774,65 @@ class _Connections:
     def lend(self) -> Iterator[sqlite3.Connection]:
         if self._process != os.getpid():
             self.after_fork_in_child()
-        with self._lock:
+        thread = threading.get_ident()
+        with self._changed:
             if self._closed:
                 raise StoreError(f"The store of {self._path} was closed.")
             connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = self._open()
+            self._lent.append(thread)
         process = self._process
+        keep = True
         try:
+            if connection is None:
+                connection = self._open()
             yield connection
         except sqlite3.Error:
             # It may be the connection that is at fault.
-            connection.close()
+            keep = False
             raise
-        except BaseException:
-            self._take_back(connection, process)
-            raise
-        self._take_back(connection, process)
+        finally:
+            if process == self._process:
+                self._take_back(connection, thread, keep)
+            elif connection is not None:
+                _inherited.append(connection)
 
-    def _take_back(self, connection: sqlite3.Connection, process: int) -> None:
-        with self._lock:
-            keep = len(self._idle) < _IDLE_CONNECTIONS and not self._closed
-            if keep and process == self._process:
-                self._idle.append(connection)
-        if not keep:
-            connection.close()
+    def _take_back(self, connection: sqlite3.Connection | None, thread: int, keep: bool) -> None:
+        with self._changed:
+            if connection is not None:
+                if keep and len(self._idle) < _IDLE_CONNECTIONS and not self._closed:
+                    self._idle.append(connection)
+                else:
+                    connection.close()
+            self._lent.remove(thread)
+            self._changed.notify_all()
 
     def close(self) -> None:
-        with self._lock:
+        with self._changed:
             self._closed = True
-            idle, self._idle = self._idle, []
-        for connection in idle:
-            connection.close()
+            for connection in self._idle:
+                connection.close()
+            self._idle.clear()
 
     def before_fork(self) -> None:
-        self._lock.acquire()
+        self._changed.acquire()
+        # A thread inside SQLite holds locks of the whole process, which would stay locked in
+        # the child. What it does is short: at most it waits for another writer.
+        thread = threading.get_ident()
+        self._changed.wait_for(
+            lambda: all(lent == thread for lent in self._lent), self._timeout + 1
+        )
         for connection in self._idle:
             connection.close()
         self._idle.clear()
 
     def after_fork_in_parent(self) -> None:
-        self._lock.release()
+        self._changed.release()
 
     def after_fork_in_child(self) -> None:
         _inherited.extend(self._idle)
         self._idle = []
-        self._lock = threading.Lock()
+        self._lent = []
+        self._changed = threading.Condition()
         self._process = os.getpid()
 
     def _open(self) -> sqlite3.Connection:
@@ -892,10 +907,13 @@ _all_connections: weakref.WeakSet[_Connections] = weakref.WeakSet()
 _inherited: list[sqlite3.Connection] = []
 
 
+# Two threads may fork at once.
+_fork_lock = threading.Lock()
 _forking: list[_Connections] = []
 
 
 def _before_fork() -> None:
+    _fork_lock.acquire()
     _forking.extend(_all_connections)
     for connections in _forking:
         connections.before_fork()
@@ -905,12 +923,14 @@ def _after_fork_in_parent() -> None:
     for connections in _forking:
         connections.after_fork_in_parent()
     _forking.clear()
+    _fork_lock.release()
 
 
 def _after_fork_in_child() -> None:
     for connections in list(_all_connections):
         connections.after_fork_in_child()
     _forking.clear()
+    _fork_lock.release()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
