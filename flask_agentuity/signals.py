@@ -55,7 +55,7 @@ def send(
     error: BaseException | None = None,
 ) -> None:
     """Send *signal*; what a receiver raises is logged, and the next one is called."""
-    if not signal.receivers:
+    if signal.is_muted or not signal.receivers:
         return
     for receiver in signal.receivers_for(app):
         call(app, receiver, app, thread=thread, session=session, error=error)
