@@ -66,6 +66,8 @@ def call(app: Flask, function: Callable[..., Any], *arguments: Any, **named: Any
     try:
         if inspect.iscoroutinefunction(function):
             function = app.ensure_sync(function)
+        elif inspect.iscoroutinefunction(method := getattr(function, "__call__", None)):  # noqa: B004
+            function = app.ensure_sync(method)
         function(*arguments, **named)
     except Exception:
         name = getattr(function, "__qualname__", repr(function))

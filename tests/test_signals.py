@@ -1,211 +1,241 @@
 from __future__ import annotations
 
-import functools
 import logging
+from collections.abc import Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 from flask import Flask, Response, current_app, g
+from recording import RecordingStore
 
 import flask_agentuity
 from flask_agentuity import (
     ThreadManager,
     session_completed,
     session_started,
-    signals,
-    thread_created,
     thread_destroyed,
-    thread_restore_failed,
-    thread_restored,
-    thread_save_failed,
     thread_saved,
 )
 from flask_agentuity.errors import ServiceUnavailable
 
-from recording import RecordingStore  # isort: skip
-
-ALL = [
-    thread_created,
-    thread_restored,
-    thread_saved,
-    thread_destroyed,
-    thread_restore_failed,
-    thread_save_failed,
-    session_started,
-    session_completed,
-]
+NAMES = (
+    "session_started",
+    "thread_created",
+    "thread_restored",
+    "thread_saved",
+    "thread_destroyed",
+    "thread_restore_failed",
+    "thread_save_failed",
+    "session_completed",
+)
 
 
-def make_app(name: str = "app", **config: Any) -> tuple[Flask, RecordingStore]:
-    app = Flask(name)
-    app.config.update({"SECRET_KEY": "secret"} | config)
-    store = RecordingStore()
-    ThreadManager(app, store=store)
-    app.add_url_rule("/untouched", "untouched", lambda: "")
+@pytest.fixture
+def app() -> Flask:
+    app = Flask(__name__)
+    app.config.update(SECRET_KEY="tested", AGENTUITY_THREAD_STORE="memory://")
+    ThreadManager(app)
 
-    @app.post("/")
-    def write() -> str:
-        g.thread.state["a"] = g.thread.state.get("a", 0) + 1
-        return str(g.thread.state["a"])
+    @app.get("/count")
+    def count() -> str:
+        g.thread.state["count"] = g.thread.state.get("count", 0) + 1
+        return "counted"
 
-    @app.get("/")
-    def read() -> str:
-        return str(g.thread.state.get("a"))
+    @app.get("/plain")
+    def plain() -> str:
+        return "plain"
 
-    @app.get("/stream")
-    def stream() -> Response:
-        thread = g.thread
-
-        def body() -> Any:
-            thread.state.push("chunks", 1)
-            yield "1"
-
-        assert thread.id
-        return Response(body())
+    @app.get("/fail")
+    def fail() -> str:
+        raise LookupError("the view failed")
 
     @app.get("/destroy")
     def destroy() -> str:
         g.thread.destroy()
-        return ""
+        return "gone"
 
-    return app, store
-
-
-class Heard:
-    """Everything that is sent for one app."""
-
-    def __init__(self, app: Flask) -> None:
-        self.app = app
-        self.names: list[str] = []
-        self.sent: list[dict[str, Any]] = []
-        self._receivers = []
-        for signal in ALL:
-            receiver = functools.partial(self._receive, signal.name)
-            self._receivers.append(receiver)
-            signal.connect(receiver, app)
-
-    def _receive(self, name: str, sender: Any, **named: Any) -> None:
-        assert sender is self.app
-        assert current_app == self.app
-        assert set(named) == {"thread", "session", "error"}
-        self.names.append(name)
-        self.sent.append(named)
-
-    def take(self) -> list[str]:
-        names, self.names = self.names, []
-        return names
+    return app
 
 
-def test_what_is_sent_for_each_request() -> None:
-    app, _ = make_app()
-    heard = Heard(app)
+def listen(app: Flask, stack: ExitStack) -> list[tuple[str, Any]]:
+    told: list[tuple[str, Any]] = []
+    for name in NAMES:
+
+        def receive(sender: Flask, name: str = name, **extra: Any) -> None:
+            assert sender is app
+            assert current_app.name == app.name
+            assert set(extra) == {"thread", "session", "error"}
+            assert extra["session"].thread is extra["thread"]
+            told.append((name, extra["error"]))
+
+        stack.enter_context(getattr(flask_agentuity, name).connected_to(receive, app))
+    return told
+
+
+def test_the_life_of_a_thread_is_told_in_order(app: Flask) -> None:
     client = app.test_client()
-    client.get("/untouched")
-    assert heard.take() == ["session.started", "session.completed"]
-    client.post("/")
-    assert heard.take() == [
-        "session.started",
-        "thread.created",
-        "thread.saved",
-        "session.completed",
+    with ExitStack() as stack:
+        told = listen(app, stack)
+        client.get("/count")
+        assert [name for name, _ in told] == [
+            "session_started",
+            "thread_created",
+            "thread_saved",
+            "session_completed",
+        ]
+        told.clear()
+        client.get("/count")
+        client.get("/destroy")
+        assert [name for name, _ in told] == [
+            "session_started",
+            "thread_restored",
+            "thread_saved",
+            "session_completed",
+            "session_started",
+            "thread_destroyed",
+            "session_completed",
+        ]
+
+
+def test_a_request_that_uses_nothing_has_a_session_all_the_same(app: Flask) -> None:
+    sessions: list[str] = []
+
+    def note(sender: Flask, session: Any, **extra: Any) -> None:
+        sessions.append(session.id)
+
+    with session_started.connected_to(note, app), session_completed.connected_to(note, app):
+        app.test_client().get("/plain")
+        app.test_client().get("/nowhere")
+    assert len(sessions) == 4
+    assert sessions[0] == sessions[1] != sessions[2] == sessions[3]
+
+
+def test_what_ended_a_session_is_told(app: Flask) -> None:
+    with ExitStack() as stack:
+        told = listen(app, stack)
+        assert app.test_client().get("/fail").status_code == 500
+    (name, error) = told[-1]
+    assert name == "session_completed"
+    assert isinstance(error, LookupError)
+
+
+def test_a_receiver_that_raises_stops_nobody(app: Flask, caplog: Any) -> None:
+    heard: list[str] = []
+
+    def broken(sender: Flask, **extra: Any) -> None:
+        raise ValueError("a broken receiver")
+
+    def whole(sender: Flask, **extra: Any) -> None:
+        heard.append("whole")
+
+    with thread_saved.connected_to(broken, app), thread_saved.connected_to(whole, app):
+        assert app.test_client().get("/count").text == "counted"
+    assert heard == ["whole"]
+    (record,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert "broken" in record.getMessage()
+    assert record.exc_info is not None
+
+
+def test_a_receiver_may_be_async(app: Flask) -> None:
+    heard: list[str] = []
+
+    async def receive(sender: Flask, thread: Any, **extra: Any) -> None:
+        heard.append(thread.id)
+
+    with thread_saved.connected_to(receive, app):
+        app.test_client().get("/count")
+    assert len(heard) == 1
+
+
+def test_a_receiver_of_one_app_hears_of_no_other(app: Flask) -> None:
+    other = Flask("other")
+    other.config.update(SECRET_KEY="tested", AGENTUITY_THREAD_STORE="memory://")
+    ThreadManager(other)
+    heard: list[Flask] = []
+
+    def receive(sender: Flask, **extra: Any) -> None:
+        heard.append(sender)
+
+    with session_completed.connected_to(receive, other):
+        app.test_client().get("/count")
+        assert heard == []
+        other.test_client().get("/")
+    assert heard == [other]
+
+
+def test_a_streamed_response_and_one_that_begins_again(app: Flask) -> None:
+    @app.get("/stream")
+    def stream() -> Response:
+        thread = g.thread
+        thread.state["begun"] = True
+
+        def body() -> Iterator[str]:
+            thread.state.push("chunks", 1)
+            yield "1"
+
+        return Response(body())
+
+    client = app.test_client()
+    with ExitStack() as stack:
+        told = listen(app, stack)
+        assert client.get("/stream").text == "1"
+        client.get("/destroy")
+        client.get("/count")
+    assert [name for name, _ in told] == [
+        "session_started",
+        "thread_created",
+        "thread_saved",
+        "thread_saved",
+        "session_completed",
+        "session_started",
+        "thread_destroyed",
+        "session_completed",
+        "session_started",
+        "thread_created",
+        "thread_saved",
+        "session_completed",
     ]
-    client.post("/")
-    assert heard.take() == [
-        "session.started",
-        "thread.restored",
-        "thread.saved",
-        "session.completed",
-    ]
-    client.get("/")
-    assert heard.take() == ["session.started", "thread.restored", "session.completed"]
-    client.get("/stream").get_data()
-    assert heard.take() == ["session.started", "thread.saved", "session.completed"]
-    client.get("/destroy")
-    assert heard.take() == ["session.started", "thread.destroyed", "session.completed"]
-    client.get("/")
-    assert heard.take() == ["session.started", "thread.created", "session.completed"]
-    sessions = {id(named["session"]) for named in heard.sent}
-    assert len(sessions) == 7
-    for named in heard.sent:
-        assert named["thread"] is named["session"].thread
-        assert named["error"] is None
 
 
 def test_failures_say_why() -> None:
-    app, store = make_app()
+    app = Flask("failing")
+    app.secret_key = "tested"
+    store = RecordingStore()
+    ThreadManager(app, store=store)
+
+    @app.get("/count")
+    def count() -> str:
+        g.thread.state["count"] = g.thread.state.get("count", 0) + 1
+        return "counted"
+
     client = app.test_client()
-    client.post("/")
-    heard = Heard(app)
+    client.get("/count")
     down = ServiceUnavailable("down")
-    store.read_errors = [down]
-    client.get("/")
-    assert heard.take()[1] == "thread.restore_failed"
-    assert heard.sent[1]["error"] is down
-    store.merge_errors = [down]
-    heard.sent.clear()
-    assert client.post("/").status_code == 200
-    assert heard.take()[1:3] == ["thread.restored", "thread.save_failed"]
-    assert heard.sent[2]["error"] is down
+    with ExitStack() as stack:
+        told = listen(app, stack)
+        store.read_errors = [down]
+        assert client.get("/count").status_code == 200
+        assert told[1] == ("thread_restore_failed", down)
+        # What was computed without the state is lost, which is told as well.
+        assert told[2][0] == "thread_save_failed"
+        assert "could not be read" in str(told[2][1])
+        told.clear()
+        store.merge_errors = [down]
+        assert client.get("/count").status_code == 200
+        assert told[1:3] == [("thread_restored", None), ("thread_save_failed", down)]
+    assert len(store.merges) == 2
 
 
-def test_a_receiver_that_raises_is_logged_and_the_others_are_called(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    app, _ = make_app()
-    called: list[str] = []
-
-    def make(signal: Any, number: int) -> Any:
-        def receiver(sender: Any, **named: Any) -> None:
-            called.append(signal.name)
-            raise RuntimeError(f"oops {number}")
-
-        return receiver
-
-    receivers = [make(signal, number) for signal in ALL for number in range(2)]
-    for receiver, signal in zip(receivers, [s for s in ALL for _ in range(2)], strict=True):
-        signal.connect(receiver, app)
-    assert app.test_client().post("/").text == "1"
-    assert sorted(called) == sorted(
-        2 * ["session.started", "thread.created", "thread.saved", "session.completed"]
-    )
-    records = [record for record in caplog.records if record.exc_info]
-    assert len(records) == 8
-    assert all(record.levelno == logging.ERROR for record in records)
-    assert all("receiver" in record.getMessage() for record in records)
-    assert "oops 1" in caplog.text
-
-
-def test_a_receiver_of_one_app_hears_no_other() -> None:
-    one, _ = make_app("one")
-    two, _ = make_app("two")
-    heard = Heard(one)
-    everything: list[Any] = []
-
-    def receiver(sender: Any, **named: Any) -> None:
-        everything.append(sender)
-
-    with session_completed.connected_to(receiver):
-        two.test_client().post("/")
-        assert heard.names == []
-        one.test_client().post("/")
-    assert "thread.saved" in heard.names
-    assert everything == [two, one]
-
-
-def test_async_receivers_and_listeners_run() -> None:
-    pytest.importorskip("asgiref")
-    app, _ = make_app()
-    called: list[str] = []
-
-    async def receiver(sender: Any, **named: Any) -> None:
-        called.append("receiver")
+def test_listeners_and_objects_may_be_async_too(app: Flask) -> None:
+    heard: list[str] = []
 
     async def listener(event: str, source: Any) -> None:
-        called.append(event)
+        heard.append(event)
 
-    class Callable:
-        async def __call__(self, sender: Any, **named: Any) -> None:
-            called.append("callable")
+    class Receiver:
+        async def __call__(self, sender: Any, **extra: Any) -> None:
+            heard.append("receiver")
 
     @app.get("/listen")
     def listen() -> str:
@@ -214,25 +244,16 @@ def test_async_receivers_and_listeners_run() -> None:
         g.thread.destroy()
         return ""
 
-    instance = Callable()
-    thread_destroyed.connect(receiver, app)
-    thread_destroyed.connect(instance, app)
-    app.test_client().get("/listen")
-    assert sorted(called) == ["callable", "completed", "destroyed", "receiver"]
+    with thread_destroyed.connected_to(Receiver(), app):
+        app.test_client().get("/listen")
+    assert sorted(heard) == ["completed", "destroyed", "receiver"]
 
 
-def test_a_muted_signal_is_not_sent() -> None:
-    app, _ = make_app()
-    heard = Heard(app)
-    with thread_created.muted():
-        app.test_client().post("/")
-    assert "thread.created" not in heard.take()
-    app.test_client().post("/")
-    assert "thread.created" in heard.take()
-
-
-def test_every_signal_is_a_public_name() -> None:
-    for signal in [*ALL, signals.service_connected, signals.service_disconnected]:
-        name = signal.name.replace(".", "_")
-        assert getattr(flask_agentuity, name) is signal
-        assert name in flask_agentuity.__all__
+def test_a_muted_signal_is_not_sent(app: Flask) -> None:
+    with ExitStack() as stack:
+        told = listen(app, stack)
+        with thread_saved.muted():
+            app.test_client().get("/count")
+        assert "thread_saved" not in dict(told)
+        app.test_client().get("/count")
+        assert "thread_saved" in dict(told)
