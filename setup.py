@@ -28,8 +28,9 @@ setup(
         "blinker>=1.6.2",
         # 1.9.1: a redirect at the upgrade is refused instead of counting as connected.
         "websocket-client>=1.9.1",
-        # 3.9.15: the first to limit the nesting of what it decodes.
-        "orjson>=3.9.15",
+        # 3.12: earlier ones nest a level deeper than later ones can write again, and spell
+        # 1e+23 otherwise than JavaScript does.
+        "orjson>=3.12",
     ],
     entry_points={"flask.commands": ["threads=flask_agentuity.cli:threads"]},
     extras_require={

@@ -20,8 +20,7 @@ from .errors import StateNotSerializable, StateTooLarge, StoreError
 #: JavaScript runtime does not send a larger one).
 MAX_DOCUMENT_BYTES = 1_048_576
 
-#: How deep a value may nest. orjson, from 3.9.15 to 3.13, encodes this much in every
-#: version; the next level depends on the version.
+#: How deep a value may nest: what orjson encodes, from 3.12 on.
 MAX_DEPTH = 254
 
 EMPTY_LIST = b"[]"
