@@ -135,8 +135,8 @@ class ThreadStore(ABC):
         :raises StoreError: when this store cannot list.
         """
         raise StoreError(
-            f"{type(self).__name__} cannot list threads: the thread service has no such call."
-            " The SQLite and the Redis store can."
+            f"{type(self).__name__} cannot list threads."
+            " The SQLite store can."
         )
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
@@ -149,7 +149,7 @@ class ThreadStore(ABC):
         """
         raise StoreError(
             f"{type(self).__name__} cannot take over threads with their times."
-            " The SQLite and the Redis store can."
+            " The SQLite store can."
         )
 
     def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
