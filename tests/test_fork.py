@@ -223,6 +223,7 @@ def test_killed_writers_leave_every_acknowledged_operation_and_none_by_half(
         deadline = time.monotonic() + 120
         while min(map(acknowledged, writers)) < 15:
             assert time.monotonic() < deadline
+            assert all(process.poll() is None for process in writers.values())
             time.sleep(0.01)
         order = list(writers)
         chance.shuffle(order)
