@@ -149,7 +149,8 @@ def test_when_something_after_it_fails(app: Flask, tmp_path: Path) -> None:
     app.session_interface = Broken()
     for path in ("/plain", "/stream?mark=1", "/stream?mark=1&context"):
         with recorded(app) as completed:
-            assert app.test_client().get(path).status_code == 500
+            with app.test_client().get(path) as response:
+                assert response.status_code == 500
             assert completed == ["RuntimeError"], path
 
 
