@@ -311,7 +311,7 @@ class SQLiteMachine(StateMachine):
 
 @pytest.mark.parametrize(
     ("machine", "examples"),
-    [(MemoryMachine, 40), (NamesOnlyMachine, 40), (SQLiteMachine, 20)],
+    [(MemoryMachine, 100), (NamesOnlyMachine, 100), (SQLiteMachine, 40)],
 )
 def test_a_state_is_what_a_dictionary_would_be(
     machine: type[StateMachine], examples: int, caplog: pytest.LogCaptureFixture
