@@ -134,10 +134,7 @@ class ThreadStore(ABC):
         :raises ValueError: for another filter, a wrong limit or a wrong cursor.
         :raises StoreError: when this store cannot list.
         """
-        raise StoreError(
-            f"{type(self).__name__} cannot list threads."
-            " The SQLite store can."
-        )
+        raise StoreError(f"{type(self).__name__} cannot list threads. The SQLite store can.")
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         """Store a thread that comes from another store, with its times.
