@@ -139,7 +139,8 @@ def test_no_session_for_static_files(app: Flask) -> None:
     assert completed == []
 
 
-def test_when_something_after_it_fails(app: Flask, tmp_path: Path) -> None:
+@pytest.mark.parametrize("streamed", [False, True])
+def test_when_something_after_it_fails(app: Flask, streamed: bool) -> None:
     """The Flask session is saved last of all, when the response is wrapped already."""
 
     class Broken(SecureCookieSessionInterface):
@@ -148,6 +149,9 @@ def test_when_something_after_it_fails(app: Flask, tmp_path: Path) -> None:
 
     app.secret_key = "secret"
     app.session_interface = Broken()
+    if not streamed:
+        # Flask's own page is streamed, too.
+        app.register_error_handler(500, lambda error: ("an error", 500))
     for path in ("/plain", "/stream?mark=1", "/stream?mark=1&context"):
         with recorded(app) as completed:
             with app.test_client().get(path) as response:
