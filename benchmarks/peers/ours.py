@@ -1,0 +1,82 @@
+"""flask_agentuity, on SQLite and on Redis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+from flask import Flask, g
+
+from flask_agentuity import ThreadManager
+
+from ..messages import Message
+from .base import Peer, Place, nothing
+
+
+class _Ours(Peer):
+    durability = "end of the process"
+    options: ClassVar[str] = ""
+
+    def __init__(self, app: Flask, place: Place) -> None:
+        ThreadManager(app, store=self.url(place))
+
+    def url(self, place: Place) -> str:
+        return f"sqlite:///{place.folder / 'threads.db'}{self.options}"
+
+    def start(self, messages: list[Message], title: str) -> str | None:
+        g.thread.state["title"] = title
+        g.thread.state["messages"] = messages
+        return None
+
+    def read(self) -> list[Message]:
+        messages: list[Message] = g.thread.state["messages"]
+        return messages
+
+    def title(self) -> str:
+        return str(g.thread.state["title"])
+
+    def turn(self, added: list[Message], between: Callable[[], None] = nothing) -> int:
+        messages = self.read()
+        between()
+        messages.extend(added)
+        return len(messages)
+
+    def push(self, message: Message) -> None:
+        g.thread.state.push("messages", message)
+
+    def stream(self, added: list[Message]) -> Iterator[str]:
+        state = g.thread.state
+        state["messages"].append(added[0])
+
+        def generate() -> Iterator[str]:
+            for start in range(0, len(added[1]["content"]), 20):
+                yield added[1]["content"][start : start + 20]
+            state.push("messages", added[1])
+
+        return generate()
+
+
+class OnSQLite(_Ours):
+    """The default."""
+
+    name = "flask_agentuity, SQLite"
+
+
+class OnSQLiteFull(_Ours):
+    """Every commit is on the disk before it is acknowledged."""
+
+    name = "flask_agentuity, SQLite full"
+    durability = "power failure"
+    options = "?synchronous=full"
+
+
+class OnRedis(_Ours):
+    """Redis, on the same server as the peers."""
+
+    name = "flask_agentuity, Redis"
+    durability = "Redis's; here memory only"
+    needs_redis = True
+
+    def url(self, place: Place) -> str:
+        assert place.redis_url is not None
+        return place.redis_url
