@@ -154,6 +154,7 @@ class Exchange:
         self._earlier: list[Thread] = []
         self._alone: Turn | None = None
         self._streaming = False
+        self._body: weakref.ref[SavingBody] | None = None
         self._failed = False
         #: Whether the request and its response have ended.
         self.over = False
@@ -182,21 +183,25 @@ class Exchange:
 
     def answer(self, response: Response) -> Response:
         """Save, and mark the response of a request that touched its thread."""
+        if self.error is not None and self._body and (replaced := self._body()):
+            # Nobody else closes what an error page takes the place of, and its generator may
+            # hold the request's context.
+            self._streaming = False
+            replaced.close()
         self._failed = self.error is not None or response.status_code >= 500
         if self._touched():
             if not self._failed:
                 response = self._save_before(response)
             self._mark(response)
-        # A file goes to the server as it is, which has faster ways for it. The response of an
-        # earlier call may have been replaced by that of an error.
+        # A file goes to the server as it is, which has faster ways for it.
         self._streaming = response.is_streamed and (
             not response.direct_passthrough or isinstance(response.response, Generator)
         )
         self._observer.answered = True
         if self._streaming:
-            response.response = SavingBody(
-                response.response, self._finish_stream, response.content_length
-            )
+            body = SavingBody(response.response, self._finish_stream, response.content_length)
+            self._body = weakref.ref(body)
+            response.response = body
         return response
 
     def tear_down(self, error: BaseException | None) -> None:
