@@ -11,12 +11,14 @@ import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import redis
 
-from . import report, scenarios
+from . import report, scenarios, serving, starting
+from .load import generator
 from .peers import ADAPTERS, Place, find_peer
 from .redis_server import redis_server
 from .worker import Worker
@@ -67,7 +69,39 @@ def run(folder: Path, redis_url: str | None, quick: bool, only: list[str]) -> di
                     workers, name, length, redis_counter(redis_url)
                 )
         results["streamed"] = scenarios.streamed(workers)
+    progress("starting")
+    results["started"] = starting.measure(rounds)
+    serve(results, places, quick)
     return results
+
+
+def serve(results: dict[str, Any], places: dict[str, Place], quick: bool) -> None:
+    """Measure what needs a server, where gunicorn is installed."""
+    if find_spec("gunicorn") is None:
+        results["left_out"]["turns a second, appends at once"] = "gunicorn is not installed"
+        return
+    with ExitStack() as stack:
+        servers = []
+        for key, place in places.items():
+            servers.append(serving.Server(key, place, first_core()))
+            stack.callback(servers[-1].close)
+        for server in servers:
+            server.call("GET", "/untouched")
+        memory = {server.key: server.memory() for server in servers}
+        progress("turns a second")
+        served: dict[str, Any] = dict(
+            serving.throughput(servers, 1 if quick else 5, 1 if quick else 3)
+        )
+        served |= {"load": generator(), "memory": memory}
+        results["served"] = served
+        results["survived"] = {}
+        for pause in ("0", "0.02"):
+            progress(f"appends at once, {pause} s between")
+            results["survived"][pause] = {
+                server.key: server.survived(pause)
+                for server in servers
+                if server.peer.has_history and server.peer.most_messages is None
+            }
 
 
 def available(redis_url: str | None, only: list[str]) -> tuple[list[str], dict[str, str]]:

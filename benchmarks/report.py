@@ -57,7 +57,7 @@ def print_report(results: Results) -> None:
                 str(Figure.of(served["rate"][key])),
                 short(over(served["rate"][key], served["rate"]["bare"]).median),
                 *(short(Figure.of(served[name][key]).median) for name in ("p50", "p99")),
-                short(served["memory"][key]),
+                "" if served["memory"][key] is None else short(served["memory"][key]),
             ]
             for key in served["rate"]
         ]

@@ -1,0 +1,117 @@
+"""The scenarios with a server: gunicorn's gthread worker, one of it with 8 threads."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from .harness import Rounds
+from .load import turns
+from .peers import Place, find_peer
+from .redis_server import free_port, wait_for_port
+
+CLIENTS = 8
+APPENDS = 200
+_CONVERSATIONS = 200
+_LENGTH = 100
+
+
+class Server:
+    """gunicorn with one system's app, on a core of its own where that can be had."""
+
+    def __init__(self, key: str, place: Place, core: int | None) -> None:
+        self.key = key
+        self.peer = find_peer(key)
+        self.port = free_port()
+        self._cookies = place.folder / "cookies.txt"
+        command = [sys.executable, "-m", "gunicorn", "--worker-class", "gthread"]
+        command += ["--workers", "1", "--threads", str(CLIENTS), "--log-level", "warning"]
+        command += ["--bind", f"127.0.0.1:{self.port}", "--no-control-socket"]
+        command += ["benchmarks.application:from_environment()"]
+        environment = os.environ | {
+            "BENCHMARK_PEER": key,
+            "BENCHMARK_FOLDER": str(place.folder),
+            "BENCHMARK_REDIS": place.redis_url or "",
+        }
+        cores = None if core is None else os.sched_getaffinity(0)
+        if core is not None:
+            os.sched_setaffinity(0, {core})
+        try:
+            self._process = subprocess.Popen(
+                command, env=environment, cwd=Path(__file__).parent.parent
+            )
+        finally:
+            if cores is not None:
+                os.sched_setaffinity(0, cores)
+        wait_for_port(self.port, self._process)
+
+    def call(self, method: str, path: str, cookie: str = "") -> tuple[str, str]:
+        """Return a response's body, and the Cookie header that it makes of its cookies."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        headers = {"Cookie": cookie} if cookie else {}
+        connection.request(method, path, headers=headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        connection.close()
+        if response.status != 200:
+            raise RuntimeError(f"{self.peer.name}: {path} was answered with {response.status}.")
+        cookies = response.headers.get_all("Set-Cookie") or []
+        return text, "; ".join(value.partition(";")[0] for value in cookies)
+
+    def turns(self, seconds: int) -> dict[str, float]:
+        """Return turns a second, p50 and p99 with conversations of 100 messages."""
+        lines = [
+            self.call("POST", f"/start?length={_LENGTH}")[1] or "none=0"
+            for _ in range(_CONVERSATIONS)
+        ]
+        self._cookies.write_text("\n".join(lines) + "\n")
+        return turns(self.port, self._cookies, seconds)
+
+    def survived(self, pause: str) -> int:
+        """Return how many of 200 appends by 8 clients to one thread are there in the end."""
+        begun = 10
+        cookie = self.call("POST", f"/start?length={begun}")[1]
+
+        def work() -> None:
+            for _ in range(APPENDS // CLIENTS):
+                self.call("POST", f"/append?pause={pause}", cookie)
+
+        threads = [threading.Thread(target=work) for _ in range(CLIENTS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return int(self.call("GET", "/count", cookie)[0]) - begun
+
+    def memory(self) -> float | None:
+        """Return the MB that the idle worker has for itself or shares, where Linux tells."""
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
+        if not children.exists():
+            return None
+        (worker,) = children.read_text().split()
+        for line in Path(f"/proc/{worker}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
+        return None
+
+    def close(self) -> None:
+        """End the server."""
+        self._process.terminate()
+        self._process.wait()
+
+
+def throughput(servers: list[Server], rounds: int, seconds: int) -> dict[str, Rounds]:
+    """Return turns a second, p50 and p99 of each system, round by round, in turn."""
+    found: dict[str, Rounds] = {name: {} for name in ("rate", "p50", "p99")}
+    for number in range(rounds):
+        for server in servers if number % 2 == 0 else reversed(servers):
+            if server.peer.most_messages is not None:
+                continue
+            figures = server.turns(seconds)
+            for name, taken in found.items():
+                taken.setdefault(server.key, []).append(figures[name])
+    return found
