@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
-from wsgiref.types import WSGIApplication
+from wsgiref.types import StartResponse, WSGIApplication
 
 from .application import make_app
 from .peers import Place, find_peer
@@ -47,10 +47,7 @@ class Visitor:
     def call(self, method: str, path: str, query: str = "") -> tuple[float, bytes]:
         """Return how many µs a request took until its response was closed, and its body."""
         environ, heard = self._environ(method, path, query), list[Any]()
-
-        def start_response(status: str, headers: Any, exc_info: Any = None) -> Any:
-            heard[:] = status, headers
-
+        start_response = _hearing(heard)
         began = time.perf_counter_ns()
         body = self._application(environ, start_response)
         text = b"".join(body)
@@ -63,9 +60,7 @@ class Visitor:
     def stream_and_look(self, visitor: Visitor) -> int:
         """Stream a turn; return the history's length when the body has ended, not yet closed."""
         heard = list[Any]()
-        body = self._application(
-            self._environ("POST", "/stream", ""), lambda *said: heard.extend(said)
-        )
+        body = self._application(self._environ("POST", "/stream", ""), _hearing(heard))
         try:
             for _ in body:
                 pass
@@ -95,6 +90,13 @@ class Visitor:
             if name.lower() == "set-cookie":
                 key, _, rest = value.partition("=")
                 self._cookies[key] = rest.partition(";")[0]
+
+
+def _hearing(heard: list[Any]) -> StartResponse:
+    def start_response(status: str, headers: Any, exc_info: Any = None, /) -> Any:
+        heard[:] = status, headers
+
+    return start_response
 
 
 @dataclass

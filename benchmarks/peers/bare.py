@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 from flask import Flask, session
 
@@ -42,7 +43,7 @@ class CookieSession(Peer):
 
     name = "cookie session"
     durability = "the browser's"
-    most_messages = 10
+    most_messages: ClassVar[int | None] = 10
 
     def __init__(self, app: Flask, place: Place) -> None:
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import orjson
 import redis
@@ -30,12 +31,12 @@ class RedisList(Peer):
         return id
 
     def read(self) -> list[Message]:
-        items: list[bytes] = self._redis.lrange(f"messages:{conversation()}", 0, -1)
+        items = cast(list[bytes], self._redis.lrange(f"messages:{conversation()}", 0, -1))
         messages: list[Message] = orjson.loads(b"[%b]" % b",".join(items))
         return messages
 
     def title(self) -> str:
-        title: bytes = self._redis.get(f"title:{conversation()}")
+        title = cast(bytes, self._redis.get(f"title:{conversation()}"))
         return title.decode()
 
     def turn(self, added: list[Message], between: Callable[[], None] = nothing) -> int:
@@ -57,7 +58,7 @@ class RedisAppend(RedisList):
     name = "by hand: Redis APPEND"
 
     def read(self) -> list[Message]:
-        text: bytes = self._redis.get(f"messages:{conversation()}")
+        text = cast(bytes, self._redis.get(f"messages:{conversation()}"))
         messages: list[Message] = orjson.loads(b"[%b]" % text[:-1])
         return messages
 

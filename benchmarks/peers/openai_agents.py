@@ -32,7 +32,8 @@ class OpenAIAgents(Peer):
         async def read(session: SQLiteSession) -> list[Any]:
             return cast(list[Any], await session.get_items())
 
-        return self._use(conversation(), read)
+        messages: list[Message] = self._use(conversation(), read)
+        return messages
 
     def title(self) -> str:
         raise NotImplementedError("A SQLiteSession has no keys.")
@@ -44,7 +45,7 @@ class OpenAIAgents(Peer):
             await session.add_items(cast(Any, added))
             return len(messages) + len(added)
 
-        return self._use(conversation(), take)
+        return int(self._use(conversation(), take))
 
     def push(self, message: Message) -> None:
         self._append(conversation(), [message])
