@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -108,7 +109,7 @@ def throughput(servers: list[Server], rounds: int, seconds: int) -> dict[str, Ro
     """Return turns a second, p50 and p99 of each system, round by round, in turn."""
     found: dict[str, Rounds] = {name: {} for name in ("rate", "p50", "p99")}
     for number in range(rounds):
-        for server in servers if number % 2 == 0 else reversed(servers):
+        for server in random.Random(number).sample(servers, len(servers)):
             if server.peer.most_messages is not None:
                 continue
             figures = server.turns(seconds)
