@@ -8,7 +8,7 @@ from typing import ClassVar
 from flask import Flask, session
 
 from ..messages import TITLE, Message
-from .base import Peer, Place, nothing
+from .base import Peer, Place, new_conversation, nothing
 
 
 class BareFlask(Peer):
@@ -22,7 +22,8 @@ class BareFlask(Peer):
         pass
 
     def start(self, messages: list[Message], title: str) -> str | None:
-        return None
+        # Flask parses the cookies of any request: they are no part of what a system costs.
+        return new_conversation()
 
     def read(self) -> list[Message]:
         return []
