@@ -16,9 +16,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from itertools import groupby
 from typing import Any, TypeVar
 
 from .. import codec
@@ -157,12 +156,12 @@ class RedisStore(ThreadStore):
         version = os.urandom(8)
         arguments = [self._milliseconds, self.max_bytes, encoded, SEGMENT_BYTES, version]
         runs: list[list[Push]] = []
-        for operation, run in _runs(operations):
-            if isinstance(operation, Push):
-                arguments += _push_step(len(runs), run)
-                runs.append(run)
+        for run in base.runs(operations):
+            if pushes := [push for push in run if isinstance(push, Push)]:
+                arguments += _push_step(len(runs), pushes)
+                runs.append(pushes)
             else:
-                arguments += _step(operation)
+                arguments += _step(run[0])
         names = self._names(thread_id)
         size, *skipped = self._call(
             thread_id,
@@ -435,19 +434,6 @@ def _value(key: bytes, rest: bytes, members: list[bytes] | None) -> bytes | None
     return value
 
 
-def _runs(operations: Sequence[Operation]) -> Iterator[tuple[Operation, list[Push]]]:
-    """Bring pushes in a row to one key with one window together; others come alone."""
-
-    def together(operation: Operation) -> object:
-        if isinstance(operation, Push):
-            return operation.key, operation.max_records
-        return id(operation)
-
-    for _, group in groupby(operations, together):
-        run = list(group)
-        yield run[0], [push for push in run if isinstance(push, Push)]
-
-
 def _step(operation: Operation) -> list[Any]:
     """Return the arguments of one operation that is not a push, for the script."""
     match operation:
@@ -456,7 +442,7 @@ def _step(operation: Operation) -> list[Any]:
             if codec.is_list(value):
                 encoded = codec.items_of(value)
                 kind, items = b"[", len(encoded)
-                bodies = [body for _, body in _pack(encoded)]
+                bodies = [body for _, body in base.pack(encoded, b"\n", SEGMENT_BYTES)]
             elif len(value) > INLINE_BYTES:
                 kind = b"*"
             default = int(only_if_missing)
@@ -472,22 +458,6 @@ def _push_step(number: int, run: Sequence[Push]) -> list[Any]:
     """Return the arguments of one run of pushes, for the script."""
     records = run[0].max_records
     window = b"" if records is None else records
-    packed = _pack([push.value for push in run])
+    packed = base.pack([push.value for push in run], b"\n", SEGMENT_BYTES)
     head = [b"push", codec.encode_key(run[0].key), number, window, len(packed)]
     return [*head, *(argument for piece in packed for argument in piece)]
-
-
-def _pack(items: Sequence[bytes]) -> list[tuple[int, bytes]]:
-    """Join *items* into as few segments as hold them, each with its number of items."""
-    packed: list[tuple[int, bytes]] = []
-    run: list[bytes] = []
-    size = 0
-    for item in items:
-        if run and size + len(item) > SEGMENT_BYTES:
-            packed.append((len(run), b"\n".join(run)))
-            run, size = [], 0
-        run.append(item)
-        size += len(item) + 1
-    if run:
-        packed.append((len(run), b"\n".join(run)))
-    return packed

@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -203,7 +202,7 @@ class SQLiteStore(ThreadStore):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         encoded = None if metadata is None else codec.encode(dict(metadata), "metadata")
-        steps = [_prepare(run) for run in _runs(operations)]
+        steps = [_prepare(run) for run in base.runs(operations)]
         skipped: list[Push] = []
         with self._connected(thread_id) as connection:
             with _transaction(connection):
@@ -432,16 +431,6 @@ class _SetValue:
 _Step = _PushRun | _SetValue | Delete | Clear
 
 
-def _runs(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
-    def together(operation: Operation) -> object:
-        if isinstance(operation, Push):
-            return operation.key, operation.max_records
-        return id(operation)
-
-    for _, run in groupby(operations, together):
-        yield list(run)
-
-
 def _prepare(run: Sequence[Operation]) -> _Step:
     """Do whatever handles JSON, so that nothing of it is left for the time of the lock."""
     match run[0]:
@@ -450,29 +439,13 @@ def _prepare(run: Sequence[Operation]) -> _Step:
         case Set(key, value, only_if_missing):
             size = len(value)
             if codec.is_list(value):
-                segments = _pack(codec.items_of(value)) if size > 2 else []
+                segments = base.pack(codec.items_of(value), b",", SEGMENT_BYTES) if size > 2 else []
                 return _SetValue(key, only_if_missing, _LIST, None, segments, size)
             if size > INLINE_BYTES:
                 return _SetValue(key, only_if_missing, _LARGE, None, [(0, value)], size)
             return _SetValue(key, only_if_missing, _INLINE, value, [], size)
         case Delete() | Clear() as operation:
             return operation
-
-
-def _pack(items: Sequence[bytes]) -> list[tuple[int, bytes]]:
-    """Join *items* into as few segments as hold them, each with its number of items."""
-    packed: list[tuple[int, bytes]] = []
-    run: list[bytes] = []
-    size = 0
-    for item in items:
-        if run and size + len(item) + 1 > SEGMENT_BYTES:
-            packed.append((len(run), b",".join(run)))
-            run, size = [], 0
-        run.append(item)
-        size += len(item) + 1
-    if run:
-        packed.append((len(run), b",".join(run)))
-    return packed
 
 
 class _OpenThread:
@@ -610,7 +583,7 @@ class _OpenThread:
                     (fitting, b"," + b",".join(items[:fitting]), number),
                 )
                 items = items[fitting:]
-        segments = _pack(items)
+        segments = base.pack(items, b",", SEGMENT_BYTES)
         if following + len(segments) > last:
             raise StoreError(
                 f"A list of thread {self._thread_id} has used up its"
