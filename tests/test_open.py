@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from blinker import NamedSignal
 from flask import Flask, current_app, g
 from recording import RecordingStore
 
@@ -64,7 +65,7 @@ class Told:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, Flask, str, str | None]] = []
-        self._receivers: list[Callable[..., None]] = []
+        self._connected: list[tuple[NamedSignal, Callable[..., None]]] = []
         for signal in (
             signals.thread_created,
             signals.thread_restored,
@@ -76,7 +77,7 @@ class Told:
             signals.session_completed,
         ):
             receiver = self._receiver(signal.name)
-            self._receivers.append(receiver)
+            self._connected.append((signal, receiver))
             signal.connect(receiver)
 
     def _receiver(self, name: str) -> Callable[..., None]:
@@ -88,6 +89,10 @@ class Told:
 
         return receive
 
+    def stop(self) -> None:
+        for signal, receiver in self._connected:
+            signal.disconnect(receiver)
+
     @property
     def names(self) -> list[str]:
         return [name for name, *_ in self.events]
@@ -95,8 +100,9 @@ class Told:
 
 @pytest.fixture
 def told() -> Iterator[Told]:
-    yield Told()
-    gc.collect()
+    told = Told()
+    yield told
+    told.stop()
 
 
 def test_it_is_saved_at_the_end(threads: ThreadManager, store: RecordingStore) -> None:
