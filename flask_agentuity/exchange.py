@@ -66,27 +66,34 @@ class Observer:
         """The session of the request, if there is one."""
         return None
 
+    def tell(
+        self, signal: NamedSignal, thread: Thread, error: BaseException | None = None
+    ) -> None:
+        """Send *signal*, if somebody listens."""
+        if signal.receivers:
+            self._threads.send(signal, thread, self.session, error)
+
     def thread_touched(self, thread: Thread) -> None:
         if thread.is_new:
-            self._threads.send(signals.thread_created, thread, self.session)
+            self.tell(signals.thread_created, thread)
 
     def thread_restored(self, thread: Thread) -> None:
-        self._threads.send(signals.thread_restored, thread, self.session)
+        self.tell(signals.thread_restored, thread)
 
     def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
         logger.error("Thread %s could not be read: %s", thread.id, error)
-        self._threads.send(signals.thread_restore_failed, thread, self.session, error)
+        self.tell(signals.thread_restore_failed, thread, error)
         raise error
 
     def thread_saved(self, thread: Thread) -> None:
-        self._threads.send(signals.thread_saved, thread, self.session)
+        self.tell(signals.thread_saved, thread)
 
     def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
         logger.error("Thread %s could not be saved: %s", thread.id, error)
-        self._threads.send(signals.thread_save_failed, thread, self.session, error)
+        self.tell(signals.thread_save_failed, thread, error)
 
     def thread_destroyed(self, thread: Thread) -> None:
-        self._threads.send(signals.thread_destroyed, thread, self.session)
+        self.tell(signals.thread_destroyed, thread)
 
     def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
         signals.call(self._threads.app, listener, *arguments)
@@ -95,19 +102,16 @@ class Observer:
 class _RequestObserver(Observer):
     """Tells of a thread in a request, where the app's policy stands and a cookie can be late."""
 
-    def __init__(self, threads: AppThreads) -> None:
+    def __init__(self, threads: AppThreads, exchange: Exchange, *, answered: bool) -> None:
         self._threads = threads
-        self._session: weakref.ref[Session] | None = None
+        self._exchange = weakref.ref(exchange)
         #: Whether the response has its headers.
-        self.answered = False
+        self.answered = answered
 
     @property
     def session(self) -> Session | None:
-        return self._session() if self._session else None
-
-    def watch(self, session: Session) -> None:
-        """Name *session* in what is told."""
-        self._session = weakref.ref(session)
+        exchange = self._exchange()
+        return exchange.session if exchange else None
 
     def thread_touched(self, thread: Thread) -> None:
         super().thread_touched(thread)
@@ -130,7 +134,7 @@ class _RequestObserver(Observer):
         if thread.was_missing and self._threads.has_own_provider and not thread.is_new:
             # Only now it is known that the id, which came from elsewhere, begins a thread.
             thread.was_missing = False
-            self._threads.send(signals.thread_created, thread, self.session)
+            self.tell(signals.thread_created, thread)
         super().thread_saved(thread)
 
 
@@ -144,11 +148,9 @@ class Exchange:
             request's teardown.
         """
         self._of_app = threads
-        self._observer = _RequestObserver(threads)
-        self._observer.answered = answered
+        self._observer = _RequestObserver(threads, self, answered=answered)
         self.thread = Thread(threads.store, _identification(threads, current), self._observer)
-        self.session = Session(self.thread, self._observer)
-        self._observer.watch(self.session)
+        self._session: Session | None = None
         self.error: BaseException | None = None
         self._worker = get_ident()
         self._earlier: list[Thread] = []
@@ -158,6 +160,15 @@ class Exchange:
         self._failed = False
         #: Whether the request and its response have ended.
         self.over = False
+
+    @property
+    def session(self) -> Session:
+        """The request and its response; made when somebody asks for it."""
+        if self._session is None:
+            # Atomic: copied contexts may ask at once.
+            made = Session(self.thread, self._observer)
+            self._session = vars(self).setdefault("_made_session", made)
+        return self._session
 
     def be_alone(self, timeout: float) -> bool:
         """Keep other requests off the thread until this one has ended; False if in vain."""
@@ -177,7 +188,9 @@ class Exchange:
         thread_id = require_thread_id(provider.new_thread_id(self._of_app.app, current))
         thread = Thread(self._of_app.store, lambda: (thread_id, True), self._observer)
         self._earlier.append(self.thread)
-        self.thread = self.session.thread = thread
+        self.thread = thread
+        if self._session is not None:
+            self._session.thread = thread
         thread.id  # noqa: B018 - its cookie takes the place of the earlier one's
         return thread
 
@@ -247,9 +260,13 @@ class Exchange:
 
     def _mark(self, response: Response) -> None:
         provider, app, thread = self._of_app.provider, self._of_app.app, self.thread
-        response.vary.update(provider.vary)
-        if "Cache-Control" not in response.headers:
-            response.cache_control.private = True
+        headers = response.headers
+        if "Vary" in headers:
+            response.vary.update(provider.vary)
+        else:
+            headers.add("Vary", ", ".join(provider.vary))
+        if "Cache-Control" not in headers:
+            headers.add("Cache-Control", "private")
         if thread.destroyed:
             provider.end_thread_id(app, response, thread.id)
         elif thread.saved or not self._failed:
@@ -269,14 +286,17 @@ class Exchange:
             self._end(error or self.error)
 
     def _end(self, error: BaseException | None) -> None:
-        self.over = True
+        ended_before, self.over = self.over, True
         self._failed = self._failed or error is not None
         # Its traceback leads back to the request, and so to this.
         self.error = None
-        if self.session.complete():
+        if not ended_before:
+            if self._session is not None:
+                self._session.complete()
             if self._alone is not None:
                 self._alone.end()
-            self._of_app.send(signals.session_completed, self.thread, self.session, error)
+            if signals.session_completed.receivers:
+                self._of_app.send(signals.session_completed, self.thread, self.session, error)
         # A copied context may end later, with changes of its own.
         if not self._failed:
             for thread in self._threads():

@@ -15,7 +15,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
-from urllib.parse import quote, unquote
+from urllib.parse import unquote
+
+from werkzeug.http import dump_cookie
 
 from .errors import ConfigurationError, InvalidThreadId
 
@@ -31,6 +33,8 @@ _THREAD_ID = re.compile(r"thrd_[a-zA-Z0-9-]{27,59}", re.ASCII)
 _SIGNATURE = re.compile(r"[a-zA-Z0-9+/_-]{43}=", re.ASCII)
 _URL_SAFE = str.maketrans("-_", "+/")
 
+# What of an id and its signature a cookie's value may not hold as it is.
+_PERCENT_ENCODED = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})
 # A browser sends a cookie of one name once for each domain and path that set it.
 _MOST_COOKIES = 8
 
@@ -157,45 +161,61 @@ class SignedIDProvider(ThreadIDProvider):
         self._secrets = secrets
         self._is_secure = is_secure
         self.cookie = cookie
+        # What follows the value in Set-Cookie, for a request that is secure and one that is not.
+        self._cookie_endings: dict[bool, str] = {}
 
     def get_thread_id(self, app: Flask, request: Request) -> str:
-        found = self.find_thread_id(request)
+        # A request within this one, in the same environ, is part of the same conversation.
+        found = self.find_thread_id(request) or request.environ.get(self._MADE)
         if found is None:
-            found = make_thread_id()
-            request.environ[self._MADE] = found
+            found = request.environ[self._MADE] = vars(request)[self._MADE] = make_thread_id()
         return found
 
     def find_thread_id(self, request: Request) -> str | None:
         """Return the id of a valid header or else of a valid cookie, or None."""
+        secrets = self._secrets()
         for thread_id, signature in self._candidates(request):
-            if verify(thread_id, signature, self._secrets()):
+            if verify(thread_id, signature, secrets):
                 return thread_id
         return None
 
     def is_made_now(self, thread_id: str, request: Request) -> bool:
-        return request.environ.get(self._MADE) == thread_id
+        return vars(request).get(self._MADE) == thread_id
 
     def set_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
-        response.headers[THREAD_HEADER] = self.header_value(thread_id)
-        response.set_cookie(
-            self.cookie.name,
-            self.cookie_value(thread_id),
-            max_age=self.cookie.max_age,
-            **self._cookie_attributes(),
-        )
+        signature = sign(thread_id, self._secrets()[0])
+        response.headers[THREAD_HEADER] = f"{thread_id};{signature}"
+        cookie = _cookie_value(thread_id, signature)
+        response.headers.add("Set-Cookie", f"{self.cookie.name}={cookie}{self._cookie_ending()}")
 
     def end_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
         response.delete_cookie(self.cookie.name, **self._cookie_attributes())
 
+    def _cookie_ending(self) -> str:
+        secure = self._is_cookie_secure()
+        ending = self._cookie_endings.get(secure)
+        if ending is None:
+            # The same for every response, and most of the work of writing a cookie.
+            empty = dump_cookie(
+                self.cookie.name,
+                max_age=self.cookie.max_age,
+                sync_expires=False,
+                **self._cookie_attributes(),
+            )
+            ending = self._cookie_endings[secure] = empty.removeprefix(f"{self.cookie.name}=")
+        return ending
+
     def _cookie_attributes(self) -> _CookieAttributes:
-        secure = self._is_secure() if self.cookie.secure == "auto" else self.cookie.secure
         return {
             "path": self.cookie.path,
             "domain": self.cookie.domain,
-            "secure": secure,
+            "secure": self._is_cookie_secure(),
             "httponly": True,
             "samesite": self.cookie.samesite,
         }
+
+    def _is_cookie_secure(self) -> bool:
+        return self._is_secure() if self.cookie.secure == "auto" else self.cookie.secure
 
     def header_value(self, thread_id: str) -> str:
         """Return what the header says for *thread_id*."""
@@ -203,7 +223,7 @@ class SignedIDProvider(ThreadIDProvider):
 
     def cookie_value(self, thread_id: str) -> str:
         """Return what the cookie says for *thread_id*, percent-encoded."""
-        return quote(f"{thread_id}.{sign(thread_id, self._secrets()[0])}", safe="")
+        return _cookie_value(thread_id, sign(thread_id, self._secrets()[0]))
 
     def read_cookie_value(self, value: str) -> str | None:
         """Return the id in a cookie's *value*, or None where it is not valid."""
@@ -211,12 +231,16 @@ class SignedIDProvider(ThreadIDProvider):
         return thread_id if verify(thread_id, signature, self._secrets()) else None
 
     def _candidates(self, request: Request) -> Iterator[tuple[str, str]]:
-        header = request.headers.get(THREAD_HEADER, "").strip()
-        thread_id, _, signature = header.partition(";")
-        yield thread_id, signature
+        if header := request.headers.get(THREAD_HEADER):
+            thread_id, _, signature = header.strip().partition(";")
+            yield thread_id, signature
         for value in request.cookies.getlist(self.cookie.name)[:_MOST_COOKIES]:
             thread_id, _, signature = unquote(value).partition(".")
             yield thread_id, signature
+
+
+def _cookie_value(thread_id: str, signature: str) -> str:
+    return f"{thread_id}.{signature}".translate(_PERCENT_ENCODED)
 
 
 def instance_secret(path: Path) -> bytes:

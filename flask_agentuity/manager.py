@@ -301,45 +301,59 @@ class _Binding:
         key, answered_key = self._key, self._answered_key
         # Found once: the way through the proxy's attributes is three times as long.
         current_request: Callable[[], Request] = request._get_current_object  # type: ignore[attr-defined]
-        started, completed = signals.session_started, signals.session_completed
-
-        def begin_request() -> None:
-            environ = current_request().environ
-            # A middleware may try a request again, in the environ of the failed attempt.
-            if answered_key in environ:
-                del environ[answered_key]
-            if key in environ and environ[key].over:
-                del environ[key]
-            if started.receivers and (exchange := self._begin(current_request())):
-                self.send(started, exchange.thread, exchange.session)
+        completed = signals.session_completed
 
         def answer_request(response: Response) -> Response:
-            environ = current_request().environ
-            exchange: Exchange | None = environ.get(key)
+            found = current_request().__dict__
+            exchange: Exchange | None = found.get(key)
             if exchange is None:
                 if not response.is_streamed:
-                    environ[answered_key] = True
+                    found[answered_key] = True
                     return response
                 # Its generator may still touch the thread.
                 exchange = self._begin(current_request())
             return response if exchange is None else exchange.answer(response)
 
         def end_request(error: BaseException | None) -> None:
-            exchange: Exchange | None = current_request().environ.get(key)
+            exchange: Exchange | None = current_request().__dict__.get(key)
             if exchange is None and completed.receivers:
                 exchange = self._begin(current_request())
             if exchange is not None:
                 exchange.tear_down(error)
 
-        # First of all before the view, and last of all after it: whatever another
-        # extension or the app does with the thread is then seen.
-        app.before_request_funcs.setdefault(None, []).insert(0, begin_request)
+        self._begin_for_listeners(app)
+        # Last of all after the view: whatever another extension or the app does with the
+        # thread is then seen.
         app.after_request_funcs.setdefault(None, []).insert(0, answer_request)
         app.teardown_request_funcs.setdefault(None, []).insert(0, end_request)
         # The app may have registered one of its own already.
         app.error_handler_spec[None][None].setdefault(StoreError, _answer_unavailable)
         app.app_ctx_globals_class = _globals_class(app.app_ctx_globals_class, self)
         got_request_exception.connect(self._note_exception, app)
+
+    def _begin_for_listeners(self, app: Flask) -> None:
+        """Begin each request with ``session_started``, from the first listener on.
+
+        Without one, a request that uses no thread has nothing to begin.
+        """
+        started = signals.session_started
+        app_reference = weakref.ref(app)
+
+        def begin_request() -> None:
+            if started.receivers and (exchange := self._begin(_current_request())):
+                self.send(started, exchange.thread, exchange.session)
+
+        def listen(*_: object, **__: object) -> None:
+            app = app_reference()
+            hooks = app.before_request_funcs.setdefault(None, []) if app else []
+            if app and begin_request not in hooks:
+                # First of all. In a list of its own: another thread may be going through this one.
+                app.before_request_funcs[None] = [begin_request, *hooks]
+
+        self._listen = listen  # The signal holds it weakly.
+        started.receiver_connected.connect(listen)
+        if started.receivers:
+            listen()
 
     def exchange(self) -> Exchange:
         """Return the exchange of the request under way, which begins here if it is not used yet."""
@@ -372,12 +386,14 @@ class _Binding:
             signals.send(signal, app, thread=thread, session=session, error=error)
 
     def _begin(self, current: Request) -> Exchange | None:
-        exchange: Exchange | None = current.environ.get(self._key)
+        # On the request, which copied contexts share, and which is another one where a
+        # middleware tries again in the same environ.
+        found = current.__dict__
+        exchange: Exchange | None = found.get(self._key)
         if exchange is None and not self._is_exempt(current):
             # Atomic: threads with copied contexts that come at once get one exchange.
-            answered = current.environ.get(self._answered_key, False)
-            exchange = current.environ.setdefault(
-                self._key, Exchange(self, current, answered=answered)
+            exchange = found.setdefault(
+                self._key, Exchange(self, current, answered=self._answered_key in found)
             )
         return exchange
 

@@ -298,6 +298,8 @@ def test_an_app_that_calls_another_with_the_same_environ(
 
 
 def test_an_app_that_calls_itself_with_the_same_environ(app: Flask) -> None:
+    """A request within a request is one of its own: both are saved, in the order of their ends."""
+
     @app.get("/again")
     def again() -> Response:
         g.thread.state["before"] = True
@@ -310,9 +312,9 @@ def test_an_app_that_calls_itself_with_the_same_environ(app: Flask) -> None:
     with recorded(app) as completed:
         with client.get("/again?mark=1") as response:
             assert response.data
-        assert completed == [None]
+        assert completed == [None, None]
     assert client.get("/state").json == {
-        "before": "1",
+        "before": True,
         "after_it": True,
         "during": "1 2",
         "after": "1",
