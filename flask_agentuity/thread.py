@@ -101,12 +101,9 @@ class Thread:
             thread_id = self.id
             with self._lock:
                 if self._state is None:
+                    weakly = _Weakly(self)
                     self._state = ThreadState(
-                        thread_id,
-                        _weakly(self._read),
-                        _weakly(self._tell_restored),
-                        _weakly(self._restore_failed),
-                        self._lock,
+                        thread_id, weakly.read, weakly.restored, weakly.restore_failed, self._lock
                     )
         return self._state
 
@@ -187,6 +184,8 @@ class Thread:
             that could not be read (see :attr:`degraded`); those are not saved.
         """
         if self._id is None or self._destroyed:
+            return
+        if self._state is None and self._metadata is None:
             return
         try:
             self._save(self._id)
@@ -366,21 +365,30 @@ class Thread:
             self._metadata_safe = None
 
 
-def _weakly(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Return *method* without keeping its thread alive.
+class _Weakly:
+    """A thread as its state knows it, without keeping it alive.
 
     A state that kept its thread would be freed, with all that was read, only when the
     garbage collector comes by.
     """
-    reference = weakref.WeakMethod(method)
 
-    def call(*arguments: Any) -> Any:
-        bound = reference()
-        if bound is None:
+    def __init__(self, thread: Thread) -> None:
+        self._thread = weakref.ref(thread)
+
+    def read(self, keys: Collection[str] | None) -> Snapshot | None:
+        return self._held()._read(keys)
+
+    def restored(self) -> None:
+        self._held()._tell_restored()
+
+    def restore_failed(self, error: StoreError) -> None:
+        self._held()._restore_failed(error)
+
+    def _held(self) -> Thread:
+        thread = self._thread()
+        if thread is None:
             raise ReferenceError("The thread of this state is gone; keep it as long as its state.")
-        return bound(*arguments)
-
-    return call
+        return thread
 
 
 def _require_event(event: str) -> None:
