@@ -66,9 +66,7 @@ class Observer:
         """The session of the request, if there is one."""
         return None
 
-    def tell(
-        self, signal: NamedSignal, thread: Thread, error: BaseException | None = None
-    ) -> None:
+    def tell(self, signal: NamedSignal, thread: Thread, error: BaseException | None = None) -> None:
         """Send *signal*, if somebody listens."""
         if signal.receivers:
             self._threads.send(signal, thread, self.session, error)

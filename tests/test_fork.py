@@ -155,6 +155,16 @@ def test_a_fork_in_the_middle_of_a_transaction_of_the_same_thread(store: SQLiteS
     assert store.restore(ID) == b'{"state":{"a":1,"messages":[0]},"metadata":{"m":1}}'
 
 
+def test_a_fork_while_others_wait_to_write(store: SQLiteStore) -> None:
+    """Their turn to write stays in the parent; the child has one of its own."""
+    with store._connections.write():
+        waiting = threading.Thread(target=lambda: store.merge(ID, [Push("messages", b"1")]))
+        waiting.start()
+        assert in_child(lambda: not store._connections._writing.locked()) == 0
+    waiting.join(60)
+    assert store.restore(ID) == b'{"state":{"a":1,"messages":[0,1]}}'
+
+
 def test_two_threads_fork_at_once(store: SQLiteStore) -> None:
     codes: list[int] = []
 

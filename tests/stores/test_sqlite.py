@@ -15,7 +15,8 @@ from freezegun import freeze_time
 from flask_agentuity.errors import ConfigurationError, StoreError
 from flask_agentuity.operations import Push, Set
 from flask_agentuity.stores import open_store
-from flask_agentuity.stores.sqlite import APPLICATION_ID, FORMAT_VERSION, SQLiteStore
+from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite_layout import APPLICATION_ID, FORMAT_VERSION
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 OTHER = "thrd_" + "f" * 32
@@ -48,6 +49,16 @@ def statements(store: SQLiteStore) -> Iterator[list[str]]:
     yield traced
     for connection in idle:
         connection.set_trace_callback(None)
+
+
+def steps_of(store: SQLiteStore, act: Callable[[], object]) -> int:
+    """Return how many steps of SQLite's machine *act* takes."""
+    taken: list[None] = []
+    (connection,) = store._connections._idle
+    connection.set_progress_handler(lambda: taken.append(None), 1)
+    act()
+    connection.set_progress_handler(None, 1)
+    return len(taken)
 
 
 def messages(count: int) -> list[Push]:
@@ -91,17 +102,71 @@ def test_a_push_writes_the_same_at_any_length(tmp_path: Path, size: int, windowe
 
 
 def test_a_small_key_is_read_without_the_history(store: SQLiteStore) -> None:
-    store.merge(ID, [*messages(1000), Set("name", b'"Ada"'), Set("long", b'"%s"' % (b"l" * 5000))])
+    def steps(thread_id: str, count: int, key: str) -> int:
+        long = Set("long", b'"%s"' % (b"l" * 5000))
+        store.merge(thread_id, [*messages(count), Set("name", b'"Ada"'), long])
+        snapshot = store.read(thread_id, (key,))
+        assert snapshot is not None
+        wanted = {name: value for name, value in snapshot.encoded.items() if name != "name"}
+        assert snapshot.encoded["name"] == b'"Ada"'
+        assert [name for name, value in wanted.items() if value is not None] == (
+            [] if key == "name" else [key]
+        )
+        return steps_of(store, lambda: store.read(thread_id, (key,)))
+
+    assert steps(ID, 10, "name") == steps(OTHER, 1_000, "name")
+    # The test can see a history that is read.
+    assert steps(OTHER, 1, "messages") > steps(ID, 1, "messages") + 50
+
+
+def test_a_read_is_one_statement_and_a_push_five(store: SQLiteStore) -> None:
+    """Each lets other threads of the process come in between, and so costs more than its work."""
+    store.merge(ID, [*messages(10), Set("name", b'"Ada"'), Set("other", b"[1]")])
+    for keys in (None, (), ("messages",), ("messages", "name", "missing")):
+        with statements(store) as traced:
+            store.read(ID, keys)
+        assert len(traced) == 1
     with statements(store) as traced:
-        snapshot = store.read(ID, ("name",))
-    assert snapshot is not None
-    assert snapshot.encoded == {"messages": None, "name": b'"Ada"', "long": None}
-    assert not [statement for statement in traced if "segments" in statement]
+        store.merge(ID, messages(2))
+    assert len(traced) == 5
     with statements(store) as traced:
-        snapshot = store.read(ID, ("messages",))
+        store.merge(ID, [*messages(2), Push("other", b"2")])
+    assert len(traced) == 6
+
+
+def test_many_keys_in_one_merge(store: SQLiteStore) -> None:
+    """More than SQLite would take as arguments of one statement."""
+    keys = [f"key {number}" for number in range(300_000)]
+    store.max_bytes = 100_000_000
+    store.merge(ID, [Set(key, b"1") for key in keys])
+    store.merge(ID, [Set(key, b"2") for key in keys])
+    snapshot = store.read(ID, keys)
     assert snapshot is not None
-    assert snapshot.encoded["long"] is None
-    assert len([statement for statement in traced if "segments" in statement]) == 1
+    assert snapshot.encoded == dict.fromkeys(keys, b"2")
+
+
+def test_threads_of_one_process_write_one_after_the_other(path: Path) -> None:
+    """Whoever waits is woken: SQLite would have it look again after up to 100 milliseconds."""
+    with closing(SQLiteStore(path, timeout=0.05)) as store:
+        store.merge(ID, messages(1))
+        with store._connections.write(), pytest.raises(StoreError, match="of this process"):
+            store.merge(ID, messages(1))
+        store.merge(ID, messages(1))
+        done: list[int] = []
+        store._connections._timeout = 30.0
+        writers = [
+            threading.Thread(target=lambda: [done.append(store.merge(ID, messages(1)) or 1)])
+            for _ in range(4)
+        ]
+        with store._connections.write():
+            for writer in writers:
+                writer.start()
+            # Only the one that writes has a connection.
+            assert len(store._connections._lent) == 1
+            assert done == []
+        for writer in writers:
+            writer.join(30)
+        assert done == [1] * 4
 
 
 def test_a_read_writes_nothing(store: SQLiteStore, path: Path) -> None:
