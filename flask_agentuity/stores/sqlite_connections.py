@@ -7,9 +7,8 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 
 from ..errors import StoreError
 from .sqlite_layout import APPLICATION_ID, FORMAT_VERSION, SCHEMA
@@ -34,95 +33,93 @@ class Connections:
         # The threads that have a connection in use.
         self._lent: list[int] = []
         self._forking = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._returned = threading.Condition(self._lock)
         self._writing = threading.Lock()
         self._process = os.getpid()
         self._closed = False
         _all_connections.add(self)
 
-    @contextmanager
-    def lend(self, thread_id: str = "(all)") -> Iterator[sqlite3.Connection]:
-        """Lend a connection for reading what belongs to a thread.
+    def lend(self, thread_id: str = "(all)") -> Loan:
+        """Lend a connection for the time of a block, to read what belongs to a thread.
 
         :raises StoreError: for whatever SQLite raises in the block; it names the thread.
         """
-        if self._process != os.getpid():
-            self.after_fork_in_child()
-        process, borrower = self._process, threading.get_ident()
-        with self._changed:
-            if self._closed:
-                raise StoreError(f"The store of {self._path} was closed.")
-            connection = self._idle.pop() if self._idle else None
-            self._lent.append(borrower)
-        keep = True
-        try:
-            if connection is None:
-                connection = self._open()
-            yield connection
-        except (sqlite3.Error, OSError) as error:
-            # It may be the connection that is at fault.
-            keep = False
-            raise StoreError(
-                f"SQLite could not serve thread {thread_id} from {self._path}: {error}"
-            ) from error
-        finally:
-            if process == self._process:
-                self._take_back(connection, borrower, keep)
-            elif connection is not None:
-                _inherited.append(connection)
+        return Loan(self, thread_id)
 
-    @contextmanager
-    def write(self, thread_id: str = "(all)") -> Iterator[sqlite3.Connection]:
+    def write(self, thread_id: str = "(all)") -> WritingLoan:
         """Lend a connection inside a transaction that writes: it commits, or rolls back.
 
         :raises StoreError: as :meth:`lend`, and when others write for longer than the timeout.
         """
-        writing = self._writing
-        # SQLite has those who wait look again after some milliseconds: here the next is woken.
-        if not writing.acquire(timeout=self._timeout):
-            raise StoreError(
-                f"SQLite could not serve thread {thread_id} from {self._path}:"
-                " other threads of this process are writing."
-            )
-        try:
-            with self.lend(thread_id) as connection:
-                # A plain BEGIN would fail at its first write when another came first.
-                connection.execute("BEGIN IMMEDIATE")
-                try:
-                    yield connection
-                    connection.execute("COMMIT")
-                except BaseException:
-                    if connection.in_transaction:
-                        connection.execute("ROLLBACK")
-                    raise
-        finally:
-            writing.release()
+        return WritingLoan(self, thread_id)
 
-    def _take_back(self, connection: sqlite3.Connection | None, borrower: int, keep: bool) -> None:
-        with self._changed:
+    def take(self) -> tuple[sqlite3.Connection, int]:
+        """Return a connection, and the process that it belongs to."""
+        if self._process != os.getpid():
+            self.after_fork_in_child()
+        process, borrower = self._process, threading.get_ident()
+        with self._lock:
+            if self._closed:
+                raise StoreError(f"The store of {self._path} was closed.")
+            connection = self._idle.pop() if self._idle else None
+            self._lent.append(borrower)
+        if connection is None:
+            try:
+                connection = self._open()
+            except BaseException:
+                self._put(None, borrower)
+                raise
+        return connection, process
+
+    def take_back(self, connection: sqlite3.Connection, process: int, *, keep: bool) -> None:
+        """Take back what was lent to this thread, to lend it again if it is to be kept."""
+        if process != self._process:
+            _inherited.append(connection)
+            return
+        if not keep:
+            connection.close()
+        self._put(connection if keep else None, threading.get_ident())
+
+    def _put(self, connection: sqlite3.Connection | None, borrower: int) -> None:
+        with self._lock:
             if connection is not None:
-                if keep and len(self._idle) < _IDLE_CONNECTIONS and not self._closed:
+                if len(self._idle) < _IDLE_CONNECTIONS and not self._closed:
                     self._idle.append(connection)
                 else:
                     connection.close()
             self._lent.remove(borrower)
             if self._forking:
-                self._changed.notify_all()
+                self._returned.notify_all()
+
+    def start_writing(self, thread_id: str) -> threading.Lock:
+        """Wait until no other thread of this process writes; return what has to be released.
+
+        SQLite has those who wait look again after some milliseconds: here the next is woken.
+        """
+        writing = self._writing
+        if not writing.acquire(timeout=self._timeout):
+            raise self.failure(thread_id, "other threads of this process are writing")
+        return writing
+
+    def failure(self, thread_id: str, reason: object) -> StoreError:
+        """Return the error for a thread that could not be served."""
+        return StoreError(f"SQLite could not serve thread {thread_id} from {self._path}: {reason}")
 
     def close(self) -> None:
-        with self._changed:
+        with self._lock:
             self._closed = True
             for connection in self._idle:
                 connection.close()
             self._idle.clear()
 
     def before_fork(self) -> None:
-        self._changed.acquire()
+        self._lock.acquire()
         self._forking = True
         # A thread inside SQLite holds locks of the whole process, which would stay locked in
         # the child. What it does is short: at most it waits for another writer.
         thread = threading.get_ident()
-        self._changed.wait_for(
+        self._returned.wait_for(
             lambda: all(lent == thread for lent in self._lent), self._timeout + 1
         )
         for connection in self._idle:
@@ -131,14 +128,15 @@ class Connections:
 
     def after_fork_in_parent(self) -> None:
         self._forking = False
-        self._changed.release()
+        self._lock.release()
 
     def after_fork_in_child(self) -> None:
         _inherited.extend(self._idle)
         self._idle = []
         self._lent = []
         self._forking = False
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._returned = threading.Condition(self._lock)
         self._writing = threading.Lock()
         self._process = os.getpid()
 
@@ -209,6 +207,72 @@ class Connections:
                 f"{self._path} cannot have a write-ahead log (its mode stays {mode});"
                 " name a file on a local disk."
             )
+
+
+class Loan:
+    """A connection for the time of a block."""
+
+    __slots__ = ("_connection", "_connections", "_process", "_thread_id")
+
+    def __init__(self, connections: Connections, thread_id: str) -> None:
+        self._connections = connections
+        self._thread_id = thread_id
+
+    def __enter__(self) -> sqlite3.Connection:
+        try:
+            self._connection, self._process = self._connections.take()
+        except (sqlite3.Error, OSError) as error:
+            raise self._connections.failure(self._thread_id, error) from error
+        return self._connection
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        failed = isinstance(error, sqlite3.Error)
+        # It may be the connection that is at fault.
+        self._connections.take_back(self._connection, self._process, keep=not failed)
+        if failed:
+            raise self._connections.failure(self._thread_id, error) from error
+
+
+class WritingLoan(Loan):
+    """A connection inside a transaction that writes."""
+
+    __slots__ = ("_writing",)
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._writing = self._connections.start_writing(self._thread_id)
+        try:
+            connection = super().__enter__()
+            try:
+                # A plain BEGIN would fail at its first write when another came first.
+                connection.execute("BEGIN IMMEDIATE")
+            except BaseException as error:
+                super().__exit__(type(error), error, error.__traceback__)
+                raise
+        except BaseException:
+            self._writing.release()
+            raise
+        return connection
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            try:
+                if self._connection.in_transaction:
+                    self._connection.execute("COMMIT" if error is None else "ROLLBACK")
+            except sqlite3.Error as failure:
+                kind, error, traceback = type(failure), failure, failure.__traceback__
+            super().__exit__(kind, error, traceback)
+        finally:
+            self._writing.release()
 
 
 _all_connections: weakref.WeakSet[Connections] = weakref.WeakSet()

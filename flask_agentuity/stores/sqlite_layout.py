@@ -11,6 +11,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -86,7 +87,7 @@ _READ = f"""
 SELECT max(t.used, t.updated), t.metadata, e.number, e.key,
   CASE
     WHEN e.kind = {_INLINE} THEN e.value
-    WHEN {{wanted}} THEN CASE WHEN e.kind = {_LIST} THEN CAST('[' || coalesce(
+    WHEN {{}} THEN CASE WHEN e.kind = {_LIST} THEN CAST('[' || coalesce(
       (SELECT group_concat(body, ',') FROM
         (SELECT body FROM segments WHERE {_OF_ENTRY} ORDER BY number)), '') || ']' AS BLOB)
     ELSE coalesce((SELECT body FROM segments WHERE {_OF_ENTRY}), x'') END
@@ -99,18 +100,22 @@ _OPEN = f"""
 SELECT t.number, max(t.used, t.updated), t.used, t.entries_size, t.metadata,
   e.key, e.number, e.kind, length(e.value), s.number, length(s.body)
 FROM threads t
-LEFT JOIN entries e ON e.thread = t.number AND {{named}}
+LEFT JOIN entries e ON e.thread = t.number AND {{}}
 LEFT JOIN segments s ON e.kind = {_LIST}
   AND s.number = (SELECT max(number) FROM segments WHERE {_OF_ENTRY})
 WHERE t.id = ?
 """
 
 
-def _condition(keys: Collection[str] | None) -> tuple[str, tuple[str, ...]]:
-    """Return the SQL that picks the entries of *keys*, and its arguments; None: of all."""
-    if keys is None or len(keys) > _MOST_NAMED:
-        return "1", ()
-    return f"e.key IN ({', '.join('?' * len(keys))})", tuple(keys)
+@lru_cache(maxsize=2 * _MOST_NAMED)
+def _query(template: str, count: int | None) -> str:
+    """Return a query that picks the entries of so many keys; None: all of them."""
+    return template.format("1" if count is None else f"e.key IN ({', '.join('?' * count)})")
+
+
+def _named(keys: Collection[str] | None) -> tuple[str, ...] | None:
+    """Return *keys* as arguments; None where all entries are picked."""
+    return None if keys is None or len(keys) > _MOST_NAMED else tuple(keys)
 
 
 def read_thread(
@@ -120,8 +125,9 @@ def read_thread(
 
     Values that are not of *keys* (None: all are wanted) may be left out, never their names.
     """
-    wanted, arguments = _condition(keys)
-    rows = connection.execute(_READ.format(wanted=wanted), (*arguments, thread_id)).fetchall()
+    named = _named(keys)
+    query = _query(_READ, None if named is None else len(named))
+    rows = connection.execute(query, (*(named or ()), thread_id)).fetchall()
     if not rows:
         return None
     if len(rows) > 1:
@@ -222,8 +228,9 @@ class OpenThread:
     ) -> tuple[OpenThread, float, float] | None:
         """Return a stored thread, when it was used last, and when that was noted; or None."""
         keys = {step.key for step in steps if not isinstance(step, Clear)}
-        named, arguments = _condition(keys)
-        rows = connection.execute(_OPEN.format(named=named), (*arguments, thread_id)).fetchall()
+        named = _named(keys)
+        query = _query(_OPEN, None if named is None else len(named))
+        rows = connection.execute(query, (*(named or ()), thread_id)).fetchall()
         if not rows:
             return None
         number, last_use, noted_use, entries_size, metadata, *_ = rows[0]
