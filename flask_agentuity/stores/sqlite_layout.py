@@ -52,6 +52,7 @@ CREATE TABLE entries (
     thread INTEGER NOT NULL,
     key TEXT NOT NULL,
     kind INTEGER NOT NULL,
+    nulls INTEGER NOT NULL,
     value BLOB,
     UNIQUE (thread, key)
 );
@@ -84,7 +85,7 @@ _OF_ENTRY = (
 # One statement, and so of one moment without a transaction. Joined in SQLite, a long list
 # does not come through Python row by row (group_concat keeps its subquery's order).
 _READ = f"""
-SELECT max(t.used, t.updated), t.metadata, e.number, e.key,
+SELECT max(t.used, t.updated), t.metadata, e.number, e.key, e.nulls,
   CASE
     WHEN e.kind = {_INLINE} THEN e.value
     WHEN {{}} THEN CASE WHEN e.kind = {_LIST} THEN CAST('[' || coalesce(
@@ -98,7 +99,7 @@ WHERE t.id = ?
 
 _OPEN = f"""
 SELECT t.number, max(t.used, t.updated), t.used, t.entries_size, t.metadata,
-  e.key, e.number, e.kind, length(e.value), s.number, length(s.body)
+  e.key, e.number, e.kind, e.nulls, length(e.value), s.number, length(s.body)
 FROM threads t
 LEFT JOIN entries e ON e.thread = t.number AND {{}}
 LEFT JOIN segments s ON e.kind = {_LIST}
@@ -132,9 +133,14 @@ def read_thread(
         return None
     if len(rows) > 1:
         rows.sort(key=itemgetter(2))
-    used, metadata, first, _, _ = rows[0]
-    encoded = {} if first is None else {key: value for _, _, _, key, value in rows}
-    return used, Snapshot(encoded, metadata)
+    used, metadata, first, *_ = rows[0]
+    if first is None:
+        return used, Snapshot({}, metadata)
+    return used, Snapshot(
+        {key: value for _, _, _, key, _, value in rows},
+        metadata,
+        without_null=[key for _, _, _, key, nulls, _ in rows if not nulls],
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,6 +150,7 @@ class PushRun:
     key: str
     pushes: Sequence[Push]
     max_records: int | None
+    nulls: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +160,7 @@ class SetValue:
     key: str
     only_if_missing: bool
     kind: int
+    nulls: bool
     inline: bytes | None
     segments: Sequence[tuple[int, bytes]]
     size: int
@@ -169,15 +177,17 @@ def prepare(operations: Sequence[Operation]) -> list[Step]:
 def _prepare(run: Sequence[Operation]) -> Step:
     match run[0]:
         case Push(key, _, max_records):
-            return PushRun(key, [push for push in run if isinstance(push, Push)], max_records)
+            pushes = [push for push in run if isinstance(push, Push)]
+            nulls = any(codec.may_hold_null(push.value) for push in pushes)
+            return PushRun(key, pushes, max_records, nulls)
         case Set(key, value, only_if_missing):
-            size = len(value)
+            size, nulls = len(value), codec.may_hold_null(value)
             if codec.is_list(value):
                 segments = base.pack(codec.items_of(value), b",", SEGMENT_BYTES) if size > 2 else []
-                return SetValue(key, only_if_missing, _LIST, None, segments, size)
+                return SetValue(key, only_if_missing, _LIST, nulls, None, segments, size)
             if size > INLINE_BYTES:
-                return SetValue(key, only_if_missing, _LARGE, None, [(0, value)], size)
-            return SetValue(key, only_if_missing, _INLINE, value, [], size)
+                return SetValue(key, only_if_missing, _LARGE, nulls, None, [(0, value)], size)
+            return SetValue(key, only_if_missing, _INLINE, nulls, value, [], size)
         case Delete() | Clear() as operation:
             return operation
 
@@ -188,6 +198,7 @@ class _Entry:
 
     number: int
     kind: int
+    nulls: int
     inline_size: int | None
     tail: int | None = None
     tail_size: int = 0
@@ -235,9 +246,9 @@ class OpenThread:
             return None
         number, last_use, noted_use, entries_size, metadata, *_ = rows[0]
         found = cls(connection, thread_id, number, entries_size, metadata)
-        for *_, key, entry, kind, inline_size, tail, tail_size in rows:
+        for *_, key, entry, kind, nulls, inline_size, tail, tail_size in rows:
             if entry is not None:
-                found._entries[key] = _Entry(entry, kind, inline_size, tail, tail_size or 0)
+                found._entries[key] = _Entry(entry, kind, nulls, inline_size, tail, tail_size or 0)
         return found, last_use, noted_use
 
     @property
@@ -300,7 +311,7 @@ class OpenThread:
     def _set(self, step: SetValue) -> None:
         entry = self._entries.get(step.key)
         if entry is None:
-            entry = self._insert(step.key, step.kind, step.inline)
+            entry = self._insert(step.key, step.kind, step.nulls, step.inline)
             self._entries_size += codec.entry_size(codec.encode_key(step.key), step.size)
         elif step.only_if_missing:
             return
@@ -309,10 +320,10 @@ class OpenThread:
             if entry.kind != _INLINE:
                 _erase_segments(self._connection, entry.number)
             self._connection.execute(
-                "UPDATE entries SET kind = ?, value = ? WHERE number = ?",
-                (step.kind, step.inline, entry.number),
+                "UPDATE entries SET kind = ?, nulls = ?, value = ? WHERE number = ?",
+                (step.kind, step.nulls, step.inline, entry.number),
             )
-        entry.kind = step.kind
+        entry.kind, entry.nulls = step.kind, step.nulls
         entry.inline_size = None if step.inline is None else step.size
         entry.tail = None
         self._insert_segments(entry, step.segments)
@@ -329,10 +340,15 @@ class OpenThread:
     def _push(self, run: PushRun) -> Sequence[Push]:
         entry = self._entries.get(run.key)
         if entry is None:
-            entry = self._insert(run.key, _LIST, None)
+            entry = self._insert(run.key, _LIST, run.nulls, None)
             self._entries_size += codec.entry_size(codec.encode_key(run.key), 2)
         elif entry.kind != _LIST:
             return run.pushes
+        elif run.nulls and not entry.nulls:
+            self._connection.execute(
+                "UPDATE entries SET nulls = 1 WHERE number = ?", (entry.number,)
+            )
+            entry.nulls = 1
         self._append(entry, [push.value for push in run.pushes])
         if run.max_records is not None:
             self._keep_last(entry, run.max_records)
@@ -415,13 +431,14 @@ class OpenThread:
         )
         return len(body) - len(rest)
 
-    def _insert(self, key: str, kind: int, value: bytes | None) -> _Entry:
+    def _insert(self, key: str, kind: int, nulls: bool, value: bytes | None) -> _Entry:
         number = self._connection.execute(
-            "INSERT INTO entries (thread, key, kind, value) VALUES (?, ?, ?, ?)",
-            (self._number, key, kind, value),
+            "INSERT INTO entries (thread, key, kind, nulls, value) VALUES (?, ?, ?, ?, ?)",
+            (self._number, key, kind, nulls, value),
         ).lastrowid
         assert number is not None
-        entry = self._entries[key] = _Entry(number, kind, None if value is None else len(value))
+        size = None if value is None else len(value)
+        entry = self._entries[key] = _Entry(number, kind, nulls, size)
         return entry
 
     def _value_size(self, entry: _Entry) -> int:
