@@ -259,11 +259,13 @@ class Exchange:
     def _mark(self, response: Response) -> None:
         provider, app, thread = self._of_app.provider, self._of_app.app, self.thread
         headers = response.headers
-        if "Vary" in headers:
+        # Asking the headers for one that is missing costs an exception each.
+        names = [name.lower() for name, _ in headers]
+        if "vary" in names:
             response.vary.update(provider.vary)
         else:
             headers.add("Vary", ", ".join(provider.vary))
-        if "Cache-Control" not in headers:
+        if "cache-control" not in names:
             headers.add("Cache-Control", "private")
         if thread.destroyed:
             provider.end_thread_id(app, response, thread.id)
