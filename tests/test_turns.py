@@ -612,8 +612,14 @@ def test_head_and_many_quick_requests(server: Server) -> None:
     assert lengths == list(range(1, 13))
 
 
-def test_a_killed_worker_does_not_hold_its_turn_for_ever(tmp_path: Path) -> None:
-    with running(tmp_path, SERVERS["2 processes"], TURNS_LEASE="2.0") as server:
+@pytest.mark.parametrize("store", ["SQLite", "Redis"])
+def test_a_killed_worker_does_not_hold_its_turn_for_ever(tmp_path: Path, store: str) -> None:
+    with ExitStack() as stack:
+        environment = {"TURNS_LEASE": "2.0"}
+        if store == "Redis":
+            redis_server = pytest.importorskip("stores.redis_server")
+            environment["TURNS_STORE"] = stack.enter_context(redis_server.running(tmp_path)).url
+        server = stack.enter_context(running(tmp_path, SERVERS["2 processes"], **environment))
         visitor = visitor_of(server)
         stream = Stream(visitor)
         assert visitor.copy().get("/reject").status == 409
