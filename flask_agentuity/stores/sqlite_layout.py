@@ -83,15 +83,15 @@ _OF_ENTRY = (
 )
 
 # One statement, and so of one moment without a transaction. Joined in SQLite, a long list
-# does not come through Python row by row (group_concat keeps its subquery's order).
+# does not come through Python row by row (group_concat keeps its subquery's order); its
+# brackets are added in Python, where that copies it once.
 _READ = f"""
-SELECT max(t.used, t.updated), t.metadata, e.number, e.key, e.nulls,
+SELECT max(t.used, t.updated), t.metadata, e.number, e.key, e.kind, e.nulls,
   CASE
     WHEN e.kind = {_INLINE} THEN e.value
-    WHEN {{}} THEN CASE WHEN e.kind = {_LIST} THEN CAST('[' || coalesce(
+    WHEN {{}} THEN CAST(coalesce(
       (SELECT group_concat(body, ',') FROM
-        (SELECT body FROM segments WHERE {_OF_ENTRY} ORDER BY number)), '') || ']' AS BLOB)
-    ELSE coalesce((SELECT body FROM segments WHERE {_OF_ENTRY}), x'') END
+        (SELECT body FROM segments WHERE {_OF_ENTRY} ORDER BY number)), '') AS BLOB)
   END
 FROM threads t LEFT JOIN entries e ON e.thread = t.number
 WHERE t.id = ?
@@ -137,9 +137,12 @@ def read_thread(
     if first is None:
         return used, Snapshot({}, metadata)
     return used, Snapshot(
-        {key: value for _, _, _, key, _, value in rows},
+        {
+            key: b"[%b]" % value if kind == _LIST and value is not None else value
+            for _, _, _, key, kind, _, value in rows
+        },
         metadata,
-        without_null=[key for _, _, _, key, nulls, _ in rows if not nulls],
+        without_null=[key for _, _, _, key, _, nulls, _ in rows if not nulls],
     )
 
 
