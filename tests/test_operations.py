@@ -63,7 +63,7 @@ def plainly(
                     continue
                 items.append(codec.decode(value))
                 if max_records is not None:
-                    del items[: len(items) - max_records]
+                    del items[: max(0, len(items) - max_records)]
     return plain, skipped
 
 
