@@ -148,6 +148,32 @@ class StoreConformance:
         store.delete(thread_id)
         assert store.restore(thread_id) is None
 
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            [Push("a", b"null")],
+            [Push("a", b'[{"x":null}]'), Push("a", b"3")],
+            [Push("a", b"null", 2), Push("a", b"3", 2)],
+            [Set("a", b"null")],
+            [Set("a", b"[1,null]"), Push("a", b"2")],
+            [Set("a", b"[null]"), Set("a", b"[1]"), Push("a", b"null")],
+            [Delete("a"), Push("a", b"null")],
+            [Clear(), Set("a", b'["%b",null]' % (b"x" * 9_000))],
+        ],
+    )
+    def test_a_null_that_comes_is_not_denied(
+        self, store: ThreadStore, thread_id: str, changes: list[Operation]
+    ) -> None:
+        """Whoever says that values hold no null is believed; a store may say nothing."""
+        for calls in ([[change] for change in changes], [changes]):
+            for before in (b"[1]", b"[null]"):
+                store.delete(thread_id)
+                store.merge(thread_id, [Set("a", before), Set("b", b"1"), Push("c", b'"nul"')])
+                for call in calls:
+                    store.merge(thread_id, call)
+                assert "a" not in snapshot_of(store, thread_id).without_null
+                assert "a" not in snapshot_of(store, thread_id, ["a"]).without_null
+
     def test_merging_makes_a_thread(self, store: ThreadStore, thread_id: str) -> None:
         store.merge(thread_id, [Set("a", b"1")])
         assert store.restore(thread_id) == b'{"state":{"a":1}}'
@@ -1004,6 +1030,9 @@ class AgainstModel(RuleBasedStateMachine):
         assert snapshot.metadata == self.metadata
         for key, value in snapshot.encoded.items():
             assert value == self.state[key] or (value is None and key not in keys)
+        # What a store says of nulls is taken for granted; it may say nothing.
+        for key in snapshot.without_null:
+            assert b"null" not in self.state[key]
 
     @invariant()
     def is_as_the_model(self) -> None:
