@@ -418,6 +418,21 @@ class StoreConformance:
             store, thread_id, [Push("l", b'"a"'), Push("l", b'"b"', max_records=records)]
         )
 
+    def test_a_window_after_many_pushes_at_once(self, store: ThreadStore, thread_id: str) -> None:
+        for first in range(0, 40, 4):
+            store.merge(thread_id, pushes("l", range(first, first + 4)))
+        for records in (39, 20, 5):
+            self.merge_and_compare(store, thread_id, [Push("l", b'"new"', max_records=records)])
+
+    @pytest.mark.parametrize("size", [10, 999, 1_500, 3_000, 5_000])
+    def test_a_push_alone_onto_a_text_is_skipped(
+        self, store: ThreadStore, thread_id: str, size: int
+    ) -> None:
+        text = codec.encode("x" * size)
+        store.merge(thread_id, [Set("t", text), Push("l", b"1")])
+        store.merge(thread_id, [Push("t", b"2")])
+        assert store.restore(thread_id) == b'{"state":{"t":%b,"l":[1]}}' % text
+
     def test_a_window_on_a_missing_key(self, store: ThreadStore, thread_id: str) -> None:
         store.merge(thread_id, [Push("l", b"1", max_records=3), Push("m", b"1", max_records=0)])
         assert store.restore(thread_id) == b'{"state":{"l":[1],"m":[]}}'

@@ -76,6 +76,8 @@ class ListingConformance:
         change(store, ids[1], [Push("l", b"1")])
         change(store, ids[3], [], {"m": 1})
         assert listed(store) == [ids[3], ids[1], ids[4], ids[2], ids[0]]
+        change(store, ids[1], [Push("l", b"2")])
+        assert listed(store) == [ids[1], ids[3], ids[4], ids[2], ids[0]]
 
     def test_reading_does_not_move_a_thread(self, store: ThreadStore) -> None:
         ids = fill(store, 3)

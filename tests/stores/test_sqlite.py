@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 
-from flask_agentuity.errors import ConfigurationError, StoreError
+from flask_agentuity.errors import ConfigurationError, StateTooLarge, StoreError
 from flask_agentuity.operations import Push, Set
 from flask_agentuity.stores import open_store
 from flask_agentuity.stores.sqlite import SQLiteStore
-from flask_agentuity.stores.sqlite_layout import APPLICATION_ID, FORMAT_VERSION
+from flask_agentuity.stores.sqlite_layout import APPLICATION_ID, FORMAT_VERSION, SEGMENT_BYTES
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 OTHER = "thrd_" + "f" * 32
@@ -132,6 +132,34 @@ def test_a_read_is_one_statement_and_a_push_five(store: SQLiteStore) -> None:
     with statements(store) as traced:
         store.merge(ID, [*messages(2), Push("other", b"2")])
     assert len(traced) == 6
+
+
+def test_a_segment_is_no_longer_than_a_page(store: SQLiteStore, path: Path) -> None:
+    for number in range(100):
+        store.merge(ID, messages(1 + number % 3))
+    with other(path) as connection:
+        sizes = [size for (size,) in connection.execute("SELECT length(body) FROM segments")]
+    assert max(sizes) <= SEGMENT_BYTES
+    # And most of a page is used.
+    assert min(sizes[:-1]) > SEGMENT_BYTES * 0.8
+
+
+@pytest.mark.parametrize("room", [0, 1, 2, 60, 65, 120, 200])
+def test_pushes_up_to_the_last_byte(path: Path, room: int) -> None:
+    with closing(SQLiteStore(path)) as store:
+        store.merge(ID, [Push("messages", b'"first"')], {"m": "x" * 50})
+        size = len(store.restore(ID) or b"")
+        item = b'"%s"' % (b"y" * 10)
+        store.max_bytes = size + 3 * (len(item) + 1) + room
+        for _ in range(3):
+            store.merge(ID, [Push("messages", item)])
+        fitting = room // (len(item) + 1)
+        for _ in range(fitting):
+            store.merge(ID, [Push("messages", item)])
+        with pytest.raises(StateTooLarge):
+            store.merge(ID, [Push("messages", item)])
+        assert len(store.restore(ID) or b"") == size + (3 + fitting) * (len(item) + 1)
+        assert store.list().threads[0].size == len(store.restore(ID) or b"")
 
 
 def test_many_keys_in_one_merge(store: SQLiteStore) -> None:
