@@ -17,7 +17,7 @@ import orjson
 from .. import codec, operations
 from ..codec import Snapshot
 from ..errors import StateNotSerializable, StoreError
-from ..operations import Operation, Push
+from ..operations import Clear, Operation, Push, Set
 
 logger = logging.getLogger("flask_agentuity.stores")
 
@@ -192,6 +192,42 @@ class ThreadStore(ABC):
             # setdefault on the instance is atomic: two threads get one lock.
             lock = vars(self).setdefault("_merge_lock", threading.Lock())
         return lock
+
+
+class KeyedStore(ThreadStore):
+    """A store that keeps each key of a state by itself: documents are put together of them.
+
+    It has :meth:`read`, :meth:`merge` and :meth:`delete` of its own.
+    """
+
+    @abstractmethod
+    def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None: ...
+
+    @abstractmethod
+    def merge(
+        self,
+        thread_id: str,
+        operations: Sequence[Operation],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None: ...
+
+    def restore(self, thread_id: str) -> bytes | None:
+        snapshot = self.read(thread_id)
+        if snapshot is None:
+            return None
+        document = codec.join_document(complete(snapshot, thread_id), snapshot.metadata)
+        try:
+            codec.decode(document)
+        except ValueError as error:
+            raise codec.damaged(thread_id, str(error)) from None
+        return document
+
+    def save(
+        self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        snapshot = codec.split_document(document, thread_id) or Snapshot({})
+        state = complete(snapshot, thread_id)
+        self.merge(thread_id, [Clear(), *(Set(key, state[key]) for key in state)], metadata)
 
 
 def encode_labels(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:

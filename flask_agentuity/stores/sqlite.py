@@ -14,9 +14,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from .. import codec
 from ..codec import Snapshot
 from ..errors import ConfigurationError, StoreError
-from ..operations import Clear, Operation, Push, Set
+from ..operations import Operation, Push, Set
 from . import base
-from .base import ListedThread, Page, ThreadStore
+from .base import KeyedStore, ListedThread, Page
 from .sqlite_connections import Connections
 from .sqlite_layout import OpenThread, Step, erase_thread, prepare, read_thread
 
@@ -27,7 +27,7 @@ _PURGE_INTERVAL = 60.0
 _MOST_COUNTED = 500
 
 
-class SQLiteStore(ThreadStore):
+class SQLiteStore(KeyedStore):
     """Keeps threads in one SQLite file, for many threads and processes of one machine.
 
     :param path: the file; it and its folder are made at the first use.
@@ -90,17 +90,6 @@ class SQLiteStore(ThreadStore):
                 )
         return cls(Path(folder or ".") / path, **options)
 
-    def restore(self, thread_id: str) -> bytes | None:
-        snapshot = self.read(thread_id)
-        if snapshot is None:
-            return None
-        document = codec.join_document(base.complete(snapshot, thread_id), snapshot.metadata)
-        try:
-            codec.decode(document)
-        except ValueError as error:
-            raise codec.damaged(thread_id, str(error)) from None
-        return document
-
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._connections.lend(thread_id) as connection:
             found = read_thread(connection, thread_id, keys)
@@ -110,13 +99,6 @@ class SQLiteStore(ThreadStore):
         if time.time() - used > self._renew_after:
             self._renew(thread_id)
         return snapshot
-
-    def save(
-        self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
-    ) -> None:
-        snapshot = codec.split_document(document, thread_id) or Snapshot({})
-        state = base.complete(snapshot, thread_id)
-        self.merge(thread_id, [Clear(), *(Set(key, state[key]) for key in state)], metadata)
 
     def merge(
         self,
