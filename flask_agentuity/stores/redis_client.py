@@ -28,15 +28,15 @@ Client = redis.Redis | redis.RedisCluster
 _ALLOWED = (
     "redis://HOST:PORT/DB, rediss://... (TLS), unix:///PATH?db=DB,"
     " redis+cluster://HOST:PORT,HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB,"
-    " and ?timeout=SECONDS&prefix=TEXT"
+    " and ?timeout=SECONDS&prefix=TEXT&partitions=NUMBER"
 )
 
 # Settings of redis-py's connection pool; all others are a connection's.
 _OF_POOL = ("connection_class", "max_connections")
 
 
-def client_maker(url: str, timeout: float) -> tuple[Callable[[], Client], str | None]:
-    """Return what makes the client of *url*, and the prefix of keys that its query names.
+def client_maker(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any]]:
+    """Return what makes the client of *url*, and the options of the store that its query names.
 
     *timeout* is in seconds, for where the query has none. Nothing is connected here.
 
@@ -50,13 +50,17 @@ def client_maker(url: str, timeout: float) -> tuple[Callable[[], Client], str | 
         ) from error
 
 
-def _read(url: str, timeout: float) -> tuple[Callable[[], Client], str | None]:
+def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any]]:
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.replace("valkey", "redis").partition("+")
     if scheme not in ("redis", "rediss", "unix") or kind not in ("", "cluster", "sentinel"):
         raise ValueError(f"nothing goes by {parts.scheme}://")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
-    prefix = query.pop("prefix", None)
+    own: dict[str, Any] = {}
+    if "prefix" in query:
+        own["prefix"] = query.pop("prefix")
+    if "partitions" in query:
+        own["partitions"] = int(query.pop("partitions"))
     seconds = float(query.pop("timeout", timeout))
     if not 0 < seconds < float("inf"):
         raise ValueError(f"timeout={seconds} is not a number of seconds above 0")
@@ -78,6 +82,8 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], str | None]:
         raise ValueError("several hosts need redis+cluster:// or redis+sentinel://")
     single = f"{scheme}://{credentials}{at}{names[0]}/{path.lstrip('/')}?{urlencode(query)}"
     settings: dict[str, Any] = {
+        # A long history in one piece or two, not in many.
+        "socket_read_size": 262_144,
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
         # A request waits for one attempt, and a push that is repeated may be there twice.
@@ -88,7 +94,7 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], str | None]:
     connection_class = settings.get("connection_class", redis.Connection)
     connection_class(**{name: settings[name] for name in settings if name not in _OF_POOL})
     if not kind:
-        return lambda: redis.Redis.from_pool(redis.ConnectionPool(**settings)), prefix
+        return lambda: redis.Redis.from_pool(redis.ConnectionPool(**settings)), own
     for name in ("host", "port"):
         settings.pop(name, None)
     if settings.pop("connection_class", None):
@@ -101,14 +107,14 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], str | None]:
             startup = [ClusterNode(*node) for node in nodes]  # type: ignore[no-untyped-call]
             return redis.RedisCluster(startup_nodes=startup, **settings)
 
-        return make_cluster, prefix
+        return make_cluster, own
     shared = ("socket_timeout", "socket_connect_timeout", "retry", "ssl")
     of_sentinels = {name: settings[name] for name in shared if name in settings}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         nodes, sentinel_kwargs=of_sentinels, **settings
     )
     master: redis.Redis = sentinel.master_for(service)  # type: ignore[no-untyped-call]
-    return lambda: master, prefix
+    return lambda: master, own
 
 
 def _node(name: str) -> tuple[str, int]:

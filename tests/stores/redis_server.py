@@ -8,9 +8,10 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -117,3 +118,35 @@ def running(
         yield server
     finally:
         server.stop()
+
+
+def pass_time(client: Any, seconds: float) -> None:
+    """Take *seconds* from what every key has left, and from what threads know of it."""
+    for key in client.scan_iter():
+        if client.type(key) == b"hash":
+            head, _, safe = client.hget(key, "thread").rpartition(b" ")
+            if float(safe):
+                client.hset(key, "thread", b"%b %r" % (head, float(safe) - seconds))
+        left = client.pttl(key)
+        if left >= 0:
+            client.pexpire(key, int(left - seconds * 1000))
+
+
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def measured(client: redis.Redis, call: Callable[[], object]) -> tuple[dict[str, int], int, int]:
+    """Return the commands that *call* ran in the server, and the bytes in and out."""
+    client.config_resetstat()
+    call()
+    commands = {
+        name.removeprefix("cmdstat_"): values["calls"]
+        for name, values in client.info("commandstats").items()
+        if "config" not in name
+    }
+    stats = client.info("stats")
+    return commands, stats["total_net_input_bytes"], stats["total_net_output_bytes"]

@@ -13,6 +13,7 @@ import redis
 import trustme
 
 from flask_agentuity import codec
+from flask_agentuity.codec import Snapshot
 from flask_agentuity.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -21,12 +22,22 @@ from flask_agentuity.errors import (
     StateTooLarge,
     StoreError,
 )
-from flask_agentuity.operations import Delete, Operation, Push, Set
+from flask_agentuity.operations import Clear, Delete, Operation, Push, Set
+from flask_agentuity.stores import ListedThread, base
+from flask_agentuity.stores import redis as stores_redis
 from flask_agentuity.stores.redis import RedisStore
 
 from .conformance import new_id, pushes
 from .counting_proxy import counting
-from .redis_server import PATIENCE, RedisServer, free_port, running
+from .redis_server import (
+    PATIENCE,
+    RedisServer,
+    eventually,
+    free_port,
+    measured,
+    pass_time,
+    running,
+)
 
 MESSAGE = b'{"role":"user","content":"%b"}' % (b"x" * 170)
 
@@ -55,28 +66,20 @@ def thread_id() -> str:
     return new_id()
 
 
-def names(thread_id: str) -> tuple[str, str]:
-    return f"agentuity:{{{thread_id}}}", f"agentuity:{{{thread_id}}}:segments"
+def name(thread_id: str, key: str | None = None) -> str:
+    """Return the name of a thread's hash, or of the string of one of its keys."""
+    return f"agentuity:{{0}}:{thread_id}" + ("" if key is None else f'."{key}"')
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def measured(client: redis.Redis, call: Callable[[], object]) -> tuple[dict[str, int], int, int]:
-    """Return the commands that *call* ran in the server, and the bytes in and out."""
-    client.config_resetstat()
-    call()
-    commands = {
-        name.removeprefix("cmdstat_"): values["calls"]
-        for name, values in client.info("commandstats").items()
-        if "config" not in name
+def contents(client: redis.Redis) -> dict[bytes, object]:
+    """Return everything that is stored, by the names of keys."""
+    read: dict[bytes, Callable[[bytes], object]] = {
+        b"hash": client.hgetall,
+        b"string": client.get,
+        b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
+        b"list": lambda key: client.lrange(key, 0, -1),
     }
-    stats = client.info("stats")
-    return commands, stats["total_net_input_bytes"], stats["total_net_output_bytes"]
+    return {key: read[client.type(key)](key) for key in client.scan_iter()}
 
 
 # What a call costs
@@ -130,6 +133,7 @@ def test_every_call_is_one_round_trip(redis_server: RedisServer, thread_id: str)
         store.merge(thread_id, [Push("messages", MESSAGE)] * 500)
         store.read(thread_id)
         store.delete(new_id())
+        store.list()
         calls: list[Callable[[], object]] = [
             lambda: store.restore(thread_id),
             lambda: store.read(thread_id),
@@ -137,6 +141,9 @@ def test_every_call_is_one_round_trip(redis_server: RedisServer, thread_id: str)
             lambda: store.read(thread_id, []),
             lambda: store.merge(thread_id, [Push("messages", MESSAGE), Set("a", b"1")], {"m": 1}),
             lambda: store.save(thread_id, b'{"state":{"l":[1,2]}}'),
+            lambda: store.list(),
+            lambda: store.list({"owner": "ada"}, limit=1, cursor=base.encode_cursor(5.0, "a")),
+            lambda: store.adopt(ListedThread(thread_id, {}, 5.0, time.time() + 9, 0), b'{"a":1}'),
             lambda: store.delete(thread_id),
         ]
         for call in calls:
@@ -146,15 +153,103 @@ def test_every_call_is_one_round_trip(redis_server: RedisServer, thread_id: str)
         assert proxy.connections == 1
 
 
+@pytest.mark.parametrize("way", ["a change", "many changes", "an end"])
+def test_what_comes_in_two_packets_does_not_belong_together(
+    store: RedisStore, thread_id: str, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Another's change lies between them, as long as what is read, so that only versions tell."""
+    store.merge(thread_id, [Set("a", b"1"), Set("l", b"[1]")], {"m": 1})
+    between = {"a change": 1, "many changes": 3, "an end": 0}[way]
+    done: list[int] = []
+
+    def in_two_packets(connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
+        replies = exchange(connection, *commands[:1])
+        if len(done) < max(between, 1):
+            done.append(len(done) + 2)
+            if between:
+                value = b"%d" % done[-1]
+                changes = [Set("a", value), Set("l", b"[%b]" % value)]
+                store.merge(thread_id, changes, {"m": done[-1]})
+            else:
+                store.delete(thread_id)
+        return replies + exchange(connection, *commands[1:])
+
+    exchange = stores_redis.exchange
+    monkeypatch.setattr(stores_redis, "exchange", in_two_packets)
+    snapshot = store.read(thread_id, ["l"])
+    if way == "an end":
+        assert snapshot is None
+        return
+    last = b"%d" % done[-1]
+    assert snapshot == Snapshot({"a": last, "l": b"[%b]" % last}, b'{"m":%b}' % last)
+    assert len(done) == between
+
+
+def test_a_push_between_two_packets(
+    store: RedisStore, thread_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its list is longer than the entries said, and is no damage."""
+    store.merge(thread_id, [Push("l", b"1")])
+    pushed: list[int] = []
+
+    def in_two_packets(connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
+        replies = exchange(connection, *commands[:1])
+        if not pushed:
+            pushed.append(2)
+            store.merge(thread_id, [Push("l", b"2")])
+        return replies + exchange(connection, *commands[1:])
+
+    exchange = stores_redis.exchange
+    monkeypatch.setattr(stores_redis, "exchange", in_two_packets)
+    assert store.read(thread_id, ["l"]) == Snapshot({"l": b"[1,2]"})
+
+
 # Keys and time
 
 
-def test_a_thread_is_two_keys_in_one_slot(
+def test_a_thread_is_few_keys_in_one_slot(
     store: RedisStore, client: redis.Redis, thread_id: str
 ) -> None:
-    store.merge(thread_id, [Set("a", b"1"), *pushes("l", range(900))], {"m": 1})
-    assert {key.decode() for key in client.scan_iter()} == set(names(thread_id))
+    text = codec.encode("x" * 2_000)
+    store.merge(
+        thread_id,
+        [Set("a", b"1"), Set("e", b"[]"), Set("long", text), *pushes("l", range(900))],
+        {"owner": "ada", "tags": ["no label"]},
+    )
+    expected = {
+        "agentuity:{0}",
+        'agentuity:{0}."owner":"ada"',
+        *(name(thread_id, key) for key in (None, "l", "long")),
+    }
+    assert {key.decode() for key in client.scan_iter()} == expected
+    store.merge(thread_id, [Set("long", b"1"), Set("l", b"[]"), Set("e", b"[1]")], {"n": True})
+    expected = {
+        "agentuity:{0}",
+        'agentuity:{0}."n":true',
+        *(name(thread_id, key) for key in (None, "e")),
+    }
+    assert {key.decode() for key in client.scan_iter()} == expected
     store.delete(thread_id)
+    assert client.dbsize() == 0
+
+
+@pytest.mark.parametrize("way", ["cleared", "emptied", "windowed", "adopted"])
+def test_nothing_is_left_of_a_thread_that_is_gone(
+    store: RedisStore, client: redis.Redis, thread_id: str, way: str
+) -> None:
+    then = time.time() - 50
+    document = b'{"state":{"l":[1],"long":"%b"}}' % (b"x" * 2_000)
+    store.adopt(ListedThread(thread_id, {"owner": "ada"}, then, then, 0), document)
+    if way == "cleared":
+        store.merge(thread_id, [Push("m", b"1"), Clear()], {})
+    elif way == "emptied":
+        store.merge(thread_id, [Delete("l"), Delete("long")], {})
+    elif way == "windowed":
+        store.merge(thread_id, [Push("l", b"1", 0), Delete("long")], {})
+        assert client.dbsize() == 2
+        store.merge(thread_id, [Delete("l")])
+    else:
+        store.adopt(ListedThread(thread_id, {}, then, time.time() + 9, 0), b"")
     assert client.dbsize() == 0
 
 
@@ -176,28 +271,72 @@ def test_redis_removes_an_expired_thread_wholly(
 ) -> None:
     with closing(RedisStore.from_url(redis_server.url, ttl=0.05)) as store:
         store.merge(thread_id, [Set("a", b"1"), *pushes("l", range(900))], {"m": 1})
-        eventually(lambda: client.exists(*names(thread_id)) == 0)
+        assert client.dbsize() == 4
+        eventually(lambda: client.dbsize() == 0)
 
 
+@pytest.mark.parametrize("keys", [["a"], None], ids=["one key", "all"])
 def test_a_read_renews_once_in_a_tenth_of_the_time(
-    redis_server: RedisServer, client: redis.Redis, thread_id: str
+    redis_server: RedisServer, client: redis.Redis, thread_id: str, keys: list[str] | None
 ) -> None:
-    entries, segments = names(thread_id)
+    thread, string = name(thread_id), name(thread_id, "l")
     with closing(RedisStore.from_url(redis_server.url, ttl=10_000.0)) as store:
         store.merge(thread_id, [Set("a", b"1"), *pushes("l", range(900))])
         for left, renewed in ((9_500, False), (8_900, True), (20_000, True)):
-            for key in names(thread_id):
-                client.expire(key, left)
-            store.read(thread_id, ["a"])
-            assert (client.ttl(entries) > 9_900) is renewed
-            assert (client.ttl(segments) > 9_900) is renewed
-            assert client.ttl(entries) <= 10_000
-        client.persist(entries)
-        store.read(thread_id)
-        assert client.ttl(entries) > 9_900
+            client.expire(thread, left)
+            store.read(thread_id, keys)
+            assert (client.ttl(thread) > 9_900) is renewed
+            assert client.ttl(thread) <= 10_000
+            assert client.ttl(string) >= client.ttl(thread)
+        client.persist(thread)
+        store.read(thread_id, keys)
+        assert client.ttl(thread) > 9_900
     with closing(RedisStore.from_url(redis_server.url, ttl=None)) as store:
         store.merge(thread_id, [Set("a", b"2")])
-        assert client.ttl(entries) == client.ttl(segments) == -1
+        assert client.ttl(thread) == client.ttl(string) == client.ttl("agentuity:{0}") == -1
+        store.read(thread_id, keys)
+        assert client.ttl(thread) == -1
+
+
+@pytest.mark.parametrize("way", ["read", "read all", "push", "set"])
+def test_no_part_expires_before_its_thread(
+    redis_server: RedisServer, client: redis.Redis, thread_id: str, way: str
+) -> None:
+    """Whatever time passes between two uses, and however often it does."""
+    with closing(RedisStore.from_url(redis_server.url, ttl=1_000.0)) as store:
+        start: list[Operation] = [Set("a", b"1"), Set("long", codec.encode("x" * 2_000))]
+        store.merge(thread_id, [*start, *pushes("l", range(9))], {"owner": "ada"})
+        calls: dict[str, Callable[[], object]] = {
+            "read": lambda: store.read(thread_id, ["l"]),
+            "read all": lambda: store.restore(thread_id),
+            "push": lambda: store.merge(thread_id, [Push("l", b"1")]),
+            "set": lambda: store.merge(thread_id, [Set("a", b"2"), Set("m", b"[1]")]),
+        }
+        renewals = 0
+        for seconds in (150, 30, 120, 160, 199, 1, 201, 900, 10, 110, 110, 110, 990):
+            pass_time(client, seconds)
+            strings = client.ttl(name(thread_id, "l"))
+            calls[way]()
+            renewals += client.ttl(name(thread_id, "l")) > strings
+            lasting = client.ttl(name(thread_id))
+            assert lasting > 1_000 * 0.9 - 1
+            for key in client.scan_iter():
+                assert client.ttl(key) >= lasting
+        # Not each time: that would be a command for each string and each index.
+        assert 4 <= renewals <= 9
+        assert store.restore(thread_id) is not None
+
+
+def test_another_time_to_live_is_taken_over(
+    redis_server: RedisServer, client: redis.Redis, thread_id: str
+) -> None:
+    for ttl in (1_000.0, None, 500.0, 50_000.0, 10.0):
+        with closing(RedisStore.from_url(redis_server.url, ttl=ttl)) as store:
+            store.merge(thread_id, [Push("l", b"1")])
+            thread, string = client.ttl(name(thread_id)), client.ttl(name(thread_id, "l"))
+            assert thread == -1 if ttl is None else ttl - 1 <= thread <= ttl
+            assert string == -1 if ttl is None else thread <= string <= 1.2 * ttl + 1
+            assert store.read(thread_id) is not None
 
 
 # What the world does
@@ -209,6 +348,10 @@ def test_a_server_that_has_forgotten_the_scripts(
     calls: list[Callable[[], object]] = [
         lambda: store.merge(thread_id, [Push("l", b"1"), Set("a", b"1")]),
         lambda: store.read(thread_id, ["l"]),
+        lambda: store.list(),
+        lambda: store.purge(),
+        lambda: store.take_turn(thread_id, "a", 60),
+        lambda: store.end_turn(thread_id, "a"),
         lambda: store.delete(thread_id),
     ]
     for call in calls:
@@ -216,10 +359,10 @@ def test_a_server_that_has_forgotten_the_scripts(
         call()
     assert store.restore(thread_id) is None
     store.merge(thread_id, [Set("a", b"1")])
-    client.expire(names(thread_id)[0], 1_000)
+    client.expire(name(thread_id), 1_000)
     client.script_flush()
     assert store.restore(thread_id) == b'{"state":{"a":1}}'
-    assert client.ttl(names(thread_id)[0]) > 1_000
+    assert client.ttl(name(thread_id)) > 1_000
 
 
 def test_a_restart_under_us(own_server: RedisServer, thread_id: str) -> None:
@@ -252,13 +395,15 @@ def test_a_server_that_is_loading_or_read_only_is_not_ready(
     with closing(RedisStore.from_url(own_server.url, timeout=PATIENCE, ttl=100.0)) as store:
         store.merge(thread_id, [Push("l", b"1")])
         with closing(own_server.client()) as client:
-            client.expire(names(thread_id)[0], 50)
+            client.expire(name(thread_id), 50)
             # A replica of nothing: it keeps what it has, and refuses to be written to.
             client.config_set("replica-read-only", "yes")
             client.replicaof("127.0.0.1", free_port())
             with pytest.raises(ServiceUnavailable, match=r"nothing was changed.*read only"):
                 store.merge(thread_id, [Push("l", b"2")])
             assert store.restore(thread_id) == b'{"state":{"l":[1]}}'
+            assert store.read(thread_id, ["l"]) == Snapshot({"l": b"[1]"})
+            assert [thread.id for thread in store.list().threads] == [thread_id]
             client.replicaof("NO", "ONE")
         store.merge(thread_id, [Push("l", b"2")])
         assert store.restore(thread_id) == b'{"state":{"l":[1,2]}}'
@@ -293,47 +438,91 @@ def test_redis_without_memory_refuses_what_grows_only(
         assert store.restore(thread_id) is None
 
 
-@pytest.mark.parametrize("which", [0, 1])
+@pytest.mark.parametrize(
+    ("suffix", "concerned"),
+    [
+        (
+            ":{id}",
+            "reading all, reading one, pushing, setting, labelling, replacing, emptying, deleting",
+        ),
+        (':{id}."l"', "reading all, reading one, pushing, replacing, emptying, deleting"),
+        (':{id}."long"', "reading all, replacing, emptying, deleting"),
+        (':{id}."new"', "setting"),
+        ("", "pushing, setting, labelling, replacing, emptying, deleting, listing, purging"),
+        ('."owner":"ada"', "pushing, setting, labelling, replacing, emptying, deleting, finding"),
+        ('."owner":"bob"', "labelling"),
+    ],
+)
 def test_a_wrong_type_under_our_key_is_left_alone(
-    store: RedisStore, client: redis.Redis, thread_id: str, which: int
+    store: RedisStore, client: redis.Redis, thread_id: str, suffix: str, concerned: str
 ) -> None:
-    store.merge(thread_id, [Set("a", b"1"), Push("l", b"1")])
-    foreign = names(thread_id)[which]
-    client.set(foreign, "not ours")
-    others = {key: client.dump(key) for key in client.scan_iter()}
-    calls: list[Callable[[], object]] = [
-        lambda: store.restore(thread_id),
-        lambda: store.read(thread_id, ["l"]),
-        lambda: store.merge(thread_id, [Set("a", b"2"), Push("l", b"2")], {"m": 1}),
-        lambda: store.merge(thread_id, [Set("a", b"2")]),
-        lambda: store.save(thread_id, b'{"state":{"a":3}}'),
-        lambda: store.save(thread_id, b""),
-        lambda: store.delete(thread_id),
-    ]
-    for call in calls:
-        with pytest.raises(StoreError, match=f"(?s){thread_id}.*WRONGTYPE"):
+    start = [Set("a", b"1"), Push("l", b"1"), Set("long", codec.encode("x" * 2_000))]
+    store.merge(thread_id, start, {"owner": "ada"})
+    foreign = "agentuity:{0}" + suffix.format(id=thread_id)
+    client.delete(foreign)
+    client.lpush(foreign, "not ours")
+    before = contents(client)
+    calls: dict[str, Callable[[], object]] = {
+        "reading all": lambda: store.restore(thread_id),
+        "reading one": lambda: store.read(thread_id, ["l"]),
+        "finding": lambda: store.list({"owner": "ada"}),
+        "listing": lambda: store.list(),
+        "purging": lambda: store.purge(),
+        "pushing": lambda: store.merge(thread_id, [Push("l", b"2")]),
+        "setting": lambda: store.merge(thread_id, [Set("a", b"2"), Push("new", b"2")]),
+        "labelling": lambda: store.merge(thread_id, [Set("a", b"2")], {"owner": "bob"}),
+        "replacing": lambda: store.save(thread_id, b'{"state":{"a":3}}'),
+        "emptying": lambda: store.save(thread_id, b"", {}),
+        "deleting": lambda: store.delete(thread_id),
+    }
+    for way in concerned.split(", "):
+        with pytest.raises(StoreError, match=r"(?s)(thrd_|\(all\)).*WRONGTYPE"):
+            calls[way]()
+        assert contents(client) == before, way
+    for way, call in calls.items():
+        # What has nothing to do with it works, and leaves it alone as well.
+        if way not in concerned.split(", "):
             call()
-    assert {key: client.dump(key) for key in client.scan_iter()} == others
+            assert client.lrange(foreign, 0, -1) == [b"not ours"], way
 
 
 def test_half_a_thread_is_damage_or_none(
     store: RedisStore, client: redis.Redis, thread_id: str
 ) -> None:
-    """As when Redis evicted one of the two keys."""
-    entries, segments = names(thread_id)
+    """As when Redis evicted one of the keys."""
+    thread, string = name(thread_id), name(thread_id, "l")
     store.merge(thread_id, [Set("a", b"1"), *pushes("l", range(900))], {"m": 1})
-    kept = client.dump(segments)
-    client.delete(segments)
-    for call in (
+    kept = client.dump(string)
+    calls: list[Callable[[], object]] = [
         lambda: store.restore(thread_id),
         lambda: store.read(thread_id, ["l"]),
         lambda: store.merge(thread_id, [Push("l", b"1")]),
         lambda: store.merge(thread_id, [Push("l", b"1", max_records=5)]),
-    ):
+        lambda: store.merge(thread_id, [Push("l", b"1"), Set("a", b"2")]),
+    ]
+
+    def all_are_refused() -> None:
+        for call in calls:
+            with pytest.raises(StoreError, match=f"{thread_id} is damaged"):
+                call()
+
+    client.delete(string)
+    all_are_refused()
+    assert not client.exists(string)
+    client.restore(string, 0, kept)
+    client.append(string, b",1")
+    all_are_refused()
+    client.hset(thread, "thread", "something else")
+    with pytest.raises(StoreError, match=f"{thread_id} is damaged"):
+        store.read(thread_id, ["l"])
+    for call in calls[2:]:
         with pytest.raises(StoreError, match=f"{thread_id} is damaged"):
             call()
-    client.restore(segments, 0, kept)
-    client.delete(entries)
+    client.hdel(thread, "thread")
+    for call in [*calls, lambda: store.merge(thread_id, [Set("b", b"1")])]:
+        with pytest.raises(StoreError, match=f"{thread_id} is damaged"):
+            call()
+    client.delete(thread)
     assert store.restore(thread_id) is None
     store.merge(thread_id, [Push("l", b"5")])
     assert store.restore(thread_id) == b'{"state":{"l":[5]}}'
@@ -388,9 +577,9 @@ def test_an_answer_that_comes_too_late_is_nobodys(
             own_server.freeze()
             with pytest.raises(StoreError, match=thread_id):
                 store.restore(thread_id)
-            client = store._connected()
-            assert isinstance(client, redis.Redis)
-            assert [one._sock for one in client.connection_pool._available_connections] == [None]
+            pool = store._caller._pool
+            assert pool is not None
+            assert [one._sock for one in pool._available_connections] == [None]
 
 
 def test_nobody_listens(thread_id: str) -> None:
@@ -469,7 +658,7 @@ def test_a_unix_socket(redis_server: RedisServer, thread_id: str) -> None:
         store.merge(thread_id, [Set("a", b"1")])
         assert store.restore(thread_id) == b'{"state":{"a":1}}'
     with closing(redis.Redis(port=redis_server.port, db=2)) as client:
-        assert client.exists(names(thread_id)[0])
+        assert client.exists(name(thread_id))
 
 
 def test_tls(tmp_path: Path, thread_id: str) -> None:
@@ -507,7 +696,7 @@ def test_what_sentinel_watches(tmp_path: Path, redis_server: RedisServer, thread
         ):
             store.restore(thread_id)
     with closing(redis.Redis(port=redis_server.port, db=1)) as client:
-        assert client.exists(names(thread_id)[0])
+        assert client.exists(name(thread_id))
 
 
 def test_valkey_is_another_word_for_it(redis_server: RedisServer, thread_id: str) -> None:
@@ -526,6 +715,7 @@ def test_valkey_is_another_word_for_it(redis_server: RedisServer, thread_id: str
         ("redis://localhost?timeout=0", "timeout"),
         ("redis://localhost?timeout=soon", "soon"),
         ("redis://localhost?timeout=inf", "timeout"),
+        ("redis://localhost?partitions=many", "many"),
         ("redis://localhost?no_such_option=1", "no_such_option"),
         ("redis://localhost?socket_timeout=x", "socket_timeout"),
         ("redis+cluster://localhost/1", "database"),
@@ -539,6 +729,12 @@ def test_a_wrong_url_is_a_configuration_error(url: str, named: str) -> None:
     with pytest.raises(ConfigurationError, match=named) as caught:
         RedisStore.from_url(url)
     assert "Allowed: redis://" in str(caught.value)
+
+
+@pytest.mark.parametrize("count", [0, -1, 16_385, 2.0, True, "2"])
+def test_a_wrong_number_of_partitions_is_a_configuration_error(count: Any) -> None:
+    with pytest.raises(ConfigurationError, match=f"partitions={count!r} is wrong"):
+        RedisStore.from_url("redis://h", partitions=count)
 
 
 @pytest.mark.parametrize("url", ["redis://h", "redis+cluster://a,b:1", "redis+sentinel://a,b/s/2"])

@@ -10,15 +10,17 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 
+from flask_agentuity import codec
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.redis import RedisStore
+from flask_agentuity.stores.redis_keys import string_name
 
 from .conformance import Clock, StoreConformance
 from .listing import ListingConformance
-from .redis_server import PATIENCE, RedisServer, running
+from .redis_server import PATIENCE, RedisServer, pass_time, running
 
 
-class TestRedisStore(StoreConformance):
+class TestRedisStore(StoreConformance, ListingConformance):
     shared = True
     reads_keys_apart = True
 
@@ -37,14 +39,12 @@ class TestRedisStore(StoreConformance):
 
     def damage(self, store: ThreadStore, place: Any, thread_id: str, key: str) -> None:
         assert isinstance(store, RedisStore)
-        thread = f"{store.prefix}{{{thread_id}}}"
-        segments = f"{thread}:segments"
-        field = f'"{key}"'
+        thread = store._names(thread_id)[0]
+        field = codec.encode_key(key)
+        string = string_name(thread, field)
         with closing(self.client(place)) as client:
-            members = client.zrangebylex(segments, f"[{field}", f"({field}:")
-            if members:
-                assert client.zrem(segments, members[-1]) == 1
-                client.zadd(segments, {members[-1][:-1] + b"?": 0})
+            if client.exists(string):
+                client.setrange(string, client.strlen(string) - 1, b"?")
             else:
                 client.hset(thread, field, client.hget(thread, field)[:-1])
 
@@ -52,14 +52,7 @@ class TestRedisStore(StoreConformance):
     def clock(self, place: Any) -> Iterator[Clock]:
         """Redis goes by its own clock: time passes by taking it from what every key has left."""
         with closing(self.client(place)) as client:
-
-            def advance(seconds: float) -> None:
-                for key in client.scan_iter():
-                    left = client.pttl(key)
-                    if left >= 0:
-                        client.pexpire(key, int(left - seconds * 1000))
-
-            yield Clock(advance)
+            yield Clock(partial(pass_time, client))
 
 
 class TestRedisStoreWithAClientHandedIn(TestRedisStore):
@@ -103,21 +96,3 @@ class TestRedisStoreOnACluster(TestRedisStore):
 
     def client(self, place: Any) -> Any:
         return RedisCluster.from_url(place.replace("+cluster", ""))
-
-
-class TestRedisTurns:
-    """The clauses of ListingConformance that concern turns."""
-
-    shared = True
-    place = TestRedisStore.place
-    clock = TestRedisStore.clock
-    client = TestRedisStore.client
-    open = TestRedisStore.open
-    store = ListingConformance.store
-    thread_id = ListingConformance.thread_id
-    test_one_at_a_time = ListingConformance.test_one_at_a_time
-    test_ending_a_turn_that_nobody_has = ListingConformance.test_ending_a_turn_that_nobody_has
-    test_a_turn_ends_with_its_lease = ListingConformance.test_a_turn_ends_with_its_lease
-    test_of_many_who_come_at_once = ListingConformance.test_of_many_who_come_at_once_one_has_it
-    test_nobody_is_with_the_holder = ListingConformance.test_nobody_is_with_the_holder
-    test_turns_hold_across_stores = ListingConformance.test_turns_hold_across_stores_on_one_place

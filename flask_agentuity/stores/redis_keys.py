@@ -1,0 +1,80 @@
+"""The names of keys in Redis, which say where a thread and the index that it is in are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from zlib import crc32
+
+from .. import codec
+from ..errors import ConfigurationError
+
+
+class Partition:
+    """Threads and their index that one script can change together, also in a cluster.
+
+    The name of a thread is that of its index, a colon and its id.
+    """
+
+    def __init__(self, prefix: str, number: int) -> None:
+        # Braces: what is between them decides of a cluster's slot.
+        self.index = b"%b{%d}" % (prefix.encode(), number)
+
+    def thread(self, thread_id: str) -> bytes:
+        """Return the name of a thread's hash."""
+        return b"%b:%b" % (self.index, thread_id.encode())
+
+
+class Keyspace:
+    """All partitions under one prefix.
+
+    :param count: how many there are. Whoever shares threads must name the same number.
+    """
+
+    def __init__(self, prefix: str, count: int) -> None:
+        self._partitions = [Partition(prefix, number) for number in range(count)]
+
+    def __iter__(self) -> Iterator[Partition]:
+        return iter(self._partitions)
+
+    def of(self, thread_id: str) -> Partition:
+        """Return the partition of a thread."""
+        if len(self._partitions) == 1:
+            return self._partitions[0]
+        return self._partitions[crc32(thread_id.encode()) % len(self._partitions)]
+
+
+def string_name(thread: bytes, key: bytes) -> bytes:
+    """Return the name of the string of an encoded key."""
+    return b"%b.%b" % (thread, key)
+
+
+def label_name(index: bytes, label: bytes) -> bytes:
+    """Return the name of the index of what has a label."""
+    return b"%b.%b" % (index, label)
+
+
+def encode_label(key: str, value: str) -> bytes:
+    """Return a label of a thread; it has no line feed."""
+    return b"%b:%b" % (codec.encode_key(key), value.encode())
+
+
+def require_prefix(prefix: str) -> None:
+    """Refuse a prefix that would take the place of a partition.
+
+    :raises ConfigurationError: which says why.
+    """
+    if "{" in prefix or "}" in prefix:
+        raise ConfigurationError(
+            f"prefix={prefix!r} cannot be used: braces say which slot of a cluster a key is in."
+        )
+
+
+def require_partitions(count: object) -> None:
+    """Refuse a number of partitions that is none.
+
+    :raises ConfigurationError: which says what is allowed.
+    """
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 16_384:
+        raise ConfigurationError(
+            f"partitions={count!r} is wrong. Allowed: a whole number from 1 to 16384."
+        )
