@@ -26,6 +26,8 @@ DEFAULT_TTL = 604_800.0
 
 _LABEL_BYTES = 400
 
+_WHO_CAN = "The stores in SQLite, in Redis and in memory can."
+
 
 @dataclass(frozen=True, slots=True)
 class ListedThread:
@@ -135,7 +137,7 @@ class ThreadStore(ABC):
         :raises ValueError: for another filter, a wrong limit or a wrong cursor.
         :raises StoreError: when this store cannot list.
         """
-        raise StoreError(f"{type(self).__name__} cannot list threads. The SQLite store can.")
+        raise StoreError(f"{type(self).__name__} cannot list threads. {_WHO_CAN}")
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         """Store a thread that comes from another store, with its times.
@@ -146,8 +148,7 @@ class ThreadStore(ABC):
         :raises StoreError: when this store cannot keep times.
         """
         raise StoreError(
-            f"{type(self).__name__} cannot take over threads with their times."
-            " The SQLite store can."
+            f"{type(self).__name__} cannot take over threads with their times. {_WHO_CAN}"
         )
 
     def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:

@@ -1,0 +1,180 @@
+"""``flask threads`` on threads in Redis, and the way there from SQLite and back."""
+
+from __future__ import annotations
+
+import json
+import random
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from test_cli import contents, export_lines, exported_threads, new_id, runner_of
+
+from flask_agentuity import codec
+from flask_agentuity.operations import Push, Set
+from flask_agentuity.stores import ListedThread, ThreadStore
+from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.stores.sqlite import SQLiteStore
+
+redis = pytest.importorskip("flask_agentuity.stores.redis")
+redis_server = pytest.importorskip("stores.redis_server")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with redis_server.running(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def store(server: Any) -> Iterator[ThreadStore]:
+    """A store that is empty: under a name of its own."""
+    options = {"timeout": redis_server.PATIENCE, "prefix": f"{new_id()}:"}
+    with closing(redis.RedisStore.from_url(server.url, **options)) as store:
+        yield store
+
+
+@pytest.fixture
+def threads(store: ThreadStore) -> Any:
+    return runner_of(store)
+
+
+def test_check(threads: Any, store: ThreadStore, server: Any) -> None:
+    result = threads("check", "--json")
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    assert (report["store"], report["ok"]) == ("RedisStore", True)
+    # What it tried out is not there any more.
+    assert contents(store) == {}
+    result = runner_of(server.url)("check")
+    assert result.exit_code == 0
+    assert server.url in result.stdout
+
+
+def test_list_in_pages_and_by_metadata(threads: Any, store: ThreadStore) -> None:
+    ids = []
+    for number in range(7):
+        ids.append(new_id())
+        store.merge(ids[-1], [Set("a", b"1")], {"owner": "ada" if number % 2 else "bob", "n": 1})
+    result = threads("list", "--json", "--limit", "4")
+    first = json.loads(result.stdout)
+    rest = json.loads(threads("list", "--json", "--cursor", first["cursor"]).stdout)
+    assert [thread["id"] for thread in first["threads"] + rest["threads"]] == ids[::-1]
+    assert rest["cursor"] is None
+    result = threads("list", "--where", "owner=ada", "--where", "n=1")
+    assert result.exit_code == 0
+    assert [line.split()[0] for line in result.stdout.splitlines()] == ids[1::2][::-1]
+    assert threads("list", "--cursor", "nonsense").exit_code == 2
+
+
+def test_show_and_delete(threads: Any, store: ThreadStore) -> None:
+    thread_id = new_id()
+    store.merge(thread_id, [Push("l", b'{"role":"user","content":"Hello"}')], {"owner": "ada"})
+    assert "user: Hello" in threads("show", thread_id).stdout
+    assert threads("delete", thread_id, "-y").exit_code == 0
+    assert threads("show", thread_id).exit_code == 1
+    assert threads("list").stdout == "No threads.\n"
+
+
+def test_purge(store: Any, server: Any) -> None:
+    ids = [new_id() for _ in range(30)]
+    for thread_id in ids:
+        store.merge(thread_id, [Set("a", b"1")])
+    with closing(server.client()) as client:
+        # Threads expire so: nobody tells the index.
+        client.delete(*(f"{store.prefix}{{0}}:{thread_id}" for thread_id in ids[10:]))
+    runner = runner_of(store)
+    assert runner("purge", "--json", input="n\n").exit_code == 1
+    result = runner("purge", "--json", input="y\n")
+    assert json.loads(result.stdout) == {"removed": 20}
+    result = runner("purge", "-y")
+    assert (result.stdout, result.stderr) == ("Removed 0 expired threads.\n", "")
+    assert sorted(contents(store)) == sorted(ids[:10])
+
+
+def test_export_and_import(store: ThreadStore, threads: Any, tmp_path: Path) -> None:
+    for number in range(30):
+        store.merge(
+            new_id(),
+            [Set("n", b"%d" % number), *[Push("l", b'"x"', 3)] * number],
+            {"owner": "Zoë" if number % 3 else None},
+        )
+    assert len(export_lines(threads, "--where", 'owner="Zoë"')) == 20
+    file = tmp_path / "threads.jsonl"
+    assert threads("export", file).exit_code == 0
+    before = contents(store)
+    result = threads("import", file, "--json")
+    assert json.loads(result.stdout) == {"imported": 0, "skipped": 30, "damaged_lines": []}
+    for thread_id in before:
+        store.delete(thread_id)
+    result = threads("import", file, "--json")
+    assert json.loads(result.stdout) == {"imported": 30, "skipped": 0, "damaged_lines": []}
+    assert contents(store) == before
+
+
+@settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=[
+        HealthCheck.function_scoped_fixture,
+        HealthCheck.too_slow,
+        HealthCheck.data_too_large,
+    ],
+)
+@given(st.lists(exported_threads, min_size=1, max_size=4))
+def test_nothing_is_lost_on_the_way_through_redis(store: ThreadStore, made: list[Any]) -> None:
+    first, last = MemoryStore(ttl=None), MemoryStore(ttl=None)
+    for state, metadata, created, updated in made:
+        document = codec.join_document({key: codec.encode(value) for key, value in state.items()})
+        first.adopt(ListedThread(new_id(), metadata, created, updated, 0), document)
+    with tempfile.TemporaryDirectory() as folder:
+        for source, target in ((first, store), (store, last)):
+            file = Path(folder) / f"{type(source).__name__}.jsonl"
+            assert runner_of(source)("export", file).exit_code == 0
+            assert runner_of(target)("import", file).exit_code == 0
+            assert contents(target) == contents(first)
+            assert target.list(limit=9) == first.list(limit=9)
+    for thread_id in contents(store):
+        store.delete(thread_id)
+
+
+def test_ten_thousand_threads_move_from_sqlite_to_redis_and_back(
+    store: ThreadStore, tmp_path: Path
+) -> None:
+    """What is exported after each step is the same, byte for byte, times and order included."""
+    count = 10_000
+    chance = random.Random(1)
+    now = time.time()
+    with (
+        closing(SQLiteStore(tmp_path / "first.db")) as first,
+        closing(SQLiteStore(tmp_path / "last.db")) as last,
+    ):
+        for number in range(count):
+            # Some of one moment, some on a moment that no fraction of a second is exactly.
+            updated = now - chance.choice([number // 50, number * 0.1, chance.random() * 1e6])
+            content = '"é😀, ]}\\\n' * chance.randint(0, 9)
+            messages = [{"role": "user", "content": content}] * chance.randint(0, 9)
+            state = {"messages": messages, "n": number, "text": "x" * chance.choice([0, 2_000])}
+            document = codec.join_document({key: codec.encode(state[key]) for key in state})
+            metadata = {"owner": f"user {number % 700}", "tags": [number], "title": content[:30]}
+            created = updated - chance.random() * 1e6
+            first.adopt(ListedThread(new_id(), metadata, created, updated, 0), document)
+        files = []
+        for source, target in ((first, store), (store, last), (last, None)):
+            files.append(tmp_path / f"{len(files)}.jsonl")
+            assert runner_of(source)("export", files[-1]).exit_code == 0
+            if target:
+                result = runner_of(target)("import", files[-1], "--json")
+                expected = {"imported": count, "skipped": 0, "damaged_lines": []}
+                assert json.loads(result.stdout) == expected
+        assert files[0].read_bytes() == files[1].read_bytes() == files[2].read_bytes()
+        assert files[0].read_bytes().count(b"\n") == count
+        wanted = {"owner": "user 123"}
+        assert store.list(wanted, limit=50) == first.list(wanted, limit=50)
