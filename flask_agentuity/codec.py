@@ -178,7 +178,7 @@ class Snapshot:
     encoded: dict[str, bytes | None]
     metadata: bytes = b"{}"
     decoded: dict[str, Any] = field(default_factory=dict)
-    without_null: Collection[str] = ()
+    without_null: Collection[str] = field(default=(), compare=False)
 
 
 def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | None:

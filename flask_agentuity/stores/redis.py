@@ -20,7 +20,7 @@ from ..codec import Snapshot
 from ..errors import StateTooLarge
 from ..operations import Clear, Delete, Operation, Push, Set
 from . import base, redis_index
-from .base import ListedThread, Page, ThreadStore
+from .base import KeyedStore, ListedThread, Page
 from .redis_calls import ERRORS, Caller, exchange, run_script
 from .redis_client import Client, client_maker
 from .redis_keys import (
@@ -43,7 +43,7 @@ DEFAULT_TIMEOUT = 2.0
 CLUSTER_PARTITIONS = 64
 
 
-class RedisStore(ThreadStore):
+class RedisStore(KeyedStore):
     """Keeps threads in Redis, from 5.0 on, or Valkey, for many machines.
 
     :param client: a client of redis-py, ``Redis`` or ``RedisCluster``, or a function that
@@ -95,17 +95,6 @@ class RedisStore(ThreadStore):
         make, own = client_maker(url, timeout)
         return cls(make, **{**options, **own})
 
-    def restore(self, thread_id: str) -> bytes | None:
-        snapshot = self.read(thread_id)
-        if snapshot is None:
-            return None
-        document = codec.join_document(base.complete(snapshot, thread_id), snapshot.metadata)
-        try:
-            codec.decode(document)
-        except ValueError as error:
-            raise codec.damaged(thread_id, str(error)) from None
-        return document
-
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         names = self._names(thread_id)
         if keys is None:
@@ -131,20 +120,13 @@ class RedisStore(ThreadStore):
         except ValueError as error:
             raise codec.damaged(thread_id, str(error)) from None
 
-    def save(
-        self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
-    ) -> None:
-        snapshot = codec.split_document(document, thread_id) or Snapshot({})
-        state = base.complete(snapshot, thread_id)
-        self.merge(thread_id, [Clear(), *(Set(key, state[key]) for key in state)], metadata)
-
     def merge(
         self,
         thread_id: str,
         operations: Sequence[Operation],
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
-        steps: list[Any] = []
+        steps: list[bytes] = []
         keys: set[bytes] = set()
         runs: list[list[Push]] = []
         for run in base.runs(operations):
@@ -198,7 +180,8 @@ class RedisStore(ThreadStore):
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
-        steps: list[Any] = [b"adopt", repr(thread.created), repr(thread.updated)]
+        times = repr(thread.created).encode(), repr(thread.updated).encode()
+        steps: list[bytes] = [b"adopt", *times]
         for key, value in state.items():
             steps += _step(Set(key, value))
         reply = self._merge(
@@ -238,7 +221,7 @@ class RedisStore(ThreadStore):
         self,
         thread_id: str,
         keys: Collection[bytes],
-        steps: Sequence[Any],
+        steps: Sequence[bytes],
         metadata: Mapping[str, Any] | None,
     ) -> Any:
         thread, index = self._names(thread_id)
@@ -249,7 +232,8 @@ class RedisStore(ThreadStore):
             labels = [encode_label(*label) for label in base.encode_labels(metadata)]
             names += [label_name(index, label) for label in labels]
             text = b"\n".join([codec.encode(metadata, "metadata"), *labels])
-        arguments = [b"%b %d" % (self._limits, len(keys)), text, *steps]
+        nulls = any(map(codec.may_hold_null, steps))
+        arguments = [b"%b %d %d" % (self._limits, len(keys), nulls), text, *steps]
         return self._caller.call(
             thread,
             thread_id,
@@ -324,9 +308,11 @@ def _snapshot(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None])
             number, _, rest = text.partition(b" ")
             entries.append((int(number), key, rest))
     entries.sort()
+    encoded = {codec.decode(key): _value(key, rest, strings) for _, key, rest in entries}
     return Snapshot(
-        {codec.decode(key): _value(key, rest, strings) for _, key, rest in entries},
+        encoded,
         fields.get(b"metadata", b"{}").partition(b"\n")[0],
+        without_null=() if b"nulls" in fields else encoded,
     )
 
 
@@ -350,7 +336,7 @@ def _value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> by
     return value
 
 
-def _step(operation: Operation) -> Sequence[Any]:
+def _step(operation: Operation) -> Sequence[bytes]:
     """Return the arguments of one operation that is not a push, for the script."""
     match operation:
         case Set(key, value, only_if_missing):
@@ -366,7 +352,7 @@ def _step(operation: Operation) -> Sequence[Any]:
             return (b"clear",)
 
 
-def _push_step(run: Sequence[Push]) -> Sequence[Any]:
+def _push_step(run: Sequence[Push]) -> Sequence[bytes]:
     """Return the arguments of one run of pushes, for the script."""
     records = run[0].max_records
     separator, window = b",", b""

@@ -9,8 +9,9 @@ as JSON (so it starts with a quotation mark), ``metadata``, and ``thread``, whic
 * when the thread was created and updated, in seconds,
 * until when its strings and the indexes it is in will stay at least (0: for ever).
 
-``metadata`` is its JSON and then, each on a line of its own, the labels by which the thread can
-be found. The text of an entry is its number, which gives the order of the keys, and
+``nulls`` is there where any value may hold a null. ``metadata`` is its JSON and then, each on a
+line of its own, the labels by which the thread can be found. The text of an entry is its number,
+which gives the order of the keys, and
 
 * ``=`` and the value, if it is small,
 * ``*`` and its size, if it is large,
@@ -219,7 +220,7 @@ local function append_items()
   if not (safe and number) or bytes == '2' or redis.call('STRLEN', name) ~= bytes - 2 then
     return
   end
-  local ttl, limit = string.match(ARGV[1], '^(%d+) (%d+) ')
+  local ttl, limit, nulls = string.match(ARGV[1], '^(%d+) (%d+) %d+ (%d)$')
   local body, metadata = ',' .. ARGV[6], stored[2] or ''
   size = size + #body
   -- With all of the metadata and its labels, and what is around them.
@@ -251,7 +252,11 @@ local function append_items()
   version = math.max(math.floor(now * 1e6), version + 1)
   local head = string.format(
     '%d %s %d %s %s %s', size, following, version, created, updated, safe)
-  redis.call('HSET', thread_name, 'thread', head, ARGV[4], number .. ' [' .. bytes + #body)
+  local fields = {'thread', head, ARGV[4], number .. ' [' .. bytes + #body}
+  if nulls == '1' then
+    fields[5], fields[6] = 'nulls', 1
+  end
+  redis.call('HSET', thread_name, unpack(fields))
   redis.call('APPEND', name, body)
   if ttl ~= '0' then
     redis.call('PEXPIRE', thread_name, ttl)
@@ -265,8 +270,9 @@ end
 """
 
 # KEYS: the thread, the index, the strings of the keys that the steps name, and the indexes of new
-# labels. ARGV: the TTL in milliseconds (0: none), the largest document and how many of those
-# keys there are, the text of the metadata ("" keeps what is stored), and the steps.
+# labels. ARGV: the TTL in milliseconds (0: none), the largest document, how many of those keys
+# there are and whether a null is in what comes (0 or 1), the text of the metadata ("" keeps what
+# is stored), and the steps.
 #
 # Replies with 0 and the numbers of the pushes that were skipped; with the size of a document that
 # is too large, negative; with nothing when the thread was to be adopted and is not older.
@@ -275,7 +281,7 @@ MERGE = Script(
     _KEYS,
     r"""
 local thread_name, index_name, metadata = KEYS[1], KEYS[2], ARGV[2]
-local ttl, limit, named = string.match(ARGV[1], '^(%d+) (%d+) (%d+)$')
+local ttl, limit, named, nulls = string.match(ARGV[1], '^(%d+) (%d+) (%d+) (%d)$')
 ttl, limit = tonumber(ttl), tonumber(limit)
 local at = 3
 local function argument()
@@ -682,6 +688,9 @@ if metadata ~= '{}' and (metadata ~= old_metadata or cleared) then
   fields[3], fields[4] = 'metadata', metadata
 elseif metadata ~= old_metadata then
   removed[1] = 'metadata'
+end
+if nulls == '1' then
+  fields[#fields + 1], fields[#fields + 2] = 'nulls', 1
 end
 for key in pairs(changed) do
   local entry = entries[key]
