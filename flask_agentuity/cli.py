@@ -116,6 +116,7 @@ def check(as_json: bool) -> None:
         if store.restore(probe) is None:
             raise StoreError("What was written a moment ago is not there any more.")
         store.delete(probe)
+        report["warnings"] = [*store.warnings()]
     except AgentuityError as error:
         report["ok"] = False
         report["error"] = f"{type(error).__name__}: {error}"
@@ -129,6 +130,8 @@ def check(as_json: bool) -> None:
             _print(f"Round trip:  {report['round_trip_ms']} ms")
         if report["ok"]:
             _print("It can be read and written.")
+            for warning in report["warnings"]:
+                _print(f"Beware:      {warning}")
         else:
             _print(f"Wrong:       {report['error']}")
             _print(f"What to do:  {report['remedy']}")

@@ -185,7 +185,15 @@ def test_check_as_json(tmp_path: Path) -> None:
         "source": "the default: nothing is configured",
         "file": str(tmp_path / "agentuity_threads.db"),
         "ok": True,
+        "warnings": [],
     }
+
+
+def test_check_says_what_may_be_lost() -> None:
+    result = runner_of(MemoryStore())("check")
+    assert result.exit_code == 0
+    assert "It can be read and written." in result.stdout
+    assert "Beware:      Threads end with the process." in result.stdout
 
 
 def test_check_says_where_the_setting_comes_from(

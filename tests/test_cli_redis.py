@@ -57,6 +57,59 @@ def test_check(threads: Any, store: ThreadStore, server: Any) -> None:
     assert server.url in result.stdout
 
 
+@pytest.mark.parametrize(
+    ("options", "ttl", "told"),
+    [
+        (("--appendonly", "yes"), 60, []),
+        (("--save", "60 1"), 60, []),
+        ((), 60, ["on disk"]),
+        (("--save", "60 1", "--maxmemory-policy", "allkeys-lru"), 60, []),
+        (("--save", "60 1", "--maxmemory", "1gb"), 60, []),
+        (("--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lru"), 60, ["allkeys-lru", "disk"]),
+        (
+            ("--save", "1 1", "--maxmemory", "1gb", "--maxmemory-policy", "allkeys-lfu"),
+            None,
+            ["lfu"],
+        ),
+        (
+            ("--save", "1 1", "--maxmemory", "1gb", "--maxmemory-policy", "volatile-ttl"),
+            60,
+            ["ttl"],
+        ),
+        (("--save", "1 1", "--maxmemory", "1gb", "--maxmemory-policy", "volatile-ttl"), None, []),
+    ],
+)
+def test_check_says_what_redis_may_lose(
+    tmp_path: Path, options: tuple[str, ...], ttl: float | None, told: list[str]
+) -> None:
+    with redis_server.running(tmp_path, *options) as server:
+        store = redis.RedisStore.from_url(server.url, timeout=redis_server.PATIENCE, ttl=ttl)
+        result = runner_of(store)("check", "--json")
+        store.close()
+    assert result.exit_code == 0
+    warnings = json.loads(result.stdout)["warnings"]
+    assert len(warnings) == len(told)
+    for warning, words in zip(warnings, told, strict=True):
+        assert words in warning
+
+
+def test_check_with_a_user_who_may_not_ask(server: Any, store: ThreadStore) -> None:
+    with closing(server.client()) as client:
+        client.acl_setuser(
+            "app",
+            enabled=True,
+            passwords=["+secret"],
+            keys=["*"],
+            categories=["+@all"],
+            commands=["-config", "-info"],
+        )
+    url = server.url.replace("//", "//app:secret@")
+    with closing(redis.RedisStore.from_url(url, timeout=redis_server.PATIENCE)) as limited:
+        result = runner_of(limited)("check", "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["warnings"] == []
+
+
 def test_list_in_pages_and_by_metadata(threads: Any, store: ThreadStore) -> None:
     ids = []
     for number in range(7):

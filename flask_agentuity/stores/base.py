@@ -184,6 +184,15 @@ class ThreadStore(ABC):
         """
         raise StoreError(f"{type(self).__name__} cannot remove expired threads: its server does.")
 
+    def warnings(self) -> Sequence[str]:
+        """Return what works now and may lose threads one day, each with how to mend it.
+
+        It is for ``flask threads check``.
+
+        :raises StoreError: when it cannot be found out.
+        """
+        return ()
+
     def close(self) -> None:  # noqa: B027 - most stores have nothing to let go of
         """Let go of connections and files. A closed store may not be used again."""
 

@@ -133,6 +133,9 @@ class MemoryStore(ThreadStore):
             progress(len(gone))
         return len(gone)
 
+    def warnings(self) -> Sequence[str]:
+        return ("Threads end with the process. For more than tests, take sqlite:/// or redis://.",)
+
     def _replace(
         self,
         thread_id: str,

@@ -203,6 +203,32 @@ class RedisStore(KeyedStore):
     def end_turn(self, thread_id: str, holder: str) -> None:
         self._call_turn(thread_id, END_TURN, [holder])
 
+    def warnings(self) -> Sequence[str]:
+        name = self._partitions("(all)").of("").index
+        memory, persistence, save = self._caller.call(
+            name,
+            "(all)",
+            lambda connection: exchange(
+                connection, ("INFO", "memory"), ("INFO", "persistence"), ("CONFIG", "GET", "save")
+            ),
+        )
+        found = []
+        policy = _line_of(memory, b"maxmemory_policy")
+        spares = policy == "noeviction" or (policy.startswith("volatile") and self.ttl is None)
+        if policy and not spares and _line_of(memory, b"maxmemory") != "0":
+            found.append(
+                f"Redis removes threads when its memory is full (maxmemory-policy {policy})."
+                " Set it to noeviction: then writing fails, and nothing is lost."
+            )
+        # Who hosts it may not let one ask.
+        saves = isinstance(save, Exception) or any(_pairs(save).values())
+        if _line_of(persistence, b"aof_enabled") == "0" and not saves:
+            found.append(
+                "Redis keeps nothing on disk, and its end is that of all threads."
+                " Set appendonly yes."
+            )
+        return found
+
     def close(self) -> None:
         self._caller.close()
 
@@ -289,6 +315,16 @@ def _pairs(fields: Any) -> dict[bytes, bytes]:
     if isinstance(fields, dict):
         return fields
     return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def _line_of(info: Any, name: bytes) -> str:
+    """Return a value of what INFO says; empty where it does not say, or was not allowed to."""
+    if isinstance(info, bytes):
+        for line in info.splitlines():
+            known, _, value = line.partition(b":")
+            if known == name:
+                return value.decode(errors="replace")
+    return ""
 
 
 def _version(head: bytes | None) -> Sequence[bytes]:

@@ -164,10 +164,16 @@ class Connections:
             self._create(connection)
         elif application != APPLICATION_ID:
             raise StoreError(f"{self._path} belongs to another program; name another file.")
-        elif version != FORMAT_VERSION:
+        elif version > FORMAT_VERSION:
             raise StoreError(
                 f"{self._path} has format {version}; this version of flask_agentuity reads"
                 f" {FORMAT_VERSION}. Install a newer one, or name another file."
+            )
+        elif version < FORMAT_VERSION:
+            raise StoreError(
+                f"{self._path} has format {version}, of an earlier flask_agentuity; this one reads"
+                f" {FORMAT_VERSION}. Have that one export its threads (flask threads export),"
+                " name another file, and import them there."
             )
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")

@@ -23,7 +23,7 @@ from . import base
 
 #: Marks a file as ours (SQLite's application_id): "agth".
 APPLICATION_ID = 0x61677468
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 #: A segment's row fills one page of 4,096 bytes, SQLite's default, without overflowing.
 SEGMENT_BYTES = 4000

@@ -353,17 +353,21 @@ def test_the_folder_of_the_file_is_made_at_the_first_use(tmp_path: Path) -> None
         assert path.exists()
 
 
-def test_a_newer_format_is_left_alone(store: SQLiteStore, path: Path) -> None:
+@pytest.mark.parametrize(("version", "remedy"), [(1, "Install"), (-1, "export")])
+def test_another_format_is_left_alone(
+    store: SQLiteStore, path: Path, version: int, remedy: str
+) -> None:
     store.merge(ID, [Set("a", b"1")])
     store.close()
     with other(path) as connection:
-        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION + 1}")
-    with closing(SQLiteStore(path)) as newer:
-        for act in (lambda: newer.read(ID), lambda: newer.merge(ID, [Set("a", b"2")])):
+        connection.execute(f"PRAGMA user_version = {FORMAT_VERSION + version}")
+    with closing(SQLiteStore(path)) as another:
+        for act in (lambda: another.read(ID), lambda: another.merge(ID, [Set("a", b"2")])):
             with pytest.raises(StoreError) as caught:
                 act()
-            assert f"format {FORMAT_VERSION + 1}" in str(caught.value)
+            assert f"format {FORMAT_VERSION + version}" in str(caught.value)
             assert str(path) in str(caught.value)
+            assert remedy in str(caught.value)
 
 
 def test_the_file_of_another_program_is_left_as_it_is(path: Path) -> None:
