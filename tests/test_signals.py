@@ -257,3 +257,47 @@ def test_a_muted_signal_is_not_sent(app: Flask) -> None:
         assert "thread_saved" not in dict(told)
         app.test_client().get("/count")
         assert "thread_saved" in dict(told)
+
+
+def test_a_request_begins_with_a_hook_only_where_somebody_listens(app: Flask) -> None:
+    """Every request would pay for it; and who listens late is heard before anything else."""
+    order: list[str] = []
+
+    @app.before_request
+    def of_the_app() -> None:
+        order.append("app")
+
+    client = app.test_client()
+    client.get("/plain")
+    assert app.before_request_funcs[None] == [of_the_app]
+
+    def note(sender: Flask, **_: Any) -> None:
+        order.append("listener")
+
+    for _ in range(2):
+        # Another thread has a request under way, and is at the app's own hook.
+        going_through = iter(app.before_request_funcs[None])
+        while next(going_through) is not of_the_app:
+            pass
+        with session_started.connected_to(note, app):
+            order.clear()
+            client.get("/plain")
+            assert order == ["listener", "app"]
+        assert list(going_through) == []
+    order.clear()
+    client.get("/plain")
+    assert order == ["app"]
+
+
+def test_a_listener_of_before_the_app_is_heard() -> None:
+    heard: list[Flask] = []
+
+    def note(sender: Flask, **_: Any) -> None:
+        heard.append(sender)
+
+    with session_started.connected_to(note):
+        app = Flask(__name__)
+        app.config.update(SECRET_KEY="tested", AGENTUITY_THREAD_STORE="memory://")
+        ThreadManager(app)
+        app.test_client().get("/")
+    assert heard == [app]
