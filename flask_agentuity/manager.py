@@ -258,6 +258,11 @@ class _Binding:
         settings: Settings,
         store: ThreadStore | str | None,
     ) -> None:
+        if not (store is None or isinstance(store, ThreadStore | str)):
+            raise ConfigurationError(
+                f"store={store!r} is no store. Give its URL or a ThreadStore; for a client of"
+                " redis-py, flask_agentuity.stores.redis.RedisStore(client)."
+            )
         if store is not None:
             url = store if isinstance(store, str) else f"{type(store).__name__.lower()}://"
             settings = replace(settings, store=url, store_source="ThreadManager(store=...)")

@@ -509,8 +509,10 @@ class ThreadState(MutableMapping[str, Any]):
             if encoded == reference or reference != codec.EMPTY_LIST:
                 found.append(Set(key, reference, only_if_missing=True))
         elif stored is _MISSING and key not in self._assigned:
-            # The list was begun by a push.
+            # The list was begun by a push, whose item may have been taken out again.
             reference = codec.EMPTY_LIST
+            if encoded == reference:
+                found.append(Set(key, reference, only_if_missing=True))
         else:
             reference = b""
         if encoded != reference:

@@ -360,6 +360,13 @@ def test_the_proxies_point_to_the_request(app: Flask) -> None:
         _ = current_thread.id
 
 
+@pytest.mark.parametrize("store", [object(), 7, MemoryStore, b"memory://"])
+def test_what_is_no_store_is_refused(store: Any) -> None:
+    """A client of redis-py above all: the default address might be another Redis."""
+    with pytest.raises(ConfigurationError, match=r"RedisStore\(client\)"):
+        make_app(ThreadManager(store=store))
+
+
 def test_a_store_given_to_the_manager() -> None:
     store = MemoryStore()
     app = make_app(ThreadManager(store=store), AGENTUITY_THREAD_STORE="sqlite:///never.db")

@@ -1027,6 +1027,29 @@ def test_keys_that_are_no_text_are_refused_where_they_would_be_written(key: Any)
     assert not thread.dirty
 
 
+@pytest.mark.parametrize("how", ["push", "setdefault", "assign"])
+def test_a_list_that_is_emptied_again_stays(any_store: RecordingStore, how: str) -> None:
+    thread = begin(any_store)
+    state = thread.state
+    if how == "push":
+        state.push("a", 1)
+    elif how == "setdefault":
+        state.setdefault("a", []).append(1)
+    else:
+        state["a"] = [1]
+    state["a"].pop()
+    assert state == {"a": []}
+    thread.save()
+    assert stored(any_store) == {"a": []}
+    # And it takes away nothing that another request has put there meanwhile.
+    put(any_store, {"a": [2]})
+    if how != "assign":
+        other = begin(RecordingStore())
+        other.state.push("a", 1)
+        other.state["a"].pop()
+        assert other.state.changes().operations == [Set("a", b"[]", only_if_missing=True)]
+
+
 class StoreThatKnows(RecordingStore):
     """Says which values hold no null, as the stores with files and servers do."""
 

@@ -249,7 +249,7 @@ def exchange(connection: Any, *commands: tuple[Any, ...]) -> list[Any]:
         for _ in commands:
             try:
                 replies.append(connection.read_response(disable_decoding=True))
-            except (exceptions.ResponseError, exceptions.BusyLoadingError) as error:
+            except exceptions.ResponseError as error:
                 replies.append(error)
     except BaseException:
         # The next to use the connection would read the answers to these commands.

@@ -84,11 +84,12 @@ _OF_ENTRY = (
 
 # One statement, and so of one moment without a transaction. Joined in SQLite, a long list
 # does not come through Python row by row (group_concat keeps its subquery's order); its
-# brackets are added in Python, where that copies it once.
+# brackets are added in Python, where that copies it once. Somebody who has mended a row by hand
+# may have left a text there.
 _READ = f"""
-SELECT max(t.used, t.updated), t.metadata, e.number, e.key, e.kind, e.nulls,
+SELECT max(t.used, t.updated), CAST(t.metadata AS BLOB), e.number, e.key, e.kind, e.nulls,
   CASE
-    WHEN e.kind = {_INLINE} THEN e.value
+    WHEN e.kind = {_INLINE} THEN CAST(e.value AS BLOB)
     WHEN {{}} THEN CAST(coalesce(
       (SELECT group_concat(body, ',') FROM
         (SELECT body FROM segments WHERE {_OF_ENTRY} ORDER BY number)), '') AS BLOB)
@@ -98,7 +99,7 @@ WHERE t.id = ?
 """
 
 _OPEN = f"""
-SELECT t.number, max(t.used, t.updated), t.used, t.entries_size, t.metadata,
+SELECT t.number, max(t.used, t.updated), t.used, t.entries_size, CAST(t.metadata AS BLOB),
   e.key, e.number, e.kind, e.nulls, length(e.value), s.number, length(s.body)
 FROM threads t
 LEFT JOIN entries e ON e.thread = t.number AND {{}}
@@ -223,7 +224,7 @@ class OpenThread:
         self._number = number
         self._entries_size = entries_size
         self._entries: dict[str, _Entry] = {}
-        self._stored_metadata = self.metadata = bytes(metadata)
+        self._stored_metadata = self.metadata = metadata
 
     @classmethod
     def create(cls, connection: sqlite3.Connection, thread_id: str, now: float) -> OpenThread:

@@ -34,12 +34,14 @@ def binary() -> str:
 class RedisServer:
     """One server process of the tests, with nothing kept on disk unless asked for."""
 
-    def __init__(self, folder: Path, *options: str, configuration: Path | None = None) -> None:
+    def __init__(
+        self, folder: Path, *options: str, configuration: Path | None = None, port: int = 0
+    ) -> None:
         self._folder = folder
         self._configuration = [] if configuration is None else [str(configuration)]
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self.port = 0
+        self.port = port
         self.path = folder / "redis.sock"
 
     @property
@@ -49,8 +51,11 @@ class RedisServer:
     def client(self) -> redis.Redis:
         return redis.Redis(port=self.port)
 
-    def start(self) -> None:
-        """Start the server, on the port it had before where it had one."""
+    def start(self, ready: bytes = b"+PONG") -> None:
+        """Start the server, on the port it had before where it had one.
+
+        :param ready: what the server answers when it has come as far as wanted.
+        """
         deadline = time.monotonic() + PATIENCE
         while True:
             port = self.port or free_port()
@@ -66,7 +71,7 @@ class RedisServer:
                 stderr=subprocess.DEVNULL,
             )
             while self._process.poll() is None:
-                if answers(port):
+                if asked(port).startswith(ready):
                     self.port = port
                     return
                 assert time.monotonic() < deadline, "the server does not answer"
@@ -99,13 +104,14 @@ def free_port() -> int:
         return port if port < 50_000 else free_port()
 
 
-def answers(port: int) -> bool:
+def asked(port: int) -> bytes:
+    """Return how the server answers a PING; nothing where there is none."""
     try:
         with closing(socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)) as connection:
             connection.sendall(b"PING\r\n")
-            return connection.recv(7).startswith(b"+PONG")
+            return connection.recv(100)
     except OSError:
-        return False
+        return b""
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from .counting_proxy import counting
 from .redis_server import (
     PATIENCE,
     RedisServer,
+    asked,
     eventually,
     free_port,
     measured,
@@ -407,6 +408,42 @@ def test_a_server_that_is_loading_or_read_only_is_not_ready(
             client.replicaof("NO", "ONE")
         store.merge(thread_id, [Push("l", b"2")])
         assert store.restore(thread_id) == b'{"state":{"l":[1,2]}}'
+
+
+def test_a_server_that_loads_its_data_is_not_ready(tmp_path: Path, thread_id: str) -> None:
+    """Whatever a call sends, and however many commands that are, it has to say so."""
+    # It looks after its clients once for each kilobyte that it has loaded.
+    with running(tmp_path, "--rdbcompression", "no") as server:
+        store = RedisStore.from_url(server.url, timeout=PATIENCE)
+        store.merge(thread_id, [Push("l", b"1"), Set("a", b"1")])
+        with closing(server.client()) as client:
+            client.mset({f"key {number}": "x" * 2_000 for number in range(500)})
+            client.save()
+        server.stop()
+        options = ("--key-load-delay", "20000", "--loading-process-events-interval-bytes", "1024")
+        loading = RedisServer(tmp_path, *options, port=server.port)
+        loading.start(ready=b"-LOADING")
+        try:
+            calls: list[Callable[[], object]] = [
+                lambda: store.read(thread_id, ["l"]),
+                lambda: store.restore(thread_id),
+                lambda: store.merge(thread_id, [Push("l", b"2")]),
+                store.list,
+                store.purge,
+                lambda: store.delete(thread_id),
+                lambda: store.take_turn(thread_id, "me", 10),
+            ]
+            for call in calls:
+                with pytest.raises(ServiceUnavailable, match="loading"):
+                    call()
+            with closing(loading.client()) as client:
+                client.config_set("key-load-delay", 0)
+                eventually(lambda: b"PONG" in asked(loading.port))
+            store.merge(thread_id, [Push("l", b"3")])
+            assert store.restore(thread_id) == b'{"state":{"l":[1,3],"a":1}}'
+        finally:
+            loading.stop()
+            store.close()
 
 
 def test_redis_without_memory_refuses_what_grows_only(

@@ -397,6 +397,20 @@ def test_what_is_no_database_is_left_as_it_is(path: Path, content: bytes) -> Non
     assert path.read_bytes() == content
 
 
+def test_a_row_that_was_mended_by_hand_is_read(store: SQLiteStore, path: Path) -> None:
+    store.merge(ID, [Set("a", b'"1"'), Push("l", b"1"), Set("long", b'"%s"' % (b"x" * 2_000))])
+    store.merge(ID, [], {"m": 1})
+    before = store.restore(ID)
+    with other(path) as connection:
+        for table, column in (("threads", "metadata"), ("entries", "value"), ("segments", "body")):
+            connection.execute(f"UPDATE {table} SET {column} = CAST({column} AS TEXT)")
+    assert store.restore(ID) == before
+    store.merge(ID, [Push("l", b"2"), Set("a", b"2")], {"m": 2})
+    assert store.restore(ID) == (
+        b'{"state":{"a":2,"l":[1,2],"long":"%s"},"metadata":{"m":2}}' % (b"x" * 2_000)
+    )
+
+
 def test_a_folder_in_the_place_of_the_file_is_a_store_error(tmp_path: Path) -> None:
     with closing(SQLiteStore(tmp_path)) as store, pytest.raises(StoreError):
         store.read(ID)
