@@ -34,14 +34,9 @@ from .identity import make_thread_id, require_thread_id
 from .manager import ThreadManager
 from .operations import Set
 from .stores import ListedThread, ThreadStore
-from .stores.base import complete, require_filter
+from .stores.base import complete, matches, require_filter
 from .stores.sqlite import SQLiteStore
 
-#: Threads that an export lists at a time.
-PAGE = 1000
-
-# Clocks of machines that share a store differ by less than this many seconds.
-_CLOCK_SKEW = 5.0
 # Seconds; the first moment that datetime cannot hold: the year 10000.
 _END_OF_TIME = 253_402_300_800
 _MOST_METADATA = 200
@@ -236,9 +231,10 @@ def purge(yes: bool, as_json: bool) -> None:
 def export_threads(file: str, where: tuple[str, ...], as_json: bool) -> None:
     """Write all threads to FILE (- is standard output), one JSON object a line.
 
-    FILE can be read by its owner only, and appears when it is complete. What is there at
-    the beginning is exported, each thread as it is when its turn comes. A thread that is
-    damaged is named, and left out.
+    FILE can be read by its owner only, and appears when it is complete. What is there from
+    the beginning to the end is exported, each thread as it is when its turn comes. A thread
+    that is damaged is named, and left out. An export is no use of threads: they expire when
+    they would have.
     """
     store, wanted = _store(), _parse_filter(where)
     exported = 0
@@ -246,7 +242,7 @@ def export_threads(file: str, where: tuple[str, ...], as_json: bool) -> None:
     with _output(file) as output, _Progress("Exported") as progress:
         for thread in _all(store, wanted):
             try:
-                line = _to_line(thread, store.restore(thread.id))
+                line = _to_line(thread, store.peek(thread.id))
             except (AuthenticationFailed, RequestTimeout, ServiceUnavailable):
                 raise
             except StoreError as error:
@@ -340,7 +336,7 @@ def _confirm(question: str, yes: bool) -> None:
 
 
 def _find(thread_id: str) -> dict[str, Any] | None:
-    document = _store().restore(require_thread_id(thread_id))
+    document = _store().peek(require_thread_id(thread_id))
     snapshot = codec.split_document(document, thread_id)
     if snapshot is None:
         return None
@@ -377,33 +373,12 @@ def _parse_filter(where: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _all(store: ThreadStore, wanted: Mapping[str, Any]) -> Iterator[ListedThread]:
-    """Yield every thread that is there at the beginning, each once."""
-    began = time.time()
-    since = float("-inf")
-    limit = PAGE
+    """Yield every thread with some metadata that is there from now on to the end, once."""
     seen: set[str] = set()
-    while True:
-        page = store.list(wanted, limit=limit)
-        # The latest time here is the store's own; that of a thread from elsewhere may be to come.
-        newest = page.threads[0].updated if page.threads else since
-        following = min(newest, time.time()) - _CLOCK_SKEW
-        pages, incomplete = 0, False
-        while True:
-            pages += 1
-            for thread in page.threads:
-                if thread.id not in seen:
-                    seen.add(thread.id)
-                    # Threads that begin meanwhile do not keep it going for ever.
-                    incomplete |= thread.created <= began + _CLOCK_SKEW
-                    yield thread
-            if page.cursor is None or page.threads[-1].updated < since:
-                break
-            page = store.list(wanted, limit=limit, cursor=page.cursor)
-        if pages == 1 or not incomplete:
-            return
-        # Whatever was updated has moved to the front, which this pass had left behind. That is
-        # looked at once more, in one page if possible: of one moment, so that nothing moves.
-        since, limit = following, 10 * PAGE
+    for thread in store.scan():
+        if thread.id not in seen and matches(thread.metadata, wanted):
+            seen.add(thread.id)
+            yield thread
 
 
 def _to_line(thread: ListedThread, document: bytes | None) -> bytes | None:

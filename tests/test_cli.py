@@ -895,11 +895,11 @@ class Failing(MemoryStore):
 
     left = 3
 
-    def restore(self, thread_id: str) -> bytes | None:
+    def peek(self, thread_id: str) -> bytes | None:
         self.left -= 1
         if self.left < 0:
             raise ServiceUnavailable("it went away")
-        return super().restore(thread_id)
+        return super().peek(thread_id)
 
 
 def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
@@ -947,45 +947,25 @@ def test_where_an_export_goes(threads: Any, store: ThreadStore, tmp_path: Path) 
 
 
 class Restless(MemoryStore):
-    """Between any two pages of a listing the app goes on: old threads change, new ones begin."""
+    """Names a thread twice, as a store may while the app goes on."""
 
-    def __init__(self, changed: int, begun: int) -> None:
-        super().__init__()
-        self.lists = 0
-        self._changed = changed
-        self._begun = begun
-
-    def list(self, *arguments: Any, **options: Any) -> Page:
-        page = super().list(*arguments, **options)
-        self.lists += 1
-        assert self.lists < 60
-        # The oldest go to the front, before their page is reached.
-        for thread in super().list(limit=10_000).threads[-self._changed :]:
+    def scan(self) -> Iterator[ListedThread]:
+        for thread in super().scan():
+            yield thread
             self.merge(thread.id, [Push("l", b"1")])
-        for _ in range(self._begun):
-            # After the beginning, for sure.
-            now = time.time() + 60 + self.lists
-            super().adopt(ListedThread(new_id(), {}, now, now, 0), b'{"a":1}')
-        return page
+            yield thread
 
 
-@pytest.mark.parametrize(("page", "changed", "begun"), [(10, 3, 2), (5, 1, 60)])
-def test_an_export_of_threads_in_use_is_complete_and_ends(
-    monkeypatch: pytest.MonkeyPatch, page: int, changed: int, begun: int
-) -> None:
-    monkeypatch.setattr(cli, "PAGE", page)
-    store = Restless(changed, begun)
+def test_an_export_names_no_thread_twice() -> None:
+    store = Restless()
     ids = [new_id() for _ in range(40)]
-    for age, thread_id in enumerate(ids):
-        then = time.time() - 10_000 - age
-        store.adopt(ListedThread(thread_id, {}, then, then, 0), b'{"a":1}')
-    exported = [line["id"] for line in export_lines(runner_of(store))]
-    assert len(exported) == len(set(exported))
-    assert set(ids) <= set(exported)
+    for thread_id in ids:
+        store.merge(thread_id, [Set("a", b"1")])
+    assert sorted(line["id"] for line in export_lines(runner_of(store))) == sorted(ids)
 
 
-def test_many_threads_are_exported_in_pages(threads: Any, store: ThreadStore) -> None:
-    ids = [new_id() for _ in range(cli.PAGE * 2 + 3)]
+def test_many_threads_are_exported(threads: Any, store: ThreadStore) -> None:
+    ids = [new_id() for _ in range(2_003)]
     for thread_id in ids:
         store.merge(thread_id, [Set("a", b"1")])
     assert sorted(line["id"] for line in export_lines(threads)) == sorted(ids)
@@ -1056,8 +1036,11 @@ def test_errors_of_the_store_are_words_not_tracebacks(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Down(MemoryStore):
-        def restore(self, thread_id: str) -> bytes | None:
+        def peek(self, thread_id: str) -> bytes | None:
             raise StoreError("it is \x1b[2Jdown")
+
+        def scan(self) -> Iterator[ListedThread]:
+            raise StoreError("it is down")
 
         def list(self, *arguments: Any, **options: Any) -> Page:
             raise StoreError("it is down")

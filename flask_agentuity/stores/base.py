@@ -139,6 +139,23 @@ class ThreadStore(ABC):
         """
         raise StoreError(f"{type(self).__name__} cannot list threads. {_WHO_CAN}")
 
+    def scan(self) -> Iterator[ListedThread]:
+        """Yield every thread, in no order.
+
+        One that is there from the beginning to the end is not left out, however often it is
+        changed meanwhile; it may come twice. Where metadata and times are damaged they are
+        empty and 0: restoring the thread says what is wrong.
+
+        :raises StoreError: when this store cannot list.
+        """
+        raise StoreError(f"{type(self).__name__} cannot list threads. {_WHO_CAN}")
+
+    def peek(self, thread_id: str) -> bytes | None:
+        """Like :meth:`restore`, but where a store can tell, looking is no use of the thread:
+        it expires when it would have.
+        """
+        return self.restore(thread_id)
+
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         """Store a thread that comes from another store, with its times.
 
@@ -221,8 +238,17 @@ class KeyedStore(ThreadStore):
         metadata: Mapping[str, Any] | None = None,
     ) -> None: ...
 
+    @abstractmethod
+    def peek_at(self, thread_id: str) -> Snapshot | None:
+        """Read everything, without using the thread."""
+
     def restore(self, thread_id: str) -> bytes | None:
-        snapshot = self.read(thread_id)
+        return self._document(thread_id, self.read(thread_id))
+
+    def peek(self, thread_id: str) -> bytes | None:
+        return self._document(thread_id, self.peek_at(thread_id))
+
+    def _document(self, thread_id: str, snapshot: Snapshot | None) -> bytes | None:
         if snapshot is None:
             return None
         document = codec.join_document(complete(snapshot, thread_id), snapshot.metadata)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +57,13 @@ class MemoryStore(ThreadStore):
             stored = self._find(thread_id)
             return codec.join_document(stored.state, stored.metadata) if stored else None
 
+    def peek(self, thread_id: str) -> bytes | None:
+        with self._held():
+            stored = self._threads.get(thread_id)
+            if stored is None or self._expired(stored):
+                return None
+            return codec.join_document(stored.state, stored.metadata)
+
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._held():
             stored = self._find(thread_id)
@@ -90,8 +97,19 @@ class MemoryStore(ThreadStore):
         wanted = metadata or {}
         base.require_filter(wanted)
         after = base.decode_cursor(cursor) if cursor else None
+        listed = [*self.scan()]
+        listed.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)
+        following = [
+            thread
+            for thread in listed
+            if (after is None or (thread.updated, thread.id) < after)
+            and base.matches(thread.metadata, wanted)
+        ]
+        return base.page_of(following[: limit + 1], limit)
+
+    def scan(self) -> Iterator[ListedThread]:
         with self._held():
-            listed = [
+            stored = [
                 ListedThread(
                     thread_id,
                     codec.decode(stored.metadata),
@@ -102,14 +120,7 @@ class MemoryStore(ThreadStore):
                 for thread_id, stored in self._threads.items()
                 if not self._expired(stored)
             ]
-        listed.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)
-        following = [
-            thread
-            for thread in listed
-            if (after is None or (thread.updated, thread.id) < after)
-            and base.matches(thread.metadata, wanted)
-        ]
-        return base.page_of(following[: limit + 1], limit)
+        return iter(stored)
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})

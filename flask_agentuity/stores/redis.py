@@ -12,7 +12,7 @@ when it passes through a script, and a transaction is refused by a Redis without
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from .. import codec
@@ -96,29 +96,29 @@ class RedisStore(KeyedStore):
         return cls(make, **{**options, **own})
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
-        names = self._names(thread_id)
         if keys is None:
-            arguments = (self._milliseconds,)
-            fields, pairs = self._caller.call(
-                names[0],
-                thread_id,
-                lambda connection: run_script(connection, READ, names, arguments),
-            )
-            values = dict(zip(pairs[::2], pairs[1::2], strict=True))
-        else:
-            wanted = [codec.encode_key(key) for key in keys]
-            fields, found = self._caller.call(
-                names[0],
-                thread_id,
-                lambda connection: self._read(connection, names, thread_id, wanted),
-            )
-            values = dict(zip(wanted, found, strict=True))
-        if not fields:
-            return None
-        try:
-            return _snapshot(_pairs(fields), values)
-        except ValueError as error:
-            raise codec.damaged(thread_id, str(error)) from None
+            return self._read_all(thread_id, self._milliseconds)
+        names = self._names(thread_id)
+        wanted = [codec.encode_key(key) for key in keys]
+        fields, found = self._caller.call(
+            names[0],
+            thread_id,
+            lambda connection: self._read(connection, names, thread_id, wanted),
+        )
+        return _snapshot(thread_id, fields, dict(zip(wanted, found, strict=True)))
+
+    def peek_at(self, thread_id: str) -> Snapshot | None:
+        return self._read_all(thread_id, 0)
+
+    def _read_all(self, thread_id: str, renewed_for: int) -> Snapshot | None:
+        """Read everything, and renew the thread for so many milliseconds (0: do not)."""
+        names = self._names(thread_id)
+        fields, pairs = self._caller.call(
+            names[0],
+            thread_id,
+            lambda connection: run_script(connection, READ, names, (renewed_for,)),
+        )
+        return _snapshot(thread_id, fields, dict(zip(pairs[::2], pairs[1::2], strict=True)))
 
     def merge(
         self,
@@ -161,21 +161,21 @@ class RedisStore(KeyedStore):
         wanted = metadata or {}
         base.require_filter(wanted)
         after = base.decode_cursor(cursor) if cursor else None
-        decoded: dict[str, dict[str, Any]] = {}
+        listed: dict[str, ListedThread] = {}
 
         def accept(row: redis_index.Row) -> bool:
-            decoded[row.id] = self._decode_metadata(row)
-            return base.matches(decoded[row.id], wanted)
+            listed[row.id] = _listed(row)
+            return base.matches(listed[row.id].metadata, wanted)
 
         labels = [encode_label(*label) for label in base.encode_labels(wanted)]
         rows = redis_index.find(
             self._caller, self._partitions("(all)"), labels, after, max(1, limit + 1), accept
         )
-        threads = [
-            ListedThread(row.id, decoded[row.id], row.created, row.updated, row.size)
-            for row in rows
-        ]
-        return base.page_of(threads, limit)
+        return base.page_of([listed[row.id] for row in rows], limit)
+
+    def scan(self) -> Iterator[ListedThread]:
+        for row in redis_index.scan(self._caller, self._partitions("(all)")):
+            yield _listed(row)
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
@@ -284,7 +284,7 @@ class RedisStore(KeyedStore):
             fields, *strings, head, left = replies
             # Redis runs what came in one packet without a break. Where it came in two, another's
             # change may lie between, and the parts would not belong together.
-            if not fields or _version(_pairs(fields).get(b"thread")) == _version(head):
+            if not fields or _pairs(fields).get(b"thread") == head:
                 break
         if fields and ttl and (left < ttl * 0.9 or left > ttl):
             try:
@@ -300,14 +300,15 @@ class RedisStore(KeyedStore):
             name, thread_id, lambda connection: run_script(connection, script, (name,), arguments)
         )
 
-    def _decode_metadata(self, row: redis_index.Row) -> dict[str, Any]:
-        try:
-            metadata: dict[str, Any] = codec.decode(row.metadata)
-        except ValueError as error:
-            # One damaged thread does not hide all the others; restoring it raises.
-            logger.error("%s", codec.damaged(row.id, str(error)))  # noqa: TRY400
-            return {}
-        return metadata
+
+def _listed(row: redis_index.Row) -> ListedThread:
+    try:
+        metadata: dict[str, Any] = codec.decode(row.metadata)
+    except ValueError as error:
+        # One damaged thread does not hide all the others; restoring it raises.
+        logger.error("%s", codec.damaged(row.id, str(error)))  # noqa: TRY400
+        metadata = {}
+    return ListedThread(row.id, metadata, row.created, row.updated, row.size)
 
 
 def _pairs(fields: Any) -> dict[bytes, bytes]:
@@ -327,17 +328,25 @@ def _line_of(info: Any, name: bytes) -> str:
     return ""
 
 
-def _version(head: bytes | None) -> Sequence[bytes]:
-    return (head or b"").split(b" ", 3)[2:3]
+def _snapshot(
+    thread_id: str, fields: Any, strings: Mapping[bytes, bytes | None]
+) -> Snapshot | None:
+    """Put a thread together from its fields and from the strings that were fetched."""
+    if not fields:
+        return None
+    try:
+        return _put_together(_pairs(fields), strings)
+    except ValueError as error:
+        raise codec.damaged(thread_id, str(error)) from None
 
 
-def _snapshot(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) -> Snapshot:
-    """Put a thread together from its fields and from the strings that were fetched.
+def _put_together(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) -> Snapshot:
+    """Return what the fields and strings of a thread hold.
 
     :raises ValueError: when they are not as the script writes them.
     """
-    if b"thread" not in fields:
-        raise ValueError("what is known of the thread is missing")
+    if fields.get(b"thread", b"").count(b" ") != 5:
+        raise ValueError("what is known of the whole thread is not as it should be")
     entries = []
     for key, text in fields.items():
         if key.startswith(b'"'):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -120,6 +120,21 @@ return {step[1], removed}
 """)
 
 
+# KEYS: the index. ARGV: where ZSCAN goes on, and about how many threads it looks at. Replies with
+# where it goes on then, and with the id, the text and the metadata of each thread.
+SCAN = Script("""
+local step, found = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]), {}
+for place = 1, #step[2], 2 do
+  local id = step[2][place]
+  local thread = redis.pcall('HMGET', KEYS[1] .. ':' .. id, 'thread', 'metadata')
+  if thread[1] or thread.err then
+    found[#found + 1] = {id, thread[1] or '', thread[2] or ''}
+  end
+end
+return {step[1], found}
+""")
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """A thread as its partition knows it; times in seconds, the size in bytes."""
@@ -193,6 +208,22 @@ def sweep(
         cursors = zip(waiting, (reply[0] for reply in replies), strict=True)
         waiting = {index: cursor for index, cursor in cursors if cursor != b"0"}
     return total
+
+
+def scan(caller: Caller, partitions: Iterable[Partition]) -> Iterator[Row]:
+    """Yield every thread of each partition; what is damaged has only its id."""
+    for partition in partitions:
+        cursor = b"0"
+        while True:
+            call = partition.index, (cursor, MOST_LOOKED_AT)
+            ((cursor, found),) = caller.run_each("(all)", SCAN, [call])
+            for thread_id, head, metadata in found:
+                try:
+                    yield _row(thread_id, head, metadata)
+                except ValueError:
+                    yield Row(thread_id.decode(errors="replace"), 0.0, 0.0, 0, b"{}")
+            if cursor == b"0":
+                break
 
 
 def _question(stream: _Stream, count: int, labels: Sequence[bytes]) -> list[Any]:

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -25,6 +25,8 @@ logger = logging.getLogger("flask_agentuity.stores.sqlite")
 _PURGE_BATCH = 20
 _PURGE_INTERVAL = 60.0
 _MOST_COUNTED = 500
+# Threads that a scan fetches at a time.
+_SCANNED = 500
 
 
 class SQLiteStore(KeyedStore):
@@ -100,6 +102,11 @@ class SQLiteStore(KeyedStore):
             self._renew(thread_id)
         return snapshot
 
+    def peek_at(self, thread_id: str) -> Snapshot | None:
+        with self._connections.lend(thread_id) as connection:
+            found = read_thread(connection, thread_id, None)
+        return None if found is None or self._expired(found[0]) else found[1]
+
     def merge(
         self,
         thread_id: str,
@@ -165,15 +172,30 @@ class SQLiteStore(KeyedStore):
                     + " ORDER BY t.updated DESC, t.id DESC LIMIT ?",
                     (*arguments, *(before or ()), limit + 1),
                 ).fetchall()
-                for thread_id, encoded, created, updated, entries_size in rows:
-                    size = codec.document_size(entries_size, len(encoded))
-                    kept = self._decode_metadata(thread_id, encoded)
-                    if base.matches(kept, wanted):
-                        found.append(ListedThread(thread_id, kept, created, updated, size))
+                for row in rows:
+                    thread = self._listed(*row)
+                    if base.matches(thread.metadata, wanted):
+                        found.append(thread)
                 if len(rows) <= limit:
                     break
                 before = rows[-1][3], rows[-1][0]
         return base.page_of(found[: limit + 1], limit)
+
+    def scan(self) -> Iterator[ListedThread]:
+        last = 0
+        while True:
+            with self._connections.lend() as connection:
+                rows = connection.execute(
+                    "SELECT number, max(used, updated), id, metadata, created, updated,"
+                    " entries_size FROM threads WHERE number > ? ORDER BY number LIMIT ?",
+                    (last, _SCANNED),
+                ).fetchall()
+            if not rows:
+                return
+            for _, used, *row in rows:
+                if not self._expired(used):
+                    yield self._listed(*row)
+            last = rows[-1][0]
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
@@ -238,14 +260,17 @@ class SQLiteStore(KeyedStore):
     def close(self) -> None:
         self._connections.close()
 
-    def _decode_metadata(self, thread_id: str, encoded: bytes) -> dict[str, Any]:
+    def _listed(
+        self, thread_id: str, encoded: bytes, created: float, updated: float, entries_size: int
+    ) -> ListedThread:
+        size = codec.document_size(entries_size, len(encoded))
         try:
-            metadata: dict[str, Any] = codec.decode(encoded)
+            metadata = codec.decode(encoded)
         except ValueError as error:
             # One damaged thread does not hide all the others; restoring it raises.
             logger.error("%s", codec.damaged(thread_id, str(error)))  # noqa: TRY400
-            return {}
-        return metadata
+            metadata = {}
+        return ListedThread(thread_id, metadata, created, updated, size)
 
     def _open(
         self, connection: sqlite3.Connection, thread_id: str, steps: Sequence[Step], now: float

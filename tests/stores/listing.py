@@ -6,6 +6,7 @@ Subclass :class:`ListingConformance` as one subclasses ``StoreConformance``: wit
 
 from __future__ import annotations
 
+import random
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -127,6 +128,57 @@ class ListingConformance:
         thread = only(store)
         assert thread.size == len(b'{"metadata":{"owner":"ada"}}')
         assert listed(store, {"owner": "ada"}) == [thread_id]
+
+    # All of them
+
+    def test_a_scan_is_what_all_pages_have(self, store: ThreadStore) -> None:
+        fill(store, 7, {"owner": "ada"})
+        fill(store, 5)
+        pages = [thread for page in pages_of(store, None, 5) for thread in page.threads]
+        assert sorted(store.scan(), key=lambda thread: thread.id) == sorted(
+            pages, key=lambda thread: thread.id
+        )
+
+    def test_a_scan_misses_nothing_that_stays(self, store: ThreadStore) -> None:
+        chance = random.Random(20261124)
+        ids, doomed = [new_id() for _ in range(2_500)], [new_id() for _ in range(300)]
+        for thread_id in [*ids, *doomed]:
+            store.merge(thread_id, [Set("a", b"1")])
+        found = []
+        for thread in store.scan():
+            found.append(thread.id)
+            if len(found) % 10 == 0:
+                for _ in range(5):
+                    store.merge(chance.choice(ids), [Push("l", b"1")])
+                store.merge(new_id(), [Set("a", b"1")])
+                if doomed:
+                    store.delete(doomed.pop())
+            assert len(found) < 10_000
+        assert set(ids) <= set(found)
+
+    def test_a_scan_leaves_out_what_has_expired(self, place: Any, clock: Clock) -> None:
+        with closing(self.open(place, ttl=10.0)) as store:
+            old = fill(store, 3)
+            clock.advance(8.0)
+            new = fill(store, 2)
+            assert {thread.id for thread in store.scan()} == {*old, *new}
+            clock.advance(4.0)
+            assert {thread.id for thread in store.scan()} == set(new)
+
+    def test_peeking_is_no_use(self, place: Any, clock: Clock, thread_id: str) -> None:
+        other = new_id()
+        with closing(self.open(place, ttl=10.0)) as store:
+            for known in (thread_id, other):
+                store.merge(known, [Push("l", b"1"), Set("t", codec.encode("x" * 2_000))], {"m": 1})
+            document = store.restore(thread_id)
+            assert store.peek(new_id()) is None
+            clock.advance(8.0)
+            assert store.peek(thread_id) == document
+            assert store.restore(other) == document
+            assert len(list(store.scan())) == 2
+            clock.advance(4.0)
+            assert store.peek(thread_id) is None
+            assert store.peek(other) == document
 
     # Pages
 
