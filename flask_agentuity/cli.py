@@ -5,9 +5,11 @@ Exit codes: 0 done, 1 something is wrong or was not found, 2 the command was mis
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import time
@@ -40,6 +42,8 @@ from .stores.sqlite import SQLiteStore
 # Seconds; the first moment that datetime cannot hold: the year 10000.
 _END_OF_TIME = 253_402_300_800
 _MOST_METADATA = 200
+# These say nothing of a thread, and the next one will meet them too.
+_OUT_OF_REACH = (AuthenticationFailed, RequestTimeout, ServiceUnavailable)
 
 # What a terminal would obey or reorder text by: all but the line feed and the tab.
 _UNSAFE = re.compile(
@@ -65,6 +69,10 @@ class _Threads(AppGroup):
         try:
             return super().invoke(ctx)
         except AgentuityError as error:
+            raise _Failure(str(error)) from error
+        except OSError as error:
+            if error.errno == errno.EPIPE:
+                raise  # Who reads has had enough: click ends quietly.
             raise _Failure(str(error)) from error
 
 
@@ -99,6 +107,7 @@ def check(as_json: bool) -> None:
         "source": settings.store_source,
         "ok": True,
     }
+    begun = isinstance(store, SQLiteStore) and not store.path.exists()
     if isinstance(store, SQLiteStore):
         report["file"] = str(store.path)
     probe = make_thread_id()
@@ -112,6 +121,8 @@ def check(as_json: bool) -> None:
             raise StoreError("What was written a moment ago is not there any more.")
         store.delete(probe)
         report["warnings"] = [*store.warnings()]
+        if begun:
+            report["warnings"].append("The file was not there before: it was made just now.")
     except AgentuityError as error:
         report["ok"] = False
         report["error"] = f"{type(error).__name__}: {error}"
@@ -243,7 +254,7 @@ def export_threads(file: str, where: tuple[str, ...], as_json: bool) -> None:
         for thread in _all(store, wanted):
             try:
                 line = _to_line(thread, store.peek(thread.id))
-            except (AuthenticationFailed, RequestTimeout, ServiceUnavailable):
+            except _OUT_OF_REACH:
                 raise
             except StoreError as error:
                 damaged.append(thread.id)
@@ -271,6 +282,10 @@ def import_threads(file: BinaryIO, as_json: bool) -> None:
     store = _store()
     imported = skipped = 0
     damaged: list[int] = []
+
+    def so_far() -> str:
+        return f"{imported:,} threads were imported until then; run it again to go on."
+
     with _Progress("Read", "lines") as progress:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -284,7 +299,10 @@ def import_threads(file: BinaryIO, as_json: bool) -> None:
                 damaged.append(number)
                 progress.say(f"Line {number} was left out: {error}")
             except StoreError as error:
-                raise _Failure(f"The import ended at line {number}: {error}") from error
+                raise _Failure(f"The import ended at line {number}: {error}\n{so_far()}") from error
+            except KeyboardInterrupt:
+                progress.say(f"The import was interrupted at line {number}. {so_far()}")
+                raise
             progress.add(1)
     if as_json:
         _print_json({"imported": imported, "skipped": skipped, "damaged_lines": damaged})
@@ -346,6 +364,8 @@ def _find(thread_id: str) -> dict[str, Any] | None:
 def _is_stored(store: ThreadStore, thread_id: str) -> bool:
     try:
         return store.read(thread_id, ()) is not None
+    except _OUT_OF_REACH:
+        raise
     except StoreError:
         # It is damaged, which is a reason to delete it, or else delete() will fail as well.
         return True
@@ -429,6 +449,7 @@ class _Shown:
     def __init__(self) -> None:
         self._lines: dict[str, str] = {}
         self._lists: dict[str, list[Any]] = {}
+        self._keys: list[str] = []
         self._heading: str | None = None
 
     def update(self, document: dict[str, Any]) -> None:
@@ -436,10 +457,16 @@ class _Shown:
         if document["metadata"] or "metadata" in self._lines:
             self._print_line("metadata", f"metadata: {_to_json(document['metadata'])}")
         for key, value in document["state"].items():
-            if isinstance(value, list):
+            if isinstance(value, list) and (value or self._lists.get(key)):
                 self._print_list(key, value)
             else:
                 self._print_line(f"state {key}", f"{key}: {_to_json(value)}")
+        for key in [key for key in self._keys if key not in document["state"]]:
+            self._lists.pop(key, None)
+            self._lines.pop(f"state {key}", None)
+            self._heading = None
+            _print(f"{key} is not there any more.")
+        self._keys = [*document["state"]]
 
     def _print_line(self, name: str, line: str) -> None:
         if self._lines.get(name) != line:
@@ -546,6 +573,8 @@ def _output(file: str) -> Iterator[BinaryIO]:
             with path.open("wb") as device:
                 yield device
             return
+        # Ended by this signal, an export leaves no conversations behind either.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         written = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it takes FILE's place, or goes
             dir=path.parent, prefix=f".{path.name}.", delete=False
         )
@@ -556,6 +585,8 @@ def _output(file: str) -> Iterator[BinaryIO]:
         except BaseException:
             Path(written.name).unlink()
             raise
+        finally:
+            signal.signal(signal.SIGTERM, before)
     except OSError as error:
         raise _Failure(f"{file} could not be written: {error}") from error
 

@@ -155,6 +155,14 @@ class ThreadManager:
         :param on_busy: ``"wait"`` for the turn, or ``"reject"`` with 409 Conflict.
         :param timeout: seconds to wait, then 409.
         """
+        if callable(on_busy):
+            raise ConfigurationError(
+                "one_at_a_time is used without its parentheses. Write @threads.one_at_a_time()."
+            )
+        if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+            raise ConfigurationError(
+                f"one_at_a_time(timeout={timeout!r}) is wrong. Allowed: seconds, 0 or more."
+            )
         if on_busy not in ("wait", "reject"):
             raise ConfigurationError(
                 f"one_at_a_time(on_busy={on_busy!r}) is wrong. Allowed: 'wait', 'reject'."

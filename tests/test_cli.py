@@ -185,8 +185,10 @@ def test_check_as_json(tmp_path: Path) -> None:
         "source": "the default: nothing is configured",
         "file": str(tmp_path / "agentuity_threads.db"),
         "ok": True,
-        "warnings": [],
+        "warnings": ["The file was not there before: it was made just now."],
     }
+    again = json.loads(runner_of(None, tmp_path)("check", "--json").stdout)
+    assert again["warnings"] == []
 
 
 def test_check_says_what_may_be_lost() -> None:
@@ -475,6 +477,7 @@ messages
   {{"role": "user", "content": [{{"type": "text"}}]}}
   "a note"
   7
+empty: []
 profile: {{"name": "Ada"}}
 """
     )
@@ -573,6 +576,78 @@ def test_a_damaged_thread_is_named_and_can_be_deleted(place: Path) -> None:
         assert f"Error: What is stored of thread {ID} is damaged" in result.stderr
         assert runner("delete", ID, "-y").exit_code == 0
         assert store.restore(ID) is None
+
+
+def test_what_has_gone_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = cli._Shown()
+
+    def printed(**state: Any) -> list[str]:
+        shown.update({"metadata": {}, "state": state})
+        return capsys.readouterr().out.splitlines()
+
+    assert printed(a=1, l=[1], e=[]) == ["a: 1", "", "l", "  1", "e: []"]
+    assert printed(l=[1], e=[2]) == ["", "e", "  2", "a is not there any more."]
+    assert printed(e=[2]) == ["l is not there any more."]
+    assert printed(a=1, l=[1], e=[2]) == ["a: 1", "", "l", "  1"]
+
+
+def test_standard_output_that_is_full(place: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    with Path("/dev/full").open("w") as full:
+        for arguments in (["list"], ["check"]):
+            result = run(
+                place, *arguments, capture_output=False, stdout=full, stderr=subprocess.PIPE
+            )
+            assert result.returncode == 1
+            assert b"Traceback" not in result.stderr
+
+
+def test_a_store_out_of_reach_is_no_damaged_thread() -> None:
+    """Deleting would try again, and hide what is wrong."""
+
+    class Gone(MemoryStore):
+        def read(self, thread_id: str, keys: Any = None) -> Any:
+            raise ServiceUnavailable("there is no connection")
+
+        def delete(self, thread_id: str) -> None:
+            raise AssertionError("it cannot be known whether the thread is there")
+
+    result = runner_of(Gone())("delete", ID, "-y")
+    assert result.exit_code == 1
+    assert "there is no connection" in result.stderr
+
+
+def test_an_import_that_ends_says_how_far_it_came(tmp_path: Path) -> None:
+    class Full(MemoryStore):
+        def adopt(self, thread: ListedThread, document: bytes) -> bool:
+            if len(self._threads) == 2:
+                raise StoreError("it is full")
+            return super().adopt(thread, document)
+
+    file = tmp_path / "threads.jsonl"
+    file.write_bytes(b"".join(line_of(id=new_id()) + b"\n" for _ in range(4)))
+    result = runner_of(Full())("import", file)
+    assert result.exit_code == 1
+    assert "ended at line 3: it is full\n2 threads were imported until then" in result.stderr
+
+
+def test_an_export_that_is_ended_leaves_nothing_behind(place: Path) -> None:
+    with closing(stored_at(place)) as store:
+        for _ in range(3):
+            store.merge(new_id(), [Set("a", b"1")])
+    code = (
+        "import os, signal, sys\n"
+        "from flask_agentuity.stores.sqlite import SQLiteStore\n"
+        "SQLiteStore.peek = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "from flask.cli import main\n"
+        "sys.argv[0] = 'flask'\n"
+        "main()\n"
+    )
+    ended = [sys.executable, "-c", code, *command("export", "threads.jsonl")[3:]]
+    result = subprocess.run(ended, cwd=place, capture_output=True, timeout=PATIENCE)
+    assert result.returncode == 128 + signal.SIGTERM, result.stderr
+    assert [path for path in place.iterdir() if "jsonl" in path.name] == []
 
 
 def test_follow_and_json_do_not_go_together(threads: Any, store: ThreadStore) -> None:

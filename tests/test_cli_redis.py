@@ -110,6 +110,54 @@ def test_check_with_a_user_who_may_not_ask(server: Any, store: ThreadStore) -> N
     assert json.loads(result.stdout)["warnings"] == []
 
 
+def test_check_says_how_to_mend_it(server: Any, tmp_path: Path) -> None:
+    prefix = f"{new_id()}:"
+
+    def error(url: str) -> str:
+        with closing(
+            redis.RedisStore.from_url(url, timeout=redis_server.PATIENCE, prefix=prefix)
+        ) as store:
+            result = runner_of(store)("check", "--json")
+        assert result.exit_code == 1
+        return str(json.loads(result.stdout)["error"])
+
+    with closing(server.client()) as client:
+        client.acl_setuser(
+            "reader", enabled=True, passwords=["+secret"], keys=["*"], categories=["+@read"]
+        )
+        client.set(f"{prefix}{{0}}", "of another program")
+    told = error(server.url)
+    assert f"{prefix}{{0}}" in told
+    assert "prefix" in told
+    assert "script" not in told
+    assert "+@all -@dangerous +info" in error(server.url.replace("//", "//reader:secret@"))
+    assert "percent-encoded" in error(server.url.replace("//", "//reader:wrong@"))
+    with redis_server.running(tmp_path, "--requirepass", "secret", ready=b"-NOAUTH") as closed:
+        assert "redis://USER:PASSWORD@HOST" in error(closed.url)
+    with redis_server.running(tmp_path, "--maxmemory", "1") as full:
+        assert "Raise its maxmemory" in error(full.url)
+
+
+def test_a_user_with_what_the_error_says_may_do_all(server: Any) -> None:
+    with closing(server.client()) as client:
+        client.acl_setuser(
+            "threads",
+            enabled=True,
+            passwords=["+secret"],
+            keys=["*"],
+            categories=["+@all", "-@dangerous"],
+            commands=["+info"],
+        )
+        client.script_flush()
+    url = server.url.replace("//", "//threads:secret@")
+    options = {"timeout": redis_server.PATIENCE, "prefix": f"{new_id()}:"}
+    with closing(redis.RedisStore.from_url(url, **options)) as store:
+        assert runner_of(store)("check").exit_code == 0
+        store.merge(new_id(), [Push("l", b"1", 5)], {"m": 1})
+        assert len(store.list({"m": 1}).threads) == len(list(store.scan())) == 1
+        assert store.purge() == 0
+
+
 def test_list_in_pages_and_by_metadata(threads: Any, store: ThreadStore) -> None:
     ids = []
     for number in range(7):

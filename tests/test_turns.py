@@ -475,7 +475,10 @@ def test_a_store_that_is_down_is_503(
 def test_wrong_use_is_said_at_once(threads: ThreadManager) -> None:
     with pytest.raises(ConfigurationError, match="on_busy='queue'"):
         threads.one_at_a_time("queue")  # type: ignore[arg-type]
-    with pytest.raises(ConfigurationError, match="Allowed: 'wait', 'reject'"):
+    for timeout in ("5", -1, None, True, float("nan")):
+        with pytest.raises(ConfigurationError, match=r"timeout=.*0 or more"):
+            threads.one_at_a_time(timeout=timeout)  # type: ignore[arg-type]
+    with pytest.raises(ConfigurationError, match=r"Write @threads\.one_at_a_time\(\)"):
 
         @threads.one_at_a_time  # type: ignore[arg-type]
         def view() -> str:

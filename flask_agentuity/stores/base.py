@@ -278,6 +278,16 @@ def encode_labels(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def require_question(metadata: Mapping[str, Any], limit: object) -> None:
+    """Refuse what no listing can answer.
+
+    :raises ValueError: which says what is wrong.
+    """
+    require_filter(metadata)
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise ValueError(f"limit={limit!r} is wrong: a page has a number of threads, at least one.")
+
+
 def require_filter(metadata: Mapping[str, Any]) -> None:
     """Refuse a filter that no index can serve.
 
@@ -356,12 +366,7 @@ def pack(items: Sequence[bytes], separator: bytes, most_bytes: int) -> list[tupl
 
 
 def page_of(threads: Sequence[ListedThread], limit: int) -> Page:
-    """Return the page of the first *limit* of *threads*, which has one more if more follow.
-
-    :raises ValueError: when *limit* is no positive number.
-    """
-    if limit < 1:
-        raise ValueError(f"limit={limit} is wrong: a page has at least one thread.")
+    """Return the page of the first *limit* of *threads*, which has one more if more follow."""
     shown = list(threads[:limit])
     if len(threads) <= limit or not shown:
         return Page(shown, None)

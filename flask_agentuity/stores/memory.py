@@ -95,7 +95,7 @@ class MemoryStore(ThreadStore):
         cursor: str | None = None,
     ) -> Page:
         wanted = metadata or {}
-        base.require_filter(wanted)
+        base.require_question(wanted, limit)
         after = base.decode_cursor(cursor) if cursor else None
         listed = [*self.scan()]
         listed.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)

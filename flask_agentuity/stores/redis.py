@@ -159,7 +159,7 @@ class RedisStore(KeyedStore):
         cursor: str | None = None,
     ) -> Page:
         wanted = metadata or {}
-        base.require_filter(wanted)
+        base.require_question(wanted, limit)
         after = base.decode_cursor(cursor) if cursor else None
         listed: dict[str, ListedThread] = {}
 
@@ -169,7 +169,7 @@ class RedisStore(KeyedStore):
 
         labels = [encode_label(*label) for label in base.encode_labels(wanted)]
         rows = redis_index.find(
-            self._caller, self._partitions("(all)"), labels, after, max(1, limit + 1), accept
+            self._caller, self._partitions("(all)"), labels, after, limit + 1, accept
         )
         return base.page_of([listed[row.id] for row in rows], limit)
 

@@ -110,7 +110,7 @@ class Caller:
                 return talk(connection)
             except ERRORS as error:
                 if moved or not isinstance(error, exceptions.MovedError):
-                    raise self._failed(thread_id, error, changes) from error
+                    raise self._failed(name, thread_id, error, changes) from error
                 # Nothing was done: the slot is another node's now, and the map was old.
                 moved = error
             finally:
@@ -139,7 +139,7 @@ class Caller:
                     if isinstance(reply, exceptions.MovedError) and number not in moved:
                         moved[number] = reply
                     elif isinstance(reply, Exception):
-                        raise self._failed(thread_id, reply, False) from reply
+                        raise self._failed(calls[number][0], thread_id, reply, False) from reply
                     else:
                         replies[number] = reply
             if len(replies) < len(calls):
@@ -195,17 +195,16 @@ class Caller:
         return cluster.get_redis_connection(node).connection_pool
 
     def _not_sent(self, thread_id: str, error: Exception) -> StoreError:
-        if isinstance(error, _REFUSALS):
-            return AuthenticationFailed(f"Redis refused to serve thread {thread_id}: {error}")
+        if _is_refusal(error):
+            return _refused(thread_id, error)
         self._note(error)
         return ServiceUnavailable(
             f"There is no connection to Redis; nothing was sent for thread {thread_id}: {error}"
         )
 
-    def _failed(self, thread_id: str, error: Exception, changes: bool) -> StoreError:
-        # A longer command without authentication is a fault of the protocol for Redis.
-        if isinstance(error, _REFUSALS) or "unauthenticated" in str(error):
-            return AuthenticationFailed(f"Redis refused to serve thread {thread_id}: {error}")
+    def _failed(self, name: bytes, thread_id: str, error: Exception, changes: bool) -> StoreError:
+        if _is_refusal(error):
+            return _refused(thread_id, error)
         if isinstance(error, _UNREADY) or str(error).startswith("NOREPLICAS"):
             self._note(error)
             return ServiceUnavailable(
@@ -214,7 +213,12 @@ class Caller:
         if isinstance(error, exceptions.ResponseError):
             if "DAMAGED" in str(error):
                 return codec.damaged(thread_id, "a part is missing, or not what it should be")
-            return StoreError(f"Redis refused thread {thread_id}; nothing was changed: {error}")
+            # What follows is of use to nobody: the name of the script and a line in it.
+            words = str(error).partition(" script: ")[0]
+            return StoreError(
+                f"Redis refused thread {thread_id}; nothing was changed: {words}"
+                f"{_remedy(words, name)}"
+            )
         self._note(error)
         if changes:
             return OutcomeUnknown(
@@ -235,6 +239,32 @@ class Caller:
         if self._cluster is not None:
             with suppress(*ERRORS):
                 self._cluster.nodes_manager.initialize()
+
+
+def _is_refusal(error: Exception) -> bool:
+    # A longer command without authentication is a fault of the protocol for Redis.
+    return isinstance(error, _REFUSALS) or "unauthenticated" in str(error)
+
+
+def _refused(thread_id: str, error: Exception) -> StoreError:
+    remedy = (
+        "Allow its user all that threads need: ~* +@all -@dangerous +info."
+        if isinstance(error, exceptions.NoPermissionError)
+        else "Give user and password in the URL: redis://USER:PASSWORD@HOST, percent-encoded."
+    )
+    return AuthenticationFailed(f"Redis refused to serve thread {thread_id}: {error}. {remedy}")
+
+
+def _remedy(words: str, name: bytes) -> str:
+    if "'maxmemory'" in words:
+        return " Raise its maxmemory, or delete threads."
+    if words.startswith("WRONGTYPE"):
+        shown = name.decode(errors="replace")
+        return (
+            f" Another program uses a key that is {shown} or begins so. Give threads another"
+            " prefix (?prefix=), or remove that key."
+        )
+    return ""
 
 
 def exchange(connection: Any, *commands: tuple[Any, ...]) -> list[Any]:

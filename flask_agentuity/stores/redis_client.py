@@ -77,7 +77,11 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
     else:
         path = path.strip("/")
         if path and (not path.isdecimal() or kind == "cluster"):
-            raise ValueError(f"{path!r} is not the number of a database there")
+            # Not what it is: it may be a part of a password.
+            raise ValueError(
+                "what follows the host is not the number of a database (a /, ? or # in a password"
+                " is written %2F, %3F or %23)"
+            )
     if len(names) > 1 and not kind:
         raise ValueError("several hosts need redis+cluster:// or redis+sentinel://")
     single = f"{scheme}://{credentials}{at}{names[0]}/{path.lstrip('/')}?{urlencode(query)}"
@@ -92,7 +96,11 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
     }
     # An option that redis-py does not know is found here, not in a request.
     connection_class = settings.get("connection_class", redis.Connection)
-    connection_class(**{name: settings[name] for name in settings if name not in _OF_POOL})
+    try:
+        connection_class(**{name: settings[name] for name in settings if name not in _OF_POOL})
+    except TypeError as error:
+        _, _, option = str(error).rpartition("argument ")
+        raise ValueError(f"redis-py's connections have no option {option}") from None
     if not kind:
         return lambda: redis.Redis.from_pool(redis.ConnectionPool(**settings)), own
     for name in ("host", "port"):

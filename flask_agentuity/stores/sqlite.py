@@ -146,7 +146,7 @@ class SQLiteStore(KeyedStore):
         cursor: str | None = None,
     ) -> Page:
         wanted = metadata or {}
-        base.require_filter(wanted)
+        base.require_question(wanted, limit)
         conditions = ["max(t.used, t.updated) >= ?"]
         arguments: list[Any] = [0.0 if self.ttl is None else time.time() - self.ttl]
         labels = base.encode_labels(wanted)

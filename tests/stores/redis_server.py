@@ -116,11 +116,14 @@ def asked(port: int) -> bytes:
 
 @contextmanager
 def running(
-    folder: Path, *options: str, configuration: Path | None = None
+    folder: Path,
+    *options: str,
+    configuration: Path | None = None,
+    ready: bytes = b"+PONG",
 ) -> Iterator[RedisServer]:
     server = RedisServer(folder, *options, configuration=configuration)
     try:
-        server.start()
+        server.start(ready)
         yield server
     finally:
         server.stop()

@@ -745,7 +745,9 @@ def test_valkey_is_another_word_for_it(redis_server: RedisServer, thread_id: str
 @pytest.mark.parametrize(
     ("url", "named"),
     [
-        ("redis://localhost/name", "name"),
+        ("redis://localhost/name", "number of a database"),
+        ("redis://:p@ss/w#1@localhost", "%2F"),
+        ("redis://localhost?foo=1", "'foo'"),
         ("redis://localhost:port", "port"),
         ("redis://localhost:99999", "99999|range"),
         ("redis://one,two", "several hosts"),
