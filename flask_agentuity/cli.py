@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
@@ -73,6 +73,9 @@ class _Threads(AppGroup):
         except OSError as error:
             if error.errno == errno.EPIPE:
                 raise  # Who reads has had enough: click ends quietly.
+            # What could not be written would be tried once more at the end, with another code.
+            with suppress(OSError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise _Failure(str(error)) from error
 
 
