@@ -534,10 +534,12 @@ class ThreadState(MutableMapping[str, Any]):
         """Return the pushes that make *encoded* of *reference*; None where none can."""
         if not codec.is_list(reference):
             return None
-        pushes = self._encode_pushes(key) if key in self._pushes else []
-        expected = {key: reference}
-        operations.apply(expected, pushes)
-        items = codec.appended(expected[key], encoded)
+        pushes, expected = [], reference
+        if key in self._pushes:
+            pushes, pushed = self._encode_pushes(key), {key: reference}
+            operations.apply(pushed, pushes)
+            expected = pushed[key]
+        items = codec.appended(expected, encoded)
         if items is None and pushes:
             pushes = []
             items = codec.appended(reference, encoded)
