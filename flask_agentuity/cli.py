@@ -522,7 +522,8 @@ def _time(seconds: float) -> str:
 def _remedy(error: AgentuityError, store: ThreadStore) -> str:
     remedies: dict[type[AgentuityError], str] = {
         AuthenticationFailed: "Check the key or the password: it is refused.",
-        ServiceUnavailable: "Check the address, and that the server runs and can be reached.",
+        ServiceUnavailable: "Check the address, and that the server runs, can be reached, and is"
+        " ready (a Redis may be loading its data, or be a replica).",
         RequestTimeout: "The server is reached and does not answer: look at its log.",
     }
     if remedy := remedies.get(type(error)):

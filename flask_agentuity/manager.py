@@ -268,8 +268,8 @@ class _Binding:
     ) -> None:
         if not (store is None or isinstance(store, ThreadStore | str)):
             raise ConfigurationError(
-                f"store={store!r} is no store. Give its URL or a ThreadStore; for a client of"
-                " redis-py, flask_agentuity.stores.redis.RedisStore(client)."
+                f"store= is no store but a {type(store).__name__}. Give a URL or a ThreadStore;"
+                " for a client of redis-py, flask_agentuity.stores.redis.RedisStore(client)."
             )
         if store is not None:
             url = store if isinstance(store, str) else f"{type(store).__name__.lower()}://"

@@ -251,6 +251,8 @@ class KeyedStore(ThreadStore):
     def _document(self, thread_id: str, snapshot: Snapshot | None) -> bytes | None:
         if snapshot is None:
             return None
+        if not snapshot.metadata.startswith(b"{"):
+            raise codec.damaged(thread_id, "its metadata is not a JSON object")
         document = codec.join_document(complete(snapshot, thread_id), snapshot.metadata)
         try:
             codec.decode(document)

@@ -213,6 +213,11 @@ class RedisStore(KeyedStore):
             ),
         )
         found = []
+        if not isinstance(memory, bytes) or not isinstance(persistence, bytes):
+            found.append(
+                "Redis does not say whether it removes threads when its memory is full, or what it"
+                " keeps on disk: its user may not ask (INFO)."
+            )
         policy = _line_of(memory, b"maxmemory_policy")
         spares = policy == "noeviction" or (policy.startswith("volatile") and self.ttl is None)
         if policy and not spares and _line_of(memory, b"maxmemory") != "0":

@@ -214,9 +214,9 @@ class Caller:
             if "DAMAGED" in str(error):
                 return codec.damaged(thread_id, "a part is missing, or not what it should be")
             # What follows is of use to nobody: the name of the script and a line in it.
-            words = str(error).partition(" script: ")[0]
+            words = str(error).partition(" script: ")[0].rstrip(".")
             return StoreError(
-                f"Redis refused thread {thread_id}; nothing was changed: {words}"
+                f"Redis refused thread {thread_id}; nothing was changed: {words}."
                 f"{_remedy(words, name)}"
             )
         self._note(error)
@@ -252,17 +252,19 @@ def _refused(thread_id: str, error: Exception) -> StoreError:
         if isinstance(error, exceptions.NoPermissionError)
         else "Give user and password in the URL: redis://USER:PASSWORD@HOST, percent-encoded."
     )
-    return AuthenticationFailed(f"Redis refused to serve thread {thread_id}: {error}. {remedy}")
+    words = str(error).rstrip(".")
+    return AuthenticationFailed(f"Redis refused to serve thread {thread_id}: {words}. {remedy}")
 
 
 def _remedy(words: str, name: bytes) -> str:
     if "'maxmemory'" in words:
         return " Raise its maxmemory, or delete threads."
     if words.startswith("WRONGTYPE"):
-        shown = name.decode(errors="replace")
+        # The thread's, its index's or a part's: all begin alike.
+        shown = name.partition(b"}")[0].decode(errors="replace")
         return (
-            f" Another program uses a key that is {shown} or begins so. Give threads another"
-            " prefix (?prefix=), or remove that key."
+            f" Another program uses a key that begins with {shown}}}. Give threads another prefix"
+            " (?prefix=), or remove that key."
         )
     return ""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import logging
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,8 +87,9 @@ while more and #found < wanted and looked_at < most do
       all = all and redis.call('ZSCORE', other, id)
     end
     if all then
-      local thread = redis.pcall('HMGET', index_name .. ':' .. id, 'thread', 'metadata')
-      if thread[1] or thread.err then
+      local thread_name = index_name .. ':' .. id
+      local thread = redis.pcall('HMGET', thread_name, 'thread', 'metadata')
+      if thread[1] or redis.call('EXISTS', thread_name) == 1 then
         found[#found + 1] = {id, thread[1] or '', thread[2] or ''}
       else
         gone[#gone + 1] = id
@@ -126,8 +128,9 @@ SCAN = Script("""
 local step, found = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]), {}
 for place = 1, #step[2], 2 do
   local id = step[2][place]
-  local thread = redis.pcall('HMGET', KEYS[1] .. ':' .. id, 'thread', 'metadata')
-  if thread[1] or thread.err then
+  local thread_name = KEYS[1] .. ':' .. id
+  local thread = redis.pcall('HMGET', thread_name, 'thread', 'metadata')
+  if thread[1] or redis.call('EXISTS', thread_name) == 1 then
     found[#found + 1] = {id, thread[1] or '', thread[2] or ''}
   end
 end
@@ -252,7 +255,10 @@ def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:
 
 
 def _row(thread_id: bytes, head: bytes, text: bytes) -> Row:
-    size, _, _, created, updated, _ = head.split()
+    parts = head.split()
+    if len(parts) != 6 or not all(math.isfinite(float(part)) for part in parts):
+        raise ValueError("what is known of the whole thread is not as it should be")
+    size, _, _, created, updated, _ = parts
     metadata = (text or b"{}").partition(b"\n")[0]
     total = document_size(int(size), len(metadata))
     return Row(thread_id.decode(), float(updated), float(created), total, metadata)

@@ -397,6 +397,17 @@ def test_what_is_no_database_is_left_as_it_is(path: Path, content: bytes) -> Non
     assert path.read_bytes() == content
 
 
+@pytest.mark.parametrize("metadata", ["[1]", "null", "", "{"])
+def test_metadata_that_is_none_is_damage(store: SQLiteStore, path: Path, metadata: str) -> None:
+    """Taken for a part of the state, it would change a thread on its way to another store."""
+    store.merge(ID, [Set("a", b"1")], {"m": 1})
+    with other(path) as connection:
+        connection.execute("UPDATE threads SET metadata = CAST(? AS BLOB)", (metadata,))
+    for act in (store.restore, store.peek):
+        with pytest.raises(StoreError, match=f"{ID} is damaged"):
+            act(ID)
+
+
 def test_a_row_that_was_mended_by_hand_is_read(store: SQLiteStore, path: Path) -> None:
     store.merge(ID, [Set("a", b'"1"'), Push("l", b"1"), Set("long", b'"%s"' % (b"x" * 2_000))])
     store.merge(ID, [], {"m": 1})
