@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -27,6 +28,10 @@ from redis import exceptions  # isort: skip
 #: Seconds in which calls fail at once after one ran into its timeout. A request that could
 #: not read still tries to save: it must not wait for a dead Redis twice.
 TIMEOUT_PAUSE = 1.0
+
+#: How often a call follows a cluster from node to node: of a slot that has moved twice, a node
+#: may know the first time only.
+MOST_REDIRECTIONS = 5
 
 _Reply = TypeVar("_Reply")
 
@@ -100,6 +105,7 @@ class Caller:
             raise ServiceUnavailable(
                 f"Redis has just let a call wait in vain; nothing was sent for thread {thread_id}."
             )
+        redirections = 0
         while True:
             try:
                 pool = self._pool or self._pool_of(name, moved)
@@ -109,7 +115,10 @@ class Caller:
             try:
                 return talk(connection)
             except ERRORS as error:
-                if moved or not isinstance(error, exceptions.MovedError):
+                redirections += 1
+                if not isinstance(error, exceptions.MovedError) or (
+                    redirections > MOST_REDIRECTIONS
+                ):
                     raise self._failed(name, thread_id, error, changes) from error
                 # Nothing was done: the slot is another node's now, and the map was old.
                 moved = error
@@ -126,6 +135,7 @@ class Caller:
         """
         replies: dict[int, Any] = {}
         moved: dict[int, exceptions.MovedError] = {}
+        redirections: Counter[int] = Counter()
         while len(replies) < len(calls):
             for numbers in self._by_node(thread_id, calls, replies, moved):
                 batch = [calls[number] for number in numbers]
@@ -136,7 +146,10 @@ class Caller:
                     moved=moved.get(numbers[0]),
                 )
                 for number, reply in zip(numbers, found, strict=True):
-                    if isinstance(reply, exceptions.MovedError) and number not in moved:
+                    redirections[number] += 1
+                    if isinstance(reply, exceptions.MovedError) and (
+                        redirections[number] <= MOST_REDIRECTIONS
+                    ):
                         moved[number] = reply
                     elif isinstance(reply, Exception):
                         raise self._failed(calls[number][0], thread_id, reply, False) from reply

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
-from redis.exceptions import ResponseError
+from redis.exceptions import MovedError, ResponseError
 
 from .redis_server import RedisServer, eventually, free_port, running
 
@@ -49,6 +49,19 @@ def owner_of(nodes: Sequence[RedisServer], name: str) -> RedisServer:
             client.exists(name)
             return node
     raise LookupError(f"nobody has {name}")
+
+
+def agree(nodes: Sequence[RedisServer], name: str, owner: RedisServer) -> bool:
+    """Return whether all nodes say that *owner* has a key."""
+    ports = []
+    for node in nodes:
+        with closing(node.client()) as client:
+            try:
+                client.exists(name)
+                ports.append(node.port)
+            except MovedError as error:
+                ports.append(error.port)
+    return set(ports) == {owner.port}
 
 
 def begin_to_move(slot: int, source: RedisServer, target: RedisServer) -> None:

@@ -19,7 +19,7 @@ from flask_agentuity.stores.redis import RedisStore
 
 from .conformance import Clock, new_id, pushes
 from .listing import ListingConformance, listed, pages_of
-from .redis_nodes import begin_to_move, cluster, end_moving, owner_of, slot_of, watched
+from .redis_nodes import agree, begin_to_move, cluster, end_moving, owner_of, slot_of, watched
 from .redis_server import PATIENCE, RedisServer, eventually, pass_time
 
 CHAT = [*pushes("messages", range(50)), Set("title", b'"t"')]
@@ -108,10 +108,11 @@ def test_a_slot_that_moves(store: RedisStore, nodes: list[RedisServer]) -> None:
     for thread_id in ids:
         store.merge(thread_id, [*CHAT, Push("l", b"1")], {"owner": "ada"})
     before = {thread_id: store.restore(thread_id) for thread_id in ids}
-    for place, thread_id in enumerate(ids[:8]):
+    for place, thread_id in enumerate(one_of_each_slot(store, ids)[:8]):
         thread = store._names(thread_id)[0].decode()
         slot = slot_of(nodes[0], thread)
         source = owner_of(nodes, thread)
+        eventually(lambda name=thread, owner=source: agree(nodes, name, owner))
         target = next(node for node in nodes if node is not source)
         begin_to_move(slot, source, target)
         # On its way: what is still there is served, what is not yet anywhere cannot be made.
@@ -144,9 +145,10 @@ def test_a_map_that_stays_old(
     for thread_id in ids:
         store.merge(thread_id, [Push("l", b"1")], {"owner": "ada"})
     monkeypatch.setattr(NodesManager, "initialize", lambda *_, **__: None)
-    for thread_id in ids[:3]:
+    for thread_id in one_of_each_slot(store, ids)[:3]:
         thread = store._names(thread_id)[0].decode()
         source = owner_of(nodes, thread)
+        eventually(lambda name=thread, owner=source: agree(nodes, name, owner))
         target = next(node for node in nodes if node is not source)
         slot = slot_of(nodes[0], thread)
         begin_to_move(slot, source, target)
@@ -154,6 +156,35 @@ def test_a_map_that_stays_old(
         store.merge(thread_id, [Push("l", b"2")])
         assert store.restore(thread_id) == b'{"state":{"l":[1,2]},"metadata":{"owner":"ada"}}'
         assert sorted(listed(store, {"owner": "ada"})) == sorted(ids)
+
+
+def test_a_node_that_knows_an_earlier_move_only(
+    store: RedisStore, nodes: list[RedisServer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node that it names does not have the slot any more, and names another."""
+    ids = [new_id() for _ in range(6)]
+    for thread_id in ids:
+        store.merge(thread_id, [Push("l", b"1")], {"owner": "ada"})
+    monkeypatch.setattr(NodesManager, "initialize", lambda *_, **__: None)
+    for thread_id in one_of_each_slot(store, ids):
+        thread = store._names(thread_id)[0].decode()
+        slot, first = slot_of(nodes[0], thread), owner_of(nodes, thread)
+        second, third = (node for node in nodes if node is not first)
+        for source, target in ((first, second), (second, third)):
+            begin_to_move(slot, source, target)
+            end_moving(slot, source, target)
+            eventually(lambda name=thread, owner=target: agree(nodes, name, owner))
+        with closing(first.client()) as client, closing(second.client()) as other:
+            client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", other.cluster("MYID"))
+        assert sorted(listed(store, {"owner": "ada"})) == sorted(ids)
+        store.merge(thread_id, [Push("l", b"2")])
+        assert store.restore(thread_id) == b'{"state":{"l":[1,2]},"metadata":{"owner":"ada"}}'
+        eventually(lambda name=thread, owner=third: agree(nodes, name, owner))
+
+
+def one_of_each_slot(store: RedisStore, ids: list[str]) -> list[str]:
+    """Return a thread of each slot: the nodes take their time to hear of one that moves again."""
+    return list({store._names(thread_id)[1]: thread_id for thread_id in ids}.values())
 
 
 def next_in_partition(store: RedisStore, thread_id: str) -> str:
