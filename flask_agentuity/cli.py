@@ -577,11 +577,11 @@ def _output(file: str) -> Iterator[BinaryIO]:
             with path.open("wb") as device:
                 yield device
             return
-        # Ended by this signal, an export leaves no conversations behind either.
-        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         written = tempfile.NamedTemporaryFile(  # noqa: SIM115 - it takes FILE's place, or goes
             dir=path.parent, prefix=f".{path.name}.", delete=False
         )
+        # Ended by this signal, an export leaves no conversations behind either.
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             with written:
                 yield cast(BinaryIO, written)

@@ -650,6 +650,13 @@ def test_an_export_that_is_ended_leaves_nothing_behind(place: Path) -> None:
     assert [path for path in place.iterdir() if "jsonl" in path.name] == []
 
 
+def test_an_export_leaves_signals_as_they_were(threads: Any, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    assert threads("export", tmp_path / "threads.jsonl").exit_code == 0
+    assert threads("export", tmp_path / "nowhere" / "threads.jsonl").exit_code == 1
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_follow_and_json_do_not_go_together(threads: Any, store: ThreadStore) -> None:
     store.merge(ID, [Set("a", b"1")])
     assert threads("show", ID, "--follow", "--json").exit_code == 2
