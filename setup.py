@@ -1,6 +1,6 @@
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 # 5.3: the first whose pools lend a connection without naming a command.
 REDIS = ["redis>=5.3"]
@@ -14,14 +14,8 @@ setup(
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
-    packages=[
-        "flask_agentuity",
-        "flask_agentuity.client",
-        "flask_agentuity.service",
-        "flask_agentuity.stores",
-        "flask_agentuity.wire",
-    ],
-    package_data={"flask_agentuity": ["py.typed"]},
+    packages=find_packages(include=["flask_agentuity", "flask_agentuity.*"]),
+    package_data={"flask_agentuity": ["py.typed"], "flask_agentuity.stores.redis": ["lua/*.lua"]},
     python_requires=">=3.11",
     install_requires=[
         "flask>=3.0",
@@ -32,7 +26,7 @@ setup(
         # 1e+23 otherwise than JavaScript does.
         "orjson>=3.12",
     ],
-    entry_points={"flask.commands": ["threads=flask_agentuity.cli:threads"]},
+    entry_points={"flask.commands": ["threads=flask_agentuity.web.cli:threads"]},
     extras_require={
         "redis": REDIS,
         "service": SERVICE,

@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from flask_agentuity.identity import make_thread_id
-from flask_agentuity.operations import Push
+from flask_agentuity.document.operations import Push
 from flask_agentuity.stores import ThreadStore
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
+from flask_agentuity.web.provider import make_thread_id
 
 OWN = 20
 MESSAGE = b'{"role":"user","content":"%b"}' % (b"x" * 165)
@@ -86,7 +86,7 @@ def main() -> None:
     if options.redis:
         from redis import Redis
 
-        from flask_agentuity.stores.redis import RedisStore
+        from flask_agentuity.stores.redis.store import RedisStore
 
         prefix = f"benchmark:{secrets.token_hex(4)}:"
         client = Redis.from_url(options.redis)

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import orjson
 
-from flask_agentuity import codec
-from flask_agentuity.identity import make_thread_id
-from flask_agentuity.operations import Push, Set
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.document import codec
+from flask_agentuity.document.operations import Push, Set
+from flask_agentuity.stores.sqlite.store import SQLiteStore
+from flask_agentuity.web.provider import make_thread_id
 
 LENGTHS = (10, 100, 1_000, 4_000)
 

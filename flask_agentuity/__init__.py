@@ -15,10 +15,11 @@ from .errors import (
     StateTypeError,
     StoreError,
 )
-from .identity import ThreadIDProvider
-from .manager import ThreadManager, current_session, current_thread
-from .session import Session
-from .signals import (
+from .stores import ThreadStore
+from .thread.session import Session
+from .thread.state import ThreadState
+from .thread.thread import Thread
+from .web.events import (
     service_connected,
     service_disconnected,
     session_completed,
@@ -30,9 +31,8 @@ from .signals import (
     thread_save_failed,
     thread_saved,
 )
-from .state import ThreadState
-from .stores import ThreadStore
-from .thread import Thread
+from .web.manager import ThreadManager, current_session, current_thread
+from .web.provider import ThreadIDProvider
 
 __version__ = "0.1.0"
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from flask_agentuity import Thread
-from flask_agentuity.codec import Snapshot
+from flask_agentuity.document.codec import Snapshot
+from flask_agentuity.document.operations import Operation
 from flask_agentuity.errors import AgentuityError, StoreError
-from flask_agentuity.operations import Operation
 from flask_agentuity.stores.memory import MemoryStore
 
 THREAD_ID = "thrd_0123456789abcdef0123456789abcdef"

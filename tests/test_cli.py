@@ -31,13 +31,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stores.minimal import MinimalStore
 
-from flask_agentuity import ThreadManager, cli, codec
+from flask_agentuity import ThreadManager
 from flask_agentuity.client import ThreadClient
+from flask_agentuity.document import codec
+from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import ServiceUnavailable, StoreError
-from flask_agentuity.operations import Push, Set
 from flask_agentuity.stores import ListedThread, Page, ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
+from flask_agentuity.web import cli
 
 #: Seconds after which something that must happen is taken for not happening.
 PATIENCE = 30.0
@@ -638,7 +640,7 @@ def test_an_export_that_is_ended_leaves_nothing_behind(place: Path) -> None:
             store.merge(new_id(), [Set("a", b"1")])
     code = (
         "import os, signal, sys\n"
-        "from flask_agentuity.stores.sqlite import SQLiteStore\n"
+        "from flask_agentuity.stores.sqlite.store import SQLiteStore\n"
         "SQLiteStore.peek = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from flask.cli import main\n"
         "sys.argv[0] = 'flask'\n"

@@ -16,11 +16,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_cli import contents, export_lines, exported_threads, new_id, runner_of
 
-from flask_agentuity import codec
-from flask_agentuity.operations import Push, Set
+from flask_agentuity.document import codec
+from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.stores import ListedThread, ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 redis = pytest.importorskip("flask_agentuity.stores.redis")
 redis_server = pytest.importorskip("stores.redis_server")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_agentuity import codec
+from flask_agentuity.document import codec
 from flask_agentuity.errors import StateNotSerializable, StateTooLarge, StoreError
 
 THREAD = "thrd_0123456789abcdef0123456789abcdef"

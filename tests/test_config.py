@@ -7,8 +7,8 @@ import pytest
 from flask import Flask, g
 
 from flask_agentuity import ThreadManager
-from flask_agentuity.config import DEFAULT_STORE, read_settings
 from flask_agentuity.errors import ConfigurationError
+from flask_agentuity.web.config import DEFAULT_STORE, read_settings
 
 
 def read(environment: dict[str, str] | None = None, **config: Any) -> Any:

@@ -19,8 +19,8 @@ from pathlib import Path
 
 import pytest
 
-from flask_agentuity.operations import Push, Set
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.document.operations import Push, Set
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 
@@ -186,8 +186,8 @@ def test_two_threads_fork_at_once(store: SQLiteStore) -> None:
 
 WRITER = """
 import sys
-from flask_agentuity.operations import Push, Set
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.document.operations import Push, Set
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 path, writer = sys.argv[1:]
 store = SQLiteStore(path, timeout=60, max_bytes=1 << 40)

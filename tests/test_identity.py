@@ -23,7 +23,7 @@ from werkzeug.test import EnvironBuilder, TestResponse
 
 from flask_agentuity import ThreadIDProvider, ThreadManager
 from flask_agentuity.errors import ConfigurationError, InvalidThreadId
-from flask_agentuity.identity import (
+from flask_agentuity.web.provider import (
     CookieSettings,
     SignedIDProvider,
     instance_secret,

@@ -21,10 +21,10 @@ from flask_agentuity import (
     thread_created,
     thread_destroyed,
 )
-from flask_agentuity.identity import make_thread_id
-from flask_agentuity.state import ThreadState
 from flask_agentuity.stores.memory import MemoryStore
-from flask_agentuity.testing import ThreadTestClient
+from flask_agentuity.testing.client import ThreadTestClient
+from flask_agentuity.thread.state import ThreadState
+from flask_agentuity.web.provider import make_thread_id
 
 OWN_ID = "thrd_0123456789abcdef0123456789abcdef"
 

@@ -27,7 +27,7 @@ WORKER = """
 import json, random, sys, tempfile
 from flask import Flask, g, request
 from flask_agentuity import ThreadManager
-from flask_agentuity.manager import signed_provider
+from flask_agentuity.web.manager import signed_provider
 
 url, worker, turns, ids = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4].split(",")
 app = Flask("worker", instance_path=tempfile.mkdtemp())

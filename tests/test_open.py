@@ -16,7 +16,8 @@ from blinker import NamedSignal
 from flask import Flask, current_app, g
 from recording import RecordingStore
 
-from flask_agentuity import Thread, ThreadManager, signals
+from flask_agentuity import Thread, ThreadManager
+from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import (
     ConfigurationError,
     InvalidThreadId,
@@ -24,10 +25,10 @@ from flask_agentuity.errors import (
     StateTooLarge,
     StoreError,
 )
-from flask_agentuity.identity import is_thread_id
-from flask_agentuity.operations import Push, Set
 from flask_agentuity.stores.memory import MemoryStore
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
+from flask_agentuity.web import events as signals
+from flask_agentuity.web.provider import is_thread_id
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 OTHER = "thrd_fedcba9876543210fedcba9876543210"

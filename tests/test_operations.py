@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_agentuity import codec, operations
+from flask_agentuity.document import codec, operations
+from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.errors import StateNotSerializable
-from flask_agentuity.operations import Clear, Delete, Operation, Push, Set
 
 text = st.text(max_size=4)
 keys = st.sampled_from(["a", "b", "messages", "", "__proto__", 'é"\n\0😀']) | text

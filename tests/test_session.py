@@ -7,7 +7,7 @@ import pytest
 from flask import Flask, g
 
 from flask_agentuity import Session, ThreadManager
-from flask_agentuity.codec import MAX_DOCUMENT_BYTES
+from flask_agentuity.document.codec import MAX_DOCUMENT_BYTES
 
 
 @pytest.fixture

@@ -30,11 +30,11 @@ from hypothesis.stateful import (
 from recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
 
 from flask_agentuity import ThreadState
-from flask_agentuity.codec import Snapshot
+from flask_agentuity.document.codec import Snapshot
+from flask_agentuity.document.operations import Clear, Delete, Push, Set
 from flask_agentuity.errors import StateNotSerializable, StateTypeError, StoreError
-from flask_agentuity.operations import Clear, Delete, Push, Set
 from flask_agentuity.stores import ThreadStore
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 # --------------------------------------------------------------- against a plain dictionary
 

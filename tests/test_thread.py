@@ -7,6 +7,7 @@ import pytest
 from recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
 
 from flask_agentuity import Thread
+from flask_agentuity.document.operations import Clear, Delete, Push, Set
 from flask_agentuity.errors import (
     AgentuityError,
     OutcomeUnknown,
@@ -15,7 +16,6 @@ from flask_agentuity.errors import (
     StateTooLarge,
     StoreError,
 )
-from flask_agentuity.operations import Clear, Delete, Push, Set
 
 DOWN = ServiceUnavailable("The service is down.")
 

@@ -19,13 +19,14 @@ import pytest
 from flask import Flask, Response, current_app, g, stream_with_context
 from server.servers import PATIENCE, WERKZEUG, Server, Visitor, gunicorn, running, wait_until
 
-from flask_agentuity import ThreadManager, turns
+from flask_agentuity import ThreadManager
+from flask_agentuity.document.operations import Push
 from flask_agentuity.errors import ConfigurationError, StoreError
-from flask_agentuity.operations import Push
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
-from flask_agentuity.testing import ThreadTestClient
-from flask_agentuity.turns import Turn, take_turn
+from flask_agentuity.testing.client import ThreadTestClient
+from flask_agentuity.thread import turns
+from flask_agentuity.thread.turns import Turn, take_turn
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 THREAD_NAME = "flask_agentuity-turn"

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from flask_agentuity import codec, operations
-from flask_agentuity.codec import Snapshot
+from flask_agentuity.document import codec, operations
+from flask_agentuity.document.codec import Snapshot
 from flask_agentuity.errors import StateNotSerializable, StateTooLarge, StoreError
 
 VECTORS: dict[str, Any] = json.loads(

@@ -11,7 +11,8 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
-from flask_agentuity import ThreadManager, turns
+from flask_agentuity import ThreadManager
+from flask_agentuity.thread import turns
 
 CHUNK = b"." * 65_536
 

@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from typing import Any
 
 from .. import wire
+from ..document.operations import Operation
 from ..errors import ServiceUnavailable, StoreError
-from ..operations import Operation
 from ..wire import limits
 from . import frames
 from .address import parse_address

@@ -19,13 +19,7 @@ from functools import partial
 from typing import Any
 
 from .. import wire
-from ..errors import (
-    AuthenticationFailed,
-    Overloaded,
-    ServiceError,
-    ServiceUnavailable,
-    StoreError,
-)
+from ..errors import AuthenticationFailed, Overloaded, ServiceError, ServiceUnavailable, StoreError
 from . import frames
 from .address import proxy_warnings
 from .backoff import Backoff

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 
-from .. import codec, wire
+from .. import wire
+from ..document import codec
 from ..errors import AgentuityError, StoreError
 from ..stores.base import ThreadStore
 from .keys import stored_id

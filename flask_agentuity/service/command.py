@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from ..codec import MAX_DOCUMENT_BYTES
+from ..document.codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError, StoreError
 from ..stores import open_store
 from ..stores.base import DEFAULT_TTL, ThreadStore

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..codec import MAX_DOCUMENT_BYTES
+from ..document.codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError
 from .base import DEFAULT_TTL, ListedThread, Page, ThreadStore
 
@@ -43,11 +43,11 @@ def open_store(
 
             return MemoryStore(ttl=ttl, max_bytes=max_bytes)
         case "sqlite":
-            from .sqlite import SQLiteStore
+            from .sqlite.store import SQLiteStore
 
             return SQLiteStore.from_url(url, folder=folder, ttl=ttl, max_bytes=max_bytes)
         case _ if scheme.partition("+")[0] in ("redis", "rediss", "unix", "valkey", "valkeys"):
-            from .redis import RedisStore
+            from .redis.store import RedisStore
 
             return RedisStore.from_url(url, ttl=ttl, max_bytes=max_bytes)
         case "ws" | "wss":

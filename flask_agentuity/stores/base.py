@@ -14,10 +14,10 @@ from typing import Any
 
 import orjson
 
-from .. import codec, operations
-from ..codec import Snapshot
+from ..document import codec, operations
+from ..document.codec import Snapshot
+from ..document.operations import Clear, Operation, Push, Set
 from ..errors import StateNotSerializable, StoreError
-from ..operations import Clear, Operation, Push, Set
 
 logger = logging.getLogger("flask_agentuity.stores")
 

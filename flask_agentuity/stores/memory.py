@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import codec
-from ..codec import Snapshot
-from ..operations import Operation
+from ..document import codec
+from ..document.codec import Snapshot
+from ..document.operations import Operation
 from . import base
 from .base import ListedThread, Page, ThreadStore
 

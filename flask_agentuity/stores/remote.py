@@ -9,16 +9,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from .. import codec, operations
 from ..client import ServiceRefusal, ThreadClient
-from ..codec import Snapshot
-from ..errors import (
-    OutcomeUnknown,
-    RequestTimeout,
-    ServiceUnavailable,
-    StateTooLarge,
-)
-from ..operations import Operation, Set
+from ..document import codec, operations
+from ..document.codec import Snapshot
+from ..document.operations import Operation, Set
+from ..errors import OutcomeUnknown, RequestTimeout, ServiceUnavailable, StateTooLarge
 from . import base
 from .base import ThreadStore
 

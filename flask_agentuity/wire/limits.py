@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..codec import MAX_DOCUMENT_BYTES
+from ..document.codec import MAX_DOCUMENT_BYTES
 
 __all__ = ["MAX_DOCUMENT_BYTES"]
 

@@ -8,15 +8,10 @@ from typing import Any
 
 import orjson
 
-from .. import codec, operations
+from ..document import codec, operations
+from ..document.operations import Operation
 from ..errors import AgentuityError, InvalidThreadId, StateNotSerializable, StateTooLarge
-from ..operations import Operation
-from .limits import (
-    MAX_DOCUMENT_BYTES,
-    MAX_ID_LENGTH,
-    MAX_REQUEST_BYTES,
-    MAX_THREAD_ID_LENGTH,
-)
+from .limits import MAX_DOCUMENT_BYTES, MAX_ID_LENGTH, MAX_REQUEST_BYTES, MAX_THREAD_ID_LENGTH
 
 #: A text frame's content: UTF-8, or already decoded.
 Frame = bytes | bytearray | memoryview | str

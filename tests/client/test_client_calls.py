@@ -14,6 +14,7 @@ import pytest
 from scripted_service import KEY, THREAD, Opcode, Peer, Service, eventually
 
 from flask_agentuity.client import ServiceRefusal, ThreadClient
+from flask_agentuity.document.operations import Clear, Delete, Push, Set
 from flask_agentuity.errors import (
     InvalidThreadId,
     OutcomeUnknown,
@@ -23,7 +24,6 @@ from flask_agentuity.errors import (
     ServiceUnavailable,
     StateTooLarge,
 )
-from flask_agentuity.operations import Clear, Delete, Push, Set
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

@@ -16,8 +16,8 @@ import pytest
 from scripted_service import Service, eventually
 
 from flask_agentuity.client import ThreadClient
+from flask_agentuity.document.operations import Push
 from flask_agentuity.errors import OutcomeUnknown, RequestTimeout, StoreError
-from flask_agentuity.operations import Push
 
 LONG = bool(os.environ.get("FLASK_AGENTUITY_LONG_TESTS"))
 OPERATIONS = 50_000 if LONG else 3_000

@@ -13,13 +13,8 @@ from scripted_service import THREAD, Peer, Service, eventually
 from tcp_proxy import Proxy
 
 from flask_agentuity.client import ThreadClient
-from flask_agentuity.errors import (
-    OutcomeUnknown,
-    RequestTimeout,
-    ServiceUnavailable,
-    StoreError,
-)
-from flask_agentuity.operations import Clear, Push, Set
+from flask_agentuity.document.operations import Clear, Push, Set
+from flask_agentuity.errors import OutcomeUnknown, RequestTimeout, ServiceUnavailable, StoreError
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

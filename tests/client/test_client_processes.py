@@ -19,7 +19,7 @@ HEAD = f"""
 import os, sys, threading, time
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.errors import StoreError
-from flask_agentuity.operations import Clear
+from flask_agentuity.document.operations import Clear
 client = ThreadClient(sys.argv[1], {KEY!r}, ca_file=sys.argv[2] or None,
                       reconnect_base=0.05, reconnect_max=0.1)
 """

@@ -16,8 +16,8 @@ from flask import Flask, Response, g
 from tcp_proxy import Proxy
 
 from flask_agentuity import StateNotSerializable, StateTooLarge, ThreadManager
+from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import OutcomeUnknown, ServiceUnavailable, StoreError
-from flask_agentuity.operations import Push, Set
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
@@ -99,7 +99,7 @@ def app(manager: ThreadManager) -> Flask:
 
 
 def client_of(app: Flask) -> Any:
-    from flask_agentuity.testing import ThreadTestClient
+    from flask_agentuity.testing.client import ThreadTestClient
 
     app.test_client_class = ThreadTestClient
     return app.test_client(thread_id=ID)

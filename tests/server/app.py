@@ -24,7 +24,8 @@ from flask import (
 )
 from werkzeug.test import create_environ
 
-from flask_agentuity import ThreadManager, current_thread, signals
+from flask_agentuity import ThreadManager, current_thread
+from flask_agentuity.web import events as signals
 
 HERE = Path(__file__).parent
 CHUNK = b"." * 65_536

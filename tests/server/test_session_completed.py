@@ -14,7 +14,7 @@ import pytest
 from flask import Flask, Response, g
 from flask.sessions import SecureCookieSessionInterface
 
-from flask_agentuity import signals
+from flask_agentuity.web import events as signals
 
 from .app import create_app
 from .conftest import COMMANDS

@@ -14,8 +14,9 @@ import pytest
 from flask import Flask, Response, g, stream_with_context
 from werkzeug.exceptions import HTTPException
 
-from flask_agentuity import ThreadManager, signals
+from flask_agentuity import ThreadManager
 from flask_agentuity.errors import AgentuityError, StoreError
+from flask_agentuity.web import events as signals
 
 from .app import create_app
 from .conftest import COMMANDS

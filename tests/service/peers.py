@@ -12,7 +12,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from flask_agentuity.operations import Operation
+from flask_agentuity.document.operations import Operation
 from flask_agentuity.stores.memory import MemoryStore
 
 KEY = "the key of the tests"

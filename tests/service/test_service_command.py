@@ -21,8 +21,8 @@ from peers import KEY, PATIENCE, THREAD, Peer
 from websockets.exceptions import ConnectionClosed
 
 from flask_agentuity.client import ThreadClient
+from flask_agentuity.document.operations import Push
 from flask_agentuity.errors import AuthenticationFailed, StoreError
-from flask_agentuity.operations import Push
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no such signals on Windows")
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peers import KEY, THREAD, HeldStore, Peer
 
-from flask_agentuity.codec import MAX_DOCUMENT_BYTES
+from flask_agentuity.document.codec import MAX_DOCUMENT_BYTES
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.keys import namespace_of, stored_id
 from flask_agentuity.stores.memory import MemoryStore

@@ -42,10 +42,10 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flask_agentuity import codec, operations
-from flask_agentuity.codec import Snapshot
+from flask_agentuity.document import codec, operations
+from flask_agentuity.document.codec import Snapshot
+from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.errors import StateNotSerializable, StateTooLarge, StoreError
-from flask_agentuity.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.stores import ThreadStore
 
 ODD_KEYS = [

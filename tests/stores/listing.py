@@ -17,9 +17,9 @@ from typing import Any, ClassVar
 import pytest
 from freezegun import freeze_time
 
-from flask_agentuity import codec
+from flask_agentuity.document import codec
+from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.errors import StateTooLarge
-from flask_agentuity.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.stores import ListedThread, Page, ThreadStore
 
 from .conformance import ODD_KEYS, PATIENCE, Clock, new_id, pushes, with_all_done

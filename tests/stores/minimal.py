@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flask_agentuity import codec
-from flask_agentuity.codec import Snapshot
+from flask_agentuity.document import codec
+from flask_agentuity.document.codec import Snapshot
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.base import complete
 

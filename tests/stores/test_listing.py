@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
+from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError
-from flask_agentuity.operations import Set
 from flask_agentuity.stores import ListedThread, ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .conformance import new_id
 from .listing import ListingConformance, fill, listed

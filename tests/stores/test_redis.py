@@ -12,8 +12,9 @@ import pytest
 import redis
 import trustme
 
-from flask_agentuity import codec
-from flask_agentuity.codec import Snapshot
+from flask_agentuity.document import codec
+from flask_agentuity.document.codec import Snapshot
+from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -22,10 +23,9 @@ from flask_agentuity.errors import (
     StateTooLarge,
     StoreError,
 )
-from flask_agentuity.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.stores import ListedThread, base
-from flask_agentuity.stores import redis as stores_redis
-from flask_agentuity.stores.redis import RedisStore
+from flask_agentuity.stores.redis import store as stores_redis
+from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import new_id, pushes
 from .counting_proxy import counting

@@ -10,10 +10,10 @@ import pytest
 import redis
 from redis.cluster import RedisCluster
 
-from flask_agentuity import codec
+from flask_agentuity.document import codec
 from flask_agentuity.stores import ThreadStore
-from flask_agentuity.stores.redis import RedisStore
-from flask_agentuity.stores.redis_keys import string_name
+from flask_agentuity.stores.redis.keys import string_name
+from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import Clock, StoreConformance
 from .listing import ListingConformance

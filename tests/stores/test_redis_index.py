@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 import redis
 
+from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import StoreError
-from flask_agentuity.operations import Push, Set
-from flask_agentuity.stores import ListedThread, redis_index
-from flask_agentuity.stores.redis import RedisStore
+from flask_agentuity.stores import ListedThread
+from flask_agentuity.stores.redis import index as redis_index
+from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import new_id
 from .listing import listed, pages_of

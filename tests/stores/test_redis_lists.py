@@ -14,11 +14,11 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from flask_agentuity import codec
+from flask_agentuity.document import codec
+from flask_agentuity.document.operations import Operation, Push, Set
 from flask_agentuity.errors import StoreError
-from flask_agentuity.operations import Operation, Push, Set
 from flask_agentuity.stores import ListedThread
-from flask_agentuity.stores.redis import RedisStore
+from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import new_id, pushes
 from .redis_server import PATIENCE, RedisServer

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from redis.cluster import NodesManager, RedisCluster
 
+from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import ServiceUnavailable, StoreError
-from flask_agentuity.operations import Push, Set
 from flask_agentuity.stores import ListedThread, ThreadStore
-from flask_agentuity.stores.redis import RedisStore
+from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import Clock, new_id, pushes
 from .listing import ListingConformance, listed, pages_of

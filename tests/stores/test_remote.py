@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from recording import THREAD_ID, begin, put, stored
 
-from flask_agentuity import codec
+from flask_agentuity.document import codec
+from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.errors import (
     AuthenticationFailed,
     ConfigurationError,
@@ -20,7 +21,6 @@ from flask_agentuity.errors import (
     StateTooLarge,
     StoreError,
 )
-from flask_agentuity.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore

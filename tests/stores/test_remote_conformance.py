@@ -14,13 +14,13 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from flask_agentuity import operations
-from flask_agentuity.operations import Operation, Push, Set
+from flask_agentuity.document import operations
+from flask_agentuity.document.operations import Operation, Push, Set
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.keys import namespace_of, stored_id
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.remote import RemoteStore
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from . import conformance, test_sqlite_conformance
 from .conformance import Clock, StoreConformance
@@ -86,7 +86,7 @@ class TestRemoteStore(StoreConformance):
         # Only the store's time moves: the client and the service wait by the real one.
         moved = [0.0]
         monkeypatch.setattr(
-            "flask_agentuity.stores.sqlite.time",
+            "flask_agentuity.stores.sqlite.store.time",
             SimpleNamespace(
                 time=lambda: time.time() + moved[0], monotonic=time.monotonic, sleep=time.sleep
             ),

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from freezegun import freeze_time
 
+from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import ConfigurationError, StateTooLarge, StoreError
-from flask_agentuity.operations import Push, Set
 from flask_agentuity.stores import open_store
-from flask_agentuity.stores.sqlite import SQLiteStore
-from flask_agentuity.stores.sqlite_layout import APPLICATION_ID, FORMAT_VERSION, SEGMENT_BYTES
+from flask_agentuity.stores.sqlite.layout import APPLICATION_ID, FORMAT_VERSION, SEGMENT_BYTES
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 OTHER = "thrd_" + "f" * 32

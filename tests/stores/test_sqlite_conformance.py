@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from flask_agentuity.stores import ThreadStore
-from flask_agentuity.stores.sqlite import SQLiteStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .conformance import StoreConformance
 

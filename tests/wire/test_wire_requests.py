@@ -9,8 +9,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flask_agentuity import wire
+from flask_agentuity.document.operations import Clear, Delete, Push, Set
 from flask_agentuity.errors import InvalidThreadId, StateNotSerializable, StateTooLarge
-from flask_agentuity.operations import Clear, Delete, Push, Set
 from flask_agentuity.wire import limits
 
 THREAD = "thrd_" + "0" * 32

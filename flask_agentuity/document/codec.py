@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from .errors import StateNotSerializable, StateTooLarge, StoreError
+from ..errors import StateNotSerializable, StateTooLarge, StoreError
 
 #: The largest document, in UTF-8 bytes, that Agentuity's thread service takes (its
 #: JavaScript runtime does not send a larger one).

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from .codec import MAX_DOCUMENT_BYTES
-from .errors import ConfigurationError
-from .identity import CookieSettings
-from .stores.base import DEFAULT_TTL
+from ..document.codec import MAX_DOCUMENT_BYTES
+from ..errors import ConfigurationError
+from ..stores.base import DEFAULT_TTL
+from .provider import CookieSettings
 
 OnError = Literal["empty", "log", "raise"]
 

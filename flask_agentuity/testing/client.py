@@ -19,9 +19,9 @@ from typing import Any
 
 from flask.testing import FlaskClient
 
-from .identity import make_thread_id
-from .manager import ThreadManager, signed_provider
-from .thread import Thread
+from ..thread.thread import Thread
+from ..web.manager import ThreadManager, signed_provider
+from ..web.provider import make_thread_id
 
 
 class ThreadTestClient(FlaskClient):

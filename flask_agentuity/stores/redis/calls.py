@@ -9,8 +9,8 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
-from .. import codec
-from ..errors import (
+from ...document import codec
+from ...errors import (
     AuthenticationFailed,
     ConfigurationError,
     OutcomeUnknown,
@@ -18,8 +18,8 @@ from ..errors import (
     ServiceUnavailable,
     StoreError,
 )
-from .redis_client import Client
-from .redis_scripts import Script
+from .client import Client
+from .scripts import Script
 
 # Not before redis_client, which says what to install where it is missing.
 import redis  # isort: skip

@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..codec import damaged, document_size
-from .redis_calls import Caller
-from .redis_keys import Partition
-from .redis_scripts import Script
+from ...document.codec import damaged, document_size
+from .calls import Caller
+from .keys import Partition
+from .scripts import Script
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
 

@@ -8,11 +8,11 @@ import weakref
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
-from . import codec
-from .codec import Snapshot
-from .errors import AgentuityError, OutcomeUnknown, StateNotSerializable, StoreError
+from ..document import codec
+from ..document.codec import Snapshot
+from ..errors import AgentuityError, OutcomeUnknown, StateNotSerializable, StoreError
+from ..stores.base import ThreadStore
 from .state import Changes, ThreadState
-from .stores.base import ThreadStore
 
 logger = logging.getLogger("flask_agentuity.thread")
 

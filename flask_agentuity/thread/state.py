@@ -9,10 +9,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from . import codec, operations
-from .codec import Snapshot
-from .errors import StateNotSerializable, StateTypeError, StoreError
-from .operations import Clear, Delete, Operation, Push, Set
+from ..document import codec, operations
+from ..document.codec import Snapshot
+from ..document.operations import Clear, Delete, Operation, Push, Set
+from ..errors import StateNotSerializable, StateTypeError, StoreError
 
 logger = logging.getLogger("flask_agentuity.state")
 

@@ -23,8 +23,9 @@ import click
 from flask import current_app
 from flask.cli import AppGroup
 
-from . import codec
-from .errors import (
+from ..document import codec
+from ..document.operations import Set
+from ..errors import (
     AgentuityError,
     AuthenticationFailed,
     RequestTimeout,
@@ -32,12 +33,11 @@ from .errors import (
     StateNotSerializable,
     StoreError,
 )
-from .identity import make_thread_id, require_thread_id
+from ..stores import ListedThread, ThreadStore
+from ..stores.base import complete, matches, require_filter
+from ..stores.sqlite.store import SQLiteStore
 from .manager import ThreadManager
-from .operations import Set
-from .stores import ListedThread, ThreadStore
-from .stores.base import complete, matches, require_filter
-from .stores.sqlite import SQLiteStore
+from .provider import make_thread_id, require_thread_id
 
 # Seconds; the first moment that datetime cannot hold: the year 10000.
 _END_OF_TIME = 253_402_300_800
@@ -325,9 +325,9 @@ def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...
     Without a key it takes the app's own, AGENTUITY_SDK_KEY. Each key has threads of its own,
     beside those of the app.
     """
-    from .service.command import run
-    from .service.keys import read_keys
-    from .service.thread_service import ThreadService
+    from ..service.command import run
+    from ..service.keys import read_keys
+    from ..service.thread_service import ThreadService
 
     all_keys = [*keys, *(key for path in key_files for key in read_keys(path))]
     own = _manager().settings().sdk_key

@@ -11,14 +11,14 @@ from typing import Any, Protocol
 from blinker import NamedSignal
 from flask import Flask, Request, Response
 
-from . import signals
+from ..errors import AgentuityError, StateTooLarge, StoreError
+from ..stores import ThreadStore
+from ..thread.session import Session
+from ..thread.thread import Thread
+from ..thread.turns import Turn, take_turn
+from . import events as signals
 from .config import Settings
-from .errors import AgentuityError, StateTooLarge, StoreError
-from .identity import ThreadIDProvider, require_thread_id
-from .session import Session
-from .stores import ThreadStore
-from .thread import Thread
-from .turns import Turn, take_turn
+from .provider import ThreadIDProvider, require_thread_id
 
 logger = logging.getLogger("flask_agentuity")
 

@@ -15,15 +15,16 @@ import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from .. import codec
-from ..codec import Snapshot
-from ..errors import StateTooLarge
-from ..operations import Clear, Delete, Operation, Push, Set
-from . import base, redis_index
-from .base import KeyedStore, ListedThread, Page
-from .redis_calls import ERRORS, Caller, exchange, run_script
-from .redis_client import Client, client_maker
-from .redis_keys import (
+from ...document import codec
+from ...document.codec import Snapshot
+from ...document.operations import Clear, Delete, Operation, Push, Set
+from ...errors import StateTooLarge
+from .. import base
+from ..base import KeyedStore, ListedThread, Page
+from . import index as redis_index
+from .calls import ERRORS, Caller, exchange, run_script
+from .client import Client, client_maker
+from .keys import (
     Keyspace,
     encode_label,
     label_name,
@@ -31,7 +32,7 @@ from .redis_keys import (
     require_prefix,
     string_name,
 )
-from .redis_scripts import DELETE, END_TURN, MERGE, READ, TAKE_TURN, TOUCH, Script
+from .scripts import DELETE, END_TURN, MERGE, READ, TAKE_TURN, TOUCH, Script
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
 

@@ -14,8 +14,8 @@ import time
 import weakref
 from collections.abc import Callable
 
-from .errors import StoreError
-from .stores.base import ThreadStore
+from ..errors import StoreError
+from ..stores.base import ThreadStore
 
 logger = logging.getLogger("flask_agentuity.turns")
 

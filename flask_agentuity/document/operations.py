@@ -1,6 +1,6 @@
 """The four changes a state knows: apply them, and find them by comparing. Pure functions.
 
-Values are encoded (see :mod:`~flask_agentuity.codec`), so operations can be compared,
+Values are encoded (see :mod:`~flask_agentuity.document.codec`), so operations can be compared,
 sent and applied without decoding what they carry.
 """
 

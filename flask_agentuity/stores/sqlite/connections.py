@@ -10,8 +10,8 @@ import weakref
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import StoreError
-from .sqlite_layout import APPLICATION_ID, FORMAT_VERSION, SCHEMA
+from ...errors import StoreError
+from .layout import APPLICATION_ID, FORMAT_VERSION, SCHEMA
 
 _IDLE_CONNECTIONS = 16
 #: The part of the file that reads take from the system's memory, without copying each page.

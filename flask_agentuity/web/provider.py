@@ -19,7 +19,7 @@ from urllib.parse import unquote
 
 from werkzeug.http import dump_cookie
 
-from .errors import ConfigurationError, InvalidThreadId
+from ..errors import ConfigurationError, InvalidThreadId
 
 if TYPE_CHECKING:
     from flask import Flask, Request, Response

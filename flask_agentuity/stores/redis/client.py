@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from ..errors import ConfigurationError
+from ...errors import ConfigurationError
 
 try:
     import redis

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from .. import codec
-from ..codec import Snapshot
-from ..errors import ConfigurationError, StoreError
-from ..operations import Operation, Push, Set
-from . import base
-from .base import KeyedStore, ListedThread, Page
-from .sqlite_connections import Connections
-from .sqlite_layout import OpenThread, Step, erase_thread, prepare, read_thread
+from ...document import codec
+from ...document.codec import Snapshot
+from ...document.operations import Operation, Push, Set
+from ...errors import ConfigurationError, StoreError
+from .. import base
+from ..base import KeyedStore, ListedThread, Page
+from .connections import Connections
+from .layout import OpenThread, Step, erase_thread, prepare, read_thread
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 

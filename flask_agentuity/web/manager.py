@@ -17,20 +17,20 @@ from flask.signals import got_request_exception
 from werkzeug.exceptions import Conflict, ServiceUnavailable
 from werkzeug.local import LocalProxy
 
-from . import signals
+from ..errors import AgentuityError, ConfigurationError, StoreError
+from ..stores import Page, ThreadStore, open_store
+from ..thread.session import Session
+from ..thread.thread import Thread
+from . import events as signals
 from .config import Settings, read_settings
-from .errors import AgentuityError, ConfigurationError, StoreError
-from .exchange import Exchange, Observer
-from .identity import (
+from .provider import (
     SignedIDProvider,
     ThreadIDProvider,
     instance_secret,
     make_thread_id,
     require_thread_id,
 )
-from .session import Session
-from .stores import Page, ThreadStore, open_store
-from .thread import Thread
+from .scope import Exchange, Observer
 
 logger = logging.getLogger("flask_agentuity")
 

@@ -15,11 +15,11 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
-from .. import codec
-from ..codec import Snapshot
-from ..errors import StoreError
-from ..operations import Clear, Delete, Operation, Push, Set
-from . import base
+from ...document import codec
+from ...document.codec import Snapshot
+from ...document.operations import Clear, Delete, Operation, Push, Set
+from ...errors import StoreError
+from .. import base
 
 #: Marks a file as ours (SQLite's application_id): "agth".
 APPLICATION_ID = 0x61677468

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from zlib import crc32
 
-from .. import codec
-from ..errors import ConfigurationError
+from ...document import codec
+from ...errors import ConfigurationError
 
 
 class Partition:

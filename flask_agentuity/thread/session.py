@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
-from . import codec
-from .errors import StateNotSerializable
+from ..document import codec
+from ..errors import StateNotSerializable
 from .thread import Thread, ThreadObserver
 
 logger = logging.getLogger("flask_agentuity.session")

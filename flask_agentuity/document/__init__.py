@@ -1,0 +1,1 @@
+"""JSON, operations and merging: pure functions on documents."""

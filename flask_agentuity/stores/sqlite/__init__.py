@@ -1,0 +1,7 @@
+"""Threads in one SQLite file."""
+
+from __future__ import annotations
+
+from .store import SQLiteStore
+
+__all__ = ["SQLiteStore"]

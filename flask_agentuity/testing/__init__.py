@@ -1,0 +1,7 @@
+"""Tools for testing an app that uses threads."""
+
+from __future__ import annotations
+
+from .client import ThreadTestClient
+
+__all__ = ["ThreadTestClient"]

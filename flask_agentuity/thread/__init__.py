@@ -1,0 +1,1 @@
+"""A conversation thread and its state."""
