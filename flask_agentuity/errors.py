@@ -62,6 +62,24 @@ class StoreError(AgentuityError):
     """The store could not do what was asked: it is down, busy, refuses, or holds damaged data."""
 
 
+class ThreadGone(StoreError):
+    """The thread was deleted after this request began; the write was dropped.
+
+    Raised by :meth:`Thread.save` and :meth:`ThreadManager.open`. A response is never
+    replaced because of it: the request logs a warning instead.
+    """
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(
+            f"Thread {thread_id} was deleted while this request was working on it. Its changes"
+            " were dropped."
+        )
+        self.thread_id = thread_id
+
+    def __reduce__(self) -> tuple[type[ThreadGone], tuple[str]]:
+        return type(self), (self.thread_id,)
+
+
 class ServiceUnavailable(StoreError):
     """There is no connection to the service now; nothing was sent."""
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flask_agentuity.document import codec, operations
+from flask_agentuity.document import codec
+from flask_agentuity.document.apply import apply_operations, find_operations
+from flask_agentuity.document.operation_json import operation_from_json, operation_to_json
 from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.errors import StateNotSerializable
 
@@ -72,7 +74,7 @@ def test_apply_does_what_one_would_do_by_hand(
     state: dict[str, bytes], made: list[Operation]
 ) -> None:
     expected, skipped = plainly(state, made)
-    assert operations.apply(state, made) == skipped
+    assert apply_operations(state, made) == skipped
     decoded = {key: codec.decode(value) for key, value in state.items()}
     assert decoded == expected
     assert list(decoded) == list(expected)
@@ -84,15 +86,15 @@ def test_apply_may_be_cut_anywhere(
     state: dict[str, bytes], made: list[Operation], cut: int
 ) -> None:
     whole, parts = dict(state), dict(state)
-    skipped = operations.apply(whole, made)
-    assert operations.apply(parts, made[:cut]) + operations.apply(parts, made[cut:]) == skipped
+    skipped = apply_operations(whole, made)
+    assert apply_operations(parts, made[:cut]) + apply_operations(parts, made[cut:]) == skipped
     assert list(parts.items()) == list(whole.items())
 
 
 @given(states, states)
 def test_find_and_apply_are_inverse(before: dict[str, bytes], after: dict[str, bytes]) -> None:
     state = dict(before)
-    assert operations.apply(state, operations.find(before, after)) == []
+    assert apply_operations(state, find_operations(before, after)) == []
     assert state == after
 
 
@@ -101,15 +103,15 @@ def test_find_and_apply_are_inverse_where_lists_grow(
     pair: tuple[dict[str, bytes], dict[str, bytes]],
 ) -> None:
     before, after = pair
-    found = operations.find(before, after)
+    found = find_operations(before, after)
     state = dict(before)
-    assert operations.apply(state, found) == []
+    assert apply_operations(state, found) == []
     assert state == after
 
 
 @given(states)
 def test_nothing_is_found_where_nothing_changed(state: dict[str, bytes]) -> None:
-    assert operations.find(state, dict(state)) == []
+    assert find_operations(state, dict(state)) == []
 
 
 @given(states, keys, st.lists(values, min_size=1, max_size=4), st.lists(values, max_size=4))
@@ -118,7 +120,7 @@ def test_an_append_is_pushes(
 ) -> None:
     before = {**state, key: codec.encode(stored)}
     after = {**before, key: codec.encode(stored + more)}
-    assert operations.find(before, after) == [Push(key, codec.encode(item)) for item in more]
+    assert find_operations(before, after) == [Push(key, codec.encode(item)) for item in more]
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_an_append_is_pushes(
     ],
 )
 def test_find(before: dict[str, bytes], after: dict[str, bytes], found: list[Operation]) -> None:
-    assert operations.find(before, after) == found
+    assert find_operations(before, after) == found
 
 
 @given(states, changes, st.integers(0, 5))
@@ -147,8 +149,8 @@ def test_what_another_request_added_survives(
     ours = {**state, "messages": b"[]"}
     mine = {**ours, "mine": b"1", "messages": codec.encode(list(range(count)))}
     theirs = [Push("messages", b"-1"), Set("yours", b"2")]
-    operations.apply(ours, theirs)
-    operations.apply(ours, operations.find({**state, "messages": b"[]"}, mine))
+    apply_operations(ours, theirs)
+    apply_operations(ours, find_operations({**state, "messages": b"[]"}, mine))
     assert codec.decode(ours["messages"]) == [-1, *range(count)]
     assert (ours["mine"], ours["yours"]) == (b"1", b"2")
 
@@ -156,15 +158,15 @@ def test_what_another_request_added_survives(
 def test_many_pushes_join_their_list_once() -> None:
     state = {"l": codec.encode(["x" * 100] * 10_000)}
     made: list[Operation] = [Push("l", b"%d" % number) for number in range(50_000)]
-    assert operations.apply(state, made) == []
+    assert apply_operations(state, made) == []
     assert codec.decode(state["l"])[10_000:] == list(range(50_000))
 
 
 @given(changes)
 def test_the_wire_brings_an_operation_back(made: list[Operation]) -> None:
     for operation in made:
-        message = json.loads(orjson.dumps(operations.to_wire(operation)))
-        read = operations.from_wire(message)
+        message = json.loads(orjson.dumps(operation_to_json(operation)))
+        read = operation_from_json(message)
         if isinstance(operation, Set):
             operation = Set(operation.key, operation.value)
         assert read == operation
@@ -183,7 +185,7 @@ def test_the_wire_brings_an_operation_back(made: list[Operation]) -> None:
     ],
 )
 def test_to_wire(operation: Operation, message: bytes) -> None:
-    assert orjson.dumps(operations.to_wire(operation)) == message
+    assert orjson.dumps(operation_to_json(operation)) == message
 
 
 @pytest.mark.parametrize(
@@ -206,7 +208,7 @@ def test_to_wire(operation: Operation, message: bytes) -> None:
     ],
 )
 def test_from_wire(message: dict[str, Any], operation: Operation | None) -> None:
-    assert operations.from_wire(message) == operation
+    assert operation_from_json(message) == operation
 
 
 @pytest.mark.parametrize(
@@ -224,12 +226,12 @@ def test_from_wire(message: dict[str, Any], operation: Operation | None) -> None
 )
 def test_from_wire_refuses_what_is_no_operation(message: object) -> None:
     with pytest.raises(ValueError, match="must be"):
-        operations.from_wire(message)
+        operation_from_json(message)
 
 
 def test_from_wire_names_the_place_of_a_value_that_is_too_deep() -> None:
     deep = json.loads("[" * 300 + "]" * 300)
     with pytest.raises(StateNotSerializable, match=r'state\["k"\]'):
-        operations.from_wire({"op": "set", "key": "k", "value": deep})
+        operation_from_json({"op": "set", "key": "k", "value": deep})
     with pytest.raises(StateNotSerializable, match=r'state\["k"\]\[-1\]'):
-        operations.from_wire({"op": "push", "key": "k", "value": deep})
+        operation_from_json({"op": "push", "key": "k", "value": deep})

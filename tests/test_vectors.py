@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-from flask_agentuity.document import codec, operations
+from flask_agentuity.document import codec
+from flask_agentuity.document.apply import apply_operations
 from flask_agentuity.document.codec import Snapshot
+from flask_agentuity.document.operation_json import operation_from_json
 from flask_agentuity.errors import StateNotSerializable, StateTooLarge, StoreError
 
 VECTORS: dict[str, Any] = json.loads(
@@ -192,8 +194,8 @@ def test_every_exception_has_its_case(table: Iterable[str | None], section: str,
 def merged(case: dict[str, Any]) -> str:
     snapshot = codec.split_document(case["stored"], THREAD) or Snapshot({})
     state = {key: value for key, value in snapshot.encoded.items() if value is not None}
-    read = [operations.from_wire(one) for one in case["operations"]]
-    operations.apply(state, [one for one in read if one is not None])
+    read = [operation_from_json(one) for one in case["operations"]]
+    apply_operations(state, [one for one in read if one is not None])
     metadata = snapshot.metadata if case["metadata"] is None else codec.encode(case["metadata"])
     return codec.join_document(state, metadata).decode()
 

@@ -8,7 +8,7 @@ key, so that a key nobody asked for is never decoded and an unchanged one never 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -171,14 +171,19 @@ class Snapshot:
 
     ``encoded`` has every key of the state in its order; the value is None for a key that
     is there but was not fetched. ``decoded`` holds values that had to be decoded on the
-    way, for whoever reads them first. ``without_null`` are keys whose values are known to
-    hold no null: nobody has to look for one.
+    way, for the first reader to take. ``without_null`` are keys whose values are known to
+    hold no null, so that no check has to look for one.
+
+    ``version`` rises with every write and is 0 where a store has none. ``seen`` is what the
+    store wants to be told at the next write of the same request; only that store reads it.
     """
 
     encoded: dict[str, bytes | None]
     metadata: bytes = b"{}"
     decoded: dict[str, Any] = field(default_factory=dict)
-    without_null: Collection[str] = field(default=(), compare=False)
+    without_null: Set[str] = field(default=frozenset(), compare=False)
+    version: int = field(default=0, compare=False)
+    seen: Any = field(default=None, compare=False)
 
 
 def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | None:

@@ -1,4 +1,4 @@
-"""The four changes a state knows: apply them, and find them by comparing. Pure functions.
+"""The operations that change a thread.
 
 Values are encoded (see :mod:`~flask_agentuity.document.codec`), so operations can be compared,
 sent and applied without decoding what they carry.
@@ -6,23 +6,15 @@ sent and applied without decoding what they carry.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
-
-import orjson
-
-from . import codec
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Set:
-    """Replace or add one key.
+    """Assign one key without regard to what is stored.
 
-    ``only_if_missing`` leaves a key alone that is there when the operation is applied: it
-    is how a default that a request merely filled in cannot remove what another request
-    wrote meanwhile. The wire has no word for it; there it is a plain set.
+    ``only_if_missing`` leaves an existing key alone. It stands for a default that the
+    request filled in, so that the default cannot replace what another request wrote.
     """
 
     key: str
@@ -32,7 +24,7 @@ class Set:
 
 @dataclass(frozen=True, slots=True)
 class Delete:
-    """Remove one key; a missing one is left missing."""
+    """Remove one key. A missing key is not an error."""
 
     key: str
 
@@ -44,144 +36,146 @@ class Clear:
 
 @dataclass(frozen=True, slots=True)
 class Push:
-    """Append one item to the list at a key, which is made if it is missing.
+    """Append one item to the list at a key. A missing list is created.
 
-    With ``max_records`` the list then keeps its last that many items; 0 empties it. A
-    value that is there and is not a list is left alone.
+    A value that is not a list is left alone.
+
+    ``max_records``: the list then keeps at most that many items; 0 empties it. The first
+    ``keep_first`` items stay, and the oldest of the others go: a list of N items keeps its
+    first ``min(keep_first, max_records)`` and its last ``max_records - keep_first``.
+
+    ``unique``: the name of a field. Nothing is appended if the list already has an object
+    whose field of that name has the same value. The item must be an object with that field.
     """
 
     key: str
     value: bytes
     max_records: int | None = None
+    keep_first: int = 0
+    unique: str | None = None
 
 
-Operation = Set | Delete | Clear | Push
+@dataclass(frozen=True, slots=True)
+class Increment:
+    """Add a number to the number at a key. A missing key counts as 0.
 
-
-def apply(state: dict[str, bytes], operations: Iterable[Operation]) -> list[Push]:
-    """Apply *operations* in order to an encoded *state*, in place.
-
-    Returns the pushes that were skipped because the value there is not a list; whoever
-    asked for them is told by a warning, not by an error.
+    A value that is not a number is left alone.
     """
-    skipped: list[Push] = []
-    # Lists that grow in this call, as runs of items, so that many pushes join them once.
-    open_lists: dict[str, list[bytes]] = {}
 
-    def close_list(key: str) -> None:
-        if (runs := open_lists.pop(key, None)) is not None:
-            state[key] = codec.join_list(runs)
-
-    for operation in operations:
-        match operation:
-            case Push(key, value, max_records):
-                if key not in open_lists:
-                    stored = state.get(key, codec.EMPTY_LIST)
-                    if not codec.is_list(stored):
-                        skipped.append(operation)
-                        continue
-                    state[key] = stored
-                    open_lists[key] = [] if stored == codec.EMPTY_LIST else [stored[1:-1]]
-                open_lists[key].append(value)
-                if max_records is not None:
-                    close_list(key)
-                    items = codec.items_of(state[key])
-                    state[key] = codec.join_list(items[-max_records:] if max_records > 0 else [])
-            case Set(key, value, only_if_missing):
-                if not (only_if_missing and key in state):
-                    open_lists.pop(key, None)
-                    state[key] = value
-            case Delete(key):
-                open_lists.pop(key, None)
-                state.pop(key, None)
-            case Clear():
-                open_lists.clear()
-                state.clear()
-    for key in list(open_lists):
-        close_list(key)
-    return skipped
+    key: str
+    by: int | float = 1
 
 
-def find(before: Mapping[str, bytes], after: Mapping[str, bytes]) -> list[Operation]:
-    """Return the smallest list of operations that turns *before* into *after*.
+@dataclass(frozen=True, slots=True)
+class Truncate:
+    """Keep the first ``keep`` items of the list at a key. Anything but a list is left alone."""
 
-    Keys that are gone become deletes, never a clear, which would also remove what another
-    request has added meanwhile.
+    key: str
+    keep: int
+
+
+@dataclass(frozen=True, slots=True)
+class PopLast:
+    """Remove the last item of the list at a key. Anything but a non-empty list is left alone."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One replaced part of a list: at index ``place``, the items ``gone`` become ``new``.
+
+    ``gone`` is never empty. An insertion names its neighbours in both ``gone`` and ``new``,
+    so a store can see whether the place is still the same.
     """
-    found: list[Operation] = [Delete(key) for key in before if key not in after]
-    for key, value in after.items():
-        found.extend(find_change(key, before.get(key), value))
-    return found
+
+    place: int
+    gone: tuple[bytes, ...]
+    new: tuple[bytes, ...]
 
 
-def find_change(key: str, before: bytes | None, after: bytes) -> list[Set | Push]:
-    """Return the operations that turn one key's value *before* (None: missing) into *after*."""
-    if before == after:
-        return []
-    if before is not None and codec.is_list(before):
-        items = codec.appended(before, after)
-        if items:
-            return [Push(key, item) for item in items]
-    return [Set(key, after)]
+@dataclass(frozen=True, slots=True)
+class Splice:
+    """Replace parts of the list at a key, if the items that give way are still there.
 
+    All places are indexes into the list as it was before the splice. The changes ascend
+    and do not overlap. If the key is missing, holds something else, was assigned after
+    version ``since``, or has other items at one of the places, it is a conflict and
+    nothing of the whole write is applied.
 
-def to_wire(operation: Operation) -> dict[str, Any]:
-    """Return *operation* as the wire has it, for orjson to encode."""
-    match operation:
-        case Set(key, value):
-            return {"op": "set", "key": key, "value": orjson.Fragment(value)}
-        case Delete(key):
-            return {"op": "delete", "key": key}
-        case Clear():
-            return {"op": "clear"}
-        case Push(key, value, None):
-            return {"op": "push", "key": key, "value": orjson.Fragment(value)}
-        case Push(key, value, max_records):
-            return {
-                "op": "push",
-                "key": key,
-                "value": orjson.Fragment(value),
-                "maxRecords": max_records,
-            }
-
-
-def from_wire(message: object) -> Operation | None:
-    """Read one operation as it came over the wire; None for one of an unknown kind.
-
-    A ``set`` or ``push`` without a value means null, and ``maxRecords`` is taken as
-    JavaScript would take it, whatever it is: the runtime skips operations it does not
-    know and has no other check.
-
-    :raises ValueError: when it is not an object, or its key is not a string.
+    ``whole`` is the resulting list as the request sees it, for stores that cannot splice.
     """
-    if not isinstance(message, dict):
-        raise ValueError(f"an operation must be an object, not {type(message).__name__}")
-    kind = message.get("op")
-    if kind == "clear":
-        return Clear()
-    if kind not in ("set", "delete", "push"):
-        return None
-    key = message.get("key")
-    if not isinstance(key, str):
-        raise ValueError(f"the key of a {kind} must be a string, not {type(key).__name__}")
-    if kind == "delete":
-        return Delete(key)
-    value = message.get("value")
-    if kind == "set":
-        return Set(key, codec.encode(value, codec.child_path("state", key)))
-    records = _window(message["maxRecords"]) if "maxRecords" in message else None
-    return Push(key, codec.encode_item(value, codec.child_path("state", key)), records)
+
+    key: str
+    changes: tuple[Change, ...]
+    since: int = 0
+    whole: bytes | None = field(default=None, compare=False, repr=False)
 
 
-def _window(value: Any) -> int | None:
-    """Read a maxRecords that may be anything, as a comparison in JavaScript would."""
-    if value is None:
-        return 0
-    if isinstance(value, str):
-        try:
-            value = float(value.strip() or 0)
-        except ValueError:
-            return None
-    if not isinstance(value, int | float) or math.isnan(value) or value == math.inf:
-        return None
-    return max(0, math.ceil(value)) if value != -math.inf else 0
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Replace the value at a key if it is still ``old`` (None: if the key is missing).
+
+    Anything else, or an assignment after version ``since``, is a conflict and nothing of
+    the whole write is applied.
+    """
+
+    key: str
+    old: bytes | None
+    new: bytes
+    since: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A change to a value that was read: ``base`` (None: missing) became ``value``.
+
+    An edit always succeeds: it is merged with what is stored (see
+    :mod:`~flask_agentuity.document.merge`). :meth:`optimistic` gives the cheap form that
+    succeeds if nothing has changed at the places that the edit touches. A store that gets
+    the edit itself merges it under its lock.
+
+    ``changes`` and ``appended`` are the difference between two lists; ``changes`` is None
+    where either value is not a list. ``places`` says at which index of the stored list
+    each item of ``base`` is, None for an item that is no longer stored; without it the
+    list is stored as ``base`` has it, perhaps with more items behind. ``uncertain``: where
+    the items are is not known, so the value has to be read before it is edited.
+    """
+
+    key: str
+    base: bytes | None
+    value: bytes
+    changes: tuple[Change, ...] | None = None
+    appended: tuple[bytes, ...] = ()
+    since: int = 0
+    places: tuple[int | None, ...] | None = None
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadata:
+    """Replace the metadata as a whole without regard to what is stored."""
+
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceMetadata:
+    """Replace the metadata if it is still ``old``; otherwise it is a conflict."""
+
+    old: bytes
+    new: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EditMetadata:
+    """A change to metadata that was read. Like :class:`Edit`, it is merged key by key."""
+
+    base: bytes
+    value: bytes
+
+
+#: What changes the list or the value at one key.
+KeyOperation = Set | Delete | Push | Increment | Truncate | PopLast | Splice | Replace | Edit
+MetadataOperation = SetMetadata | ReplaceMetadata | EditMetadata
+Operation = KeyOperation | Clear | MetadataOperation

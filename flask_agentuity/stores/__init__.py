@@ -6,7 +6,8 @@ from typing import Any
 
 from ..document.codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError
-from .base import DEFAULT_TTL, ListedThread, Page, ThreadStore
+from .base import DEFAULT_TTL, ThreadStore
+from .listing import ListedThread, Page
 
 __all__ = ["ListedThread", "Page", "ThreadStore", "open_store"]
 

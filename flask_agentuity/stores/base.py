@@ -2,50 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import logging
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
-import orjson
-
-from ..document import codec, operations
+from ..document import codec
+from ..document.apply import apply_operations
 from ..document.codec import Snapshot
 from ..document.operations import Clear, Operation, Push, Set
-from ..errors import StateNotSerializable, StoreError
+from ..errors import StoreError
+from .listing import ListedThread, Page
+from .writing import Conflict, Write, Written
 
 logger = logging.getLogger("flask_agentuity.stores")
 
 #: Seconds without use after which a thread expires: the age of the JavaScript runtime's cookie.
 DEFAULT_TTL = 604_800.0
 
-_LABEL_BYTES = 400
-
 _WHO_CAN = "The stores in SQLite, in Redis and in memory can."
-
-
-@dataclass(frozen=True, slots=True)
-class ListedThread:
-    """A thread as a listing shows it; times in seconds since 1970, sizes in bytes."""
-
-    id: str
-    metadata: dict[str, Any]
-    created: float
-    updated: float
-    size: int
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Some threads of a listing, newest first, and the cursor of what follows, if anything does."""
-
-    threads: list[ListedThread]
-    cursor: str | None
 
 
 class ThreadStore(ABC):
@@ -63,6 +40,10 @@ class ThreadStore(ABC):
 
     #: Whether several machines can reach it: then they need one secret for thread ids as well.
     shared_by_machines = True
+
+    #: Whether :meth:`write` takes every operation, checks what edits replace, and keeps deleted
+    #: threads deleted. A store without it is read, merged and saved under a lock.
+    edits = False
 
     #: Why :meth:`merge` here is atomic. Made at the first use: stores are made before forks.
     _merge_lock: threading.Lock | None = None
@@ -110,6 +91,19 @@ class ThreadStore(ABC):
             apply(thread_id, state, operations)
             kept = codec.decode(snapshot.metadata) if metadata is None else metadata
             self.save(thread_id, codec.join_document(state), kept)
+
+    def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        """Apply all operations of *write* in order, or none.
+
+        Here a store that knows no edits is read, merged and saved, under a lock of this
+        process. Override it, and set :attr:`edits`, where the store can check by itself
+        whether what an edit replaces is still there.
+
+        :raises ThreadGone: if the thread was deleted after the write's request began.
+        :raises StateTooLarge: if it would be over the limit; nothing was applied.
+        :raises StoreError: if it cannot be written, or what is stored is damaged.
+        """
+        raise NotImplementedError
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         """Return what is stored key by key; None when nothing is.
@@ -268,113 +262,6 @@ class KeyedStore(ThreadStore):
         self.merge(thread_id, [Clear(), *(Set(key, state[key]) for key in state)], metadata)
 
 
-def encode_labels(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what an index keeps of *metadata*: the scalars, each as its key and its JSON text.
-
-    Long ones are cut: an index finds candidates, and :func:`matches` decides.
-    """
-    return [
-        (key, codec.encode(value, "metadata")[:_LABEL_BYTES].decode(errors="ignore"))
-        for key, value in metadata.items()
-        if not isinstance(value, dict | list | tuple)
-    ]
-
-
-def require_question(metadata: Mapping[str, Any], limit: object) -> None:
-    """Refuse what no listing can answer.
-
-    :raises ValueError: which says what is wrong.
-    """
-    require_filter(metadata)
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ValueError(f"limit={limit!r} is wrong: a page has a number of threads, at least one.")
-
-
-def require_filter(metadata: Mapping[str, Any]) -> None:
-    """Refuse a filter that no index can serve.
-
-    :raises ValueError: which names the key.
-    """
-    for key, value in metadata.items():
-        if not isinstance(key, str):
-            raise ValueError(f"The keys of metadata are texts, {key!r} is none.")
-        if not (value is None or isinstance(value, str | int | float)):
-            raise ValueError(
-                f"Threads can be found by texts, numbers, booleans and None, not by a"
-                f" {type(value).__name__} (key {key!r})."
-            )
-        try:
-            codec.encode({key: value}, "metadata")
-        except StateNotSerializable as error:
-            raise ValueError(f"No thread can be found by that: {error}.") from None
-
-
-def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether *metadata* has every key of *wanted* with an equal value of one type."""
-    return all(
-        key in metadata
-        and codec.encode(metadata[key], "metadata") == codec.encode(value, "metadata")
-        for key, value in wanted.items()
-    )
-
-
-def encode_cursor(updated: float, thread_id: str) -> str:
-    """Return an opaque cursor for what follows a thread in a listing."""
-    return base64.urlsafe_b64encode(orjson.dumps([updated, thread_id])).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str) -> tuple[float, str]:
-    """Read a cursor.
-
-    :raises ValueError: when it is none.
-    """
-    try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        updated, thread_id = orjson.loads(base64.urlsafe_b64decode(padded))
-        return float(updated), str(thread_id)
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{cursor!r} is not the cursor of a listing.") from error
-
-
-def runs(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
-    """Bring pushes in a row to one key with one window together; others come alone."""
-
-    def together(operation: Operation) -> object:
-        if isinstance(operation, Push):
-            return operation.key, operation.max_records
-        return id(operation)
-
-    for _, run in groupby(operations, together):
-        yield list(run)
-
-
-def pack(items: Sequence[bytes], separator: bytes, most_bytes: int) -> list[tuple[int, bytes]]:
-    """Join *items* into as few segments as hold them, each with its number of items.
-
-    A segment is over *most_bytes* only where a single item is. *separator* is one byte.
-    """
-    packed: list[tuple[int, bytes]] = []
-    run: list[bytes] = []
-    size = 0
-    for item in items:
-        if run and size + len(item) > most_bytes:
-            packed.append((len(run), separator.join(run)))
-            run, size = [], 0
-        run.append(item)
-        size += len(item) + 1
-    if run:
-        packed.append((len(run), separator.join(run)))
-    return packed
-
-
-def page_of(threads: Sequence[ListedThread], limit: int) -> Page:
-    """Return the page of the first *limit* of *threads*, which has one more if more follow."""
-    shown = list(threads[:limit])
-    if len(threads) <= limit or not shown:
-        return Page(shown, None)
-    return Page(shown, encode_cursor(shown[-1].updated, shown[-1].id))
-
-
 def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
     """Return the state of a snapshot in which every value was fetched."""
     state = {key: value for key, value in snapshot.encoded.items() if value is not None}
@@ -385,7 +272,7 @@ def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
 
 def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation]) -> None:
     """Apply *changes* to an encoded *state* in place, and warn of what had to be skipped."""
-    warn_of_skipped(thread_id, operations.apply(state, changes))
+    warn_of_skipped(thread_id, apply_operations(state, changes))
 
 
 def warn_of_skipped(thread_id: str, skipped: Sequence[Push]) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 from ..document import codec
 from ..document.codec import Snapshot
 from ..document.operations import Operation
-from . import base
-from .base import ListedThread, Page, ThreadStore
+from . import base, listing
+from .base import ThreadStore
+from .listing import ListedThread, Page
 
 
 @dataclass(slots=True)
@@ -95,17 +96,17 @@ class MemoryStore(ThreadStore):
         cursor: str | None = None,
     ) -> Page:
         wanted = metadata or {}
-        base.require_question(wanted, limit)
-        after = base.decode_cursor(cursor) if cursor else None
+        listing.require_question(wanted, limit)
+        after = listing.decode_cursor(cursor) if cursor else None
         listed = [*self.scan()]
         listed.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)
         following = [
             thread
             for thread in listed
             if (after is None or (thread.updated, thread.id) < after)
-            and base.matches(thread.metadata, wanted)
+            and listing.matches(thread.metadata, wanted)
         ]
-        return base.page_of(following[: limit + 1], limit)
+        return listing.page_of(following[: limit + 1], limit)
 
     def scan(self) -> Iterator[ListedThread]:
         with self._held():

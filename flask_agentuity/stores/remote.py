@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from ..client import ServiceRefusal, ThreadClient
-from ..document import codec, operations
+from ..document import codec
+from ..document.apply import apply_operations
 from ..document.codec import Snapshot
 from ..document.operations import Operation, Set
 from ..errors import OutcomeUnknown, RequestTimeout, ServiceUnavailable, StateTooLarge
@@ -171,7 +172,7 @@ def _require_possible_size(thread_id: str, changes: Sequence[Operation]) -> None
         return
     state: dict[str, bytes] = {}
     # A default may find its place taken by something smaller.
-    operations.apply(
+    apply_operations(
         state, [each for each in changes if not (isinstance(each, Set) and each.only_if_missing)]
     )
     codec.require_size(len(codec.join_document(state)), limit, thread_id)

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..document import codec, operations
+from ..document import codec
+from ..document.apply import apply_operations
 from ..document.codec import Snapshot
 from ..document.operations import Clear, Delete, Operation, Push, Set
 from ..errors import StateNotSerializable, StateTypeError, StoreError
@@ -537,7 +538,7 @@ class ThreadState(MutableMapping[str, Any]):
         pushes, expected = [], reference
         if key in self._pushes:
             pushes, pushed = self._encode_pushes(key), {key: reference}
-            operations.apply(pushed, pushes)
+            apply_operations(pushed, pushes)
             expected = pushed[key]
         items = codec.appended(expected, encoded)
         if items is None and pushes:
@@ -580,7 +581,7 @@ class ThreadState(MutableMapping[str, Any]):
                 key, pushed = operation
                 path = codec.child_path("state", key)
                 push = Push(key, codec.encode_item(pushed.value, path), pushed.max_records)
-                operations.apply(expected, [push])
+                apply_operations(expected, [push])
                 changes.operations.append(push)
             else:
                 changes.operations.append(operation)

@@ -34,7 +34,8 @@ from ..errors import (
     StoreError,
 )
 from ..stores import ListedThread, ThreadStore
-from ..stores.base import complete, matches, require_filter
+from ..stores.base import complete
+from ..stores.listing import matches, require_filter
 from ..stores.sqlite.store import SQLiteStore
 from .manager import ThreadManager
 from .provider import make_thread_id, require_thread_id

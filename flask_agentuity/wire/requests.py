@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from ..document import codec, operations
+from ..document.operation_json import operation_from_json, operation_to_json
 from ..document.operations import Operation
 from ..errors import AgentuityError, InvalidThreadId, StateNotSerializable, StateTooLarge
 from .limits import MAX_DOCUMENT_BYTES, MAX_ID_LENGTH, MAX_REQUEST_BYTES, MAX_THREAD_ID_LENGTH
@@ -133,7 +134,7 @@ def encode_merge(
     for change in changes:
         if not isinstance(change, operations.Clear):
             codec.require_key(change.key)
-    wired = [operations.to_wire(change) for change in changes]
+    wired = [operation_to_json(change) for change in changes]
     return _encode_request(id, "merge", thread_id, {"operations": wired}, metadata)
 
 
@@ -221,7 +222,7 @@ def parse_request(frame: Frame) -> Request | Refusal:
             if not isinstance(changes, list):
                 return Refusal(id, "The operations of a merge must be a list.")
             try:
-                known = [operations.from_wire(change) for change in changes]
+                known = [operation_from_json(change) for change in changes]
             except (ValueError, AgentuityError) as error:
                 return Refusal(id, f"An operation of the merge is wrong: {error}")
             return Merge(id, thread_id, [each for each in known if each is not None], metadata)

@@ -42,7 +42,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from flask_agentuity.document import codec, operations
+from flask_agentuity.document import codec
+from flask_agentuity.document.apply import apply_operations
 from flask_agentuity.document.codec import Snapshot
 from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set
 from flask_agentuity.errors import StateNotSerializable, StateTooLarge, StoreError
@@ -996,7 +997,7 @@ class AgainstModel(RuleBasedStateMachine):
     @rule(changes=st.lists(_operations, max_size=8), metadata=_metadata)
     def merge(self, changes: list[Operation], metadata: dict[str, Any] | None) -> None:
         state = dict(self.state)
-        operations.apply(state, changes)
+        apply_operations(state, changes)
         self.change(state, metadata, lambda: self.store.merge(self.thread_id, changes, metadata))
 
     @rule(
@@ -1091,7 +1092,7 @@ def expected_after(
     """Return the document that *changes* make of *document*, by pure functions alone."""
     snapshot = codec.split_document(document, thread_id) or Snapshot({})
     state = {key: value for key, value in snapshot.encoded.items() if value is not None}
-    operations.apply(state, changes)
+    apply_operations(state, changes)
     kept = snapshot.metadata if metadata is None else codec.encode(dict(metadata))
     return codec.join_document(state, kept)
 

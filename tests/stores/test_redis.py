@@ -23,7 +23,7 @@ from flask_agentuity.errors import (
     StateTooLarge,
     StoreError,
 )
-from flask_agentuity.stores import ListedThread, base
+from flask_agentuity.stores import ListedThread, listing
 from flask_agentuity.stores.redis import store as stores_redis
 from flask_agentuity.stores.redis.store import RedisStore
 
@@ -143,7 +143,7 @@ def test_every_call_is_one_round_trip(redis_server: RedisServer, thread_id: str)
             lambda: store.merge(thread_id, [Push("messages", MESSAGE), Set("a", b"1")], {"m": 1}),
             lambda: store.save(thread_id, b'{"state":{"l":[1,2]}}'),
             lambda: store.list(),
-            lambda: store.list({"owner": "ada"}, limit=1, cursor=base.encode_cursor(5.0, "a")),
+            lambda: store.list({"owner": "ada"}, limit=1, cursor=listing.encode_cursor(5.0, "a")),
             lambda: store.adopt(ListedThread(thread_id, {}, 5.0, time.time() + 9, 0), b'{"a":1}'),
             lambda: store.delete(thread_id),
         ]

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import rule, run_state_machine_as_test
 
-from flask_agentuity.document import operations
+from flask_agentuity.document.apply import apply_operations
 from flask_agentuity.document.operations import Operation, Push, Set
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.keys import namespace_of, stored_id
@@ -140,5 +140,5 @@ class AgainstModel(conformance.AgainstModel):
     )
     def merge(self, changes: list[Operation], metadata: dict[str, Any] | None) -> None:
         state = dict(self.state)
-        operations.apply(state, changes)
+        apply_operations(state, changes)
         self.change(state, metadata, lambda: self.store.merge(self.thread_id, changes, metadata))

@@ -17,10 +17,11 @@ from typing import Any
 
 from ...document import codec
 from ...document.codec import Snapshot
-from ...document.operations import Clear, Delete, Operation, Push, Set
+from ...document.operations import Delete, Operation, Push, Set
 from ...errors import StateTooLarge
-from .. import base
-from ..base import KeyedStore, ListedThread, Page
+from .. import base, listing, segments
+from ..base import KeyedStore
+from ..listing import ListedThread, Page
 from . import index as redis_index
 from .calls import ERRORS, Caller, exchange, run_script
 from .client import Client, client_maker
@@ -130,13 +131,13 @@ class RedisStore(KeyedStore):
         steps: list[bytes] = []
         keys: set[bytes] = set()
         runs: list[list[Push]] = []
-        for run in base.runs(operations):
+        for run in segments.runs(operations):
             if pushes := [push for push in run if isinstance(push, Push)]:
                 steps += _push_step(pushes)
                 runs.append(pushes)
             else:
                 steps += _step(run[0])
-            if not isinstance(run[0], Clear):
+            if isinstance(run[0], Set | Delete | Push):
                 keys.add(codec.encode_key(run[0].key))
         too_large, *skipped = self._merge(thread_id, keys, steps, metadata)
         if too_large:
@@ -160,19 +161,19 @@ class RedisStore(KeyedStore):
         cursor: str | None = None,
     ) -> Page:
         wanted = metadata or {}
-        base.require_question(wanted, limit)
-        after = base.decode_cursor(cursor) if cursor else None
+        listing.require_question(wanted, limit)
+        after = listing.decode_cursor(cursor) if cursor else None
         listed: dict[str, ListedThread] = {}
 
         def accept(row: redis_index.Row) -> bool:
             listed[row.id] = _listed(row)
-            return base.matches(listed[row.id].metadata, wanted)
+            return listing.matches(listed[row.id].metadata, wanted)
 
-        labels = [encode_label(*label) for label in base.encode_labels(wanted)]
+        labels = [encode_label(*label) for label in listing.encode_labels(wanted)]
         rows = redis_index.find(
             self._caller, self._partitions("(all)"), labels, after, limit + 1, accept
         )
-        return base.page_of([listed[row.id] for row in rows], limit)
+        return listing.page_of([listed[row.id] for row in rows], limit)
 
     def scan(self) -> Iterator[ListedThread]:
         for row in redis_index.scan(self._caller, self._partitions("(all)")):
@@ -261,7 +262,7 @@ class RedisStore(KeyedStore):
         text = b""
         if metadata is not None:
             metadata = dict(metadata)
-            labels = [encode_label(*label) for label in base.encode_labels(metadata)]
+            labels = [encode_label(*label) for label in listing.encode_labels(metadata)]
             names += [label_name(index, label) for label in labels]
             text = b"\n".join([codec.encode(metadata, "metadata"), *labels])
         nulls = any(map(codec.may_hold_null, steps))
@@ -363,7 +364,7 @@ def _put_together(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | No
     return Snapshot(
         encoded,
         fields.get(b"metadata", b"{}").partition(b"\n")[0],
-        without_null=() if b"nulls" in fields else encoded,
+        without_null=frozenset() if b"nulls" in fields else encoded.keys(),
     )
 
 

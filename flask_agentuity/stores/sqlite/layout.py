@@ -19,7 +19,8 @@ from ...document import codec
 from ...document.codec import Snapshot
 from ...document.operations import Clear, Delete, Operation, Push, Set
 from ...errors import StoreError
-from .. import base
+from .. import listing
+from ..segments import pack, runs
 
 #: Marks a file as ours (SQLite's application_id): "agth".
 APPLICATION_ID = 0x61677468
@@ -143,7 +144,7 @@ def read_thread(
             for _, _, _, key, kind, _, value in rows
         },
         metadata,
-        without_null=[key for _, _, _, key, _, nulls, _ in rows if not nulls],
+        without_null={key for _, _, _, key, _, nulls, _ in rows if not nulls},
     )
 
 
@@ -175,7 +176,7 @@ Step = PushRun | SetValue | Delete | Clear
 
 def prepare(operations: Sequence[Operation]) -> list[Step]:
     """Do whatever handles JSON, so that nothing of it is left for the time of the lock."""
-    return [_prepare(run) for run in base.runs(operations)]
+    return [_prepare(run) for run in runs(operations)]
 
 
 def _prepare(run: Sequence[Operation]) -> Step:
@@ -187,8 +188,8 @@ def _prepare(run: Sequence[Operation]) -> Step:
         case Set(key, value, only_if_missing):
             size, nulls = len(value), codec.may_hold_null(value)
             if codec.is_list(value):
-                segments = base.pack(codec.items_of(value), b",", SEGMENT_BYTES) if size > 2 else []
-                return SetValue(key, only_if_missing, _LIST, nulls, None, segments, size)
+                rows = pack(codec.items_of(value), b",", SEGMENT_BYTES) if size > 2 else []
+                return SetValue(key, only_if_missing, _LIST, nulls, None, rows, size)
             if size > INLINE_BYTES:
                 return SetValue(key, only_if_missing, _LARGE, nulls, None, [(0, value)], size)
             return SetValue(key, only_if_missing, _INLINE, nulls, value, [], size)
@@ -292,7 +293,7 @@ class OpenThread:
                 "INSERT INTO labels (key, value, thread) VALUES (?, ?, ?)",
                 (
                     (*label, self._number)
-                    for label in base.encode_labels(codec.decode(self.metadata))
+                    for label in listing.encode_labels(codec.decode(self.metadata))
                 ),
             )
         if note_use:
@@ -374,7 +375,7 @@ class OpenThread:
                 entry.tail_size = size
                 items = items[fitting:]
         if items:
-            self._insert_segments(entry, base.pack(items, b",", SEGMENT_BYTES))
+            self._insert_segments(entry, pack(items, b",", SEGMENT_BYTES))
 
     def _insert_segments(self, entry: _Entry, segments: Sequence[tuple[int, bytes]]) -> None:
         """Insert *segments* behind the last one of a list; that of a large value has no tail."""

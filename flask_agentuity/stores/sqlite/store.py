@@ -15,8 +15,9 @@ from ...document import codec
 from ...document.codec import Snapshot
 from ...document.operations import Operation, Push, Set
 from ...errors import ConfigurationError, StoreError
-from .. import base
-from ..base import KeyedStore, ListedThread, Page
+from .. import base, listing
+from ..base import KeyedStore
+from ..listing import ListedThread, Page
 from .connections import Connections
 from .layout import OpenThread, Step, erase_thread, prepare, read_thread
 
@@ -146,12 +147,12 @@ class SQLiteStore(KeyedStore):
         cursor: str | None = None,
     ) -> Page:
         wanted = metadata or {}
-        base.require_question(wanted, limit)
+        listing.require_question(wanted, limit)
         conditions = ["max(t.used, t.updated) >= ?"]
         arguments: list[Any] = [0.0 if self.ttl is None else time.time() - self.ttl]
-        labels = base.encode_labels(wanted)
+        labels = listing.encode_labels(wanted)
         found: list[ListedThread] = []
-        before = base.decode_cursor(cursor) if cursor else None
+        before = listing.decode_cursor(cursor) if cursor else None
         with self._connections.lend() as connection:
             if len(labels) > 1:
                 # The rarest says which threads are looked at, the others only test those.
@@ -174,12 +175,12 @@ class SQLiteStore(KeyedStore):
                 ).fetchall()
                 for row in rows:
                     thread = self._listed(*row)
-                    if base.matches(thread.metadata, wanted):
+                    if listing.matches(thread.metadata, wanted):
                         found.append(thread)
                 if len(rows) <= limit:
                     break
                 before = rows[-1][3], rows[-1][0]
-        return base.page_of(found[: limit + 1], limit)
+        return listing.page_of(found[: limit + 1], limit)
 
     def scan(self) -> Iterator[ListedThread]:
         last = 0
