@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -14,7 +15,12 @@ from .requests import Frame, RequestId
 
 @dataclass(frozen=True, slots=True)
 class Granted:
-    """The service took the key."""
+    """The service accepted the key.
+
+    ``features`` are the protocol extensions that the service announced, with their versions.
+    """
+
+    features: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,18 +32,26 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A request was done. ``data`` is whatever came with it: see :func:`document_of`."""
+    """A request succeeded. ``data`` is what came with it: see :func:`document_of`.
+
+    ``fields`` is the whole decoded reply.
+    """
 
     id: str
     data: Any = None
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A request was not done, or was answered with something that is no answer."""
+    """A request failed, or its reply says neither success nor failure.
+
+    ``fields`` is the whole decoded reply.
+    """
 
     id: str
     error: str
+    fields: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +108,17 @@ def parse_reply(frame: Frame) -> Reply:
     success = message.get("success")
     if id is None:
         if success is True:
-            return Granted()
+            return Granted(_features(message))
         if success is False:
             return Denied(_error_text(message.get("error")))
         return Malformed("neither id nor success")
     if not isinstance(id, str):
         return Malformed(f"the id is not text but {type(id).__name__}")
     if success is True:
-        return Success(id, message.get("data"))
+        return Success(id, message.get("data"), message)
     if success is False:
-        return Failure(id, _error_text(message.get("error")))
-    return Failure(id, "the reply says neither success nor failure")
+        return Failure(id, _error_text(message.get("error")), message)
+    return Failure(id, "the reply says neither success nor failure", message)
 
 
 def document_of(data: object) -> bytes | None:
@@ -119,6 +133,11 @@ def document_of(data: object) -> bytes | None:
             f"The service answered a restore with {type(data).__name__} instead of text."
         )
     return data.encode()
+
+
+def _features(message: dict[str, Any]) -> dict[str, int]:
+    # A boolean is an int in Python, but it is not a version.
+    return {name: value for name, value in message.items() if type(value) is int}
 
 
 def _error_text(error: object) -> str:
