@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from .client import ThreadClient
-from .request import ServiceRefusal
+from .request import FeatureMissing, ServiceRefusal
 
-__all__ = ["ServiceRefusal", "ThreadClient"]
+__all__ = ["FeatureMissing", "ServiceRefusal", "ThreadClient"]

@@ -19,6 +19,7 @@ from ..wire import limits
 from . import frames
 from .address import parse_address
 from .engine import Engine, wait
+from .lifecycle import State
 from .request import Request
 from .settings import Settings
 
@@ -131,7 +132,69 @@ class ThreadClient:
         :raises StoreError: see the class.
         """
         self._require_waiting()
-        return wait(self._restore(thread_id))
+        document: bytes | None = wait(self._restore(thread_id))
+        return document
+
+    def restore_reply(
+        self,
+        thread_id: str,
+        encode: Callable[[str], bytes] | None = None,
+        *,
+        requires: str | None = None,
+    ) -> wire.Success:
+        """Return the service's whole reply to a restore; see :attr:`.wire.Success.fields`.
+
+        :param encode: makes the request's frame from its id, for requests that ask for more
+            than a document. It may be sent twice if a connection is lost.
+        :param requires: the feature that the service must have announced.
+        :raises FeatureMissing: if it has not; nothing was sent.
+        :raises ServiceRefusal: if the service answered with an error.
+        :raises StoreError: see the class.
+        """
+        self._require_waiting()
+        make = encode or (lambda id: wire.encode_restore(id, thread_id))
+        reply: wire.Success = wait(
+            self._call("restore", thread_id, make, convert=_whole, requires=requires)
+        )
+        return reply
+
+    def merge_edits(self, thread_id: str, encode: Callable[[str], bytes]) -> wire.Success:
+        """Send merged edits and return the service's whole reply.
+
+        The request is sent only over a connection whose service announced ``edits``, and
+        never twice.
+
+        :param encode: makes the request's frame from its id.
+        :raises FeatureMissing: if the service does not know edits; nothing was sent.
+        :raises ServiceRefusal: if the service answered with an error; its ``fields`` are the
+            whole reply.
+        :raises OutcomeUnknown: if the request was sent and not answered.
+        :raises StoreError: see the class.
+        """
+        self._require_waiting()
+        reply: wire.Success = wait(
+            self._call(
+                "merge", thread_id, encode, convert=_whole, repeatable=False, requires="edits"
+            )
+        )
+        return reply
+
+    def features(self) -> Mapping[str, int]:
+        """Return what the service announced on the current connection, with versions.
+
+        Waits for a connection as any other call does. An empty mapping means that the service
+        speaks the basic protocol only.
+
+        :raises StoreError: see the class.
+        """
+        self._require_waiting()
+        engine = self._engine()
+        if engine.lifecycle.state is State.READY:
+            return engine.features
+        features: Mapping[str, int] = wait(
+            self._call("lookup", "(none)", lambda id: b"", convert=_nothing)
+        )
+        return features
 
     def save(
         self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
@@ -220,11 +283,19 @@ class ThreadClient:
             )
 
     def _restore(self, thread_id: str) -> Request:
-        return self._call("restore", thread_id, lambda id: wire.encode_restore(id, thread_id))
+        return self._call(
+            "restore",
+            thread_id,
+            lambda id: wire.encode_restore(id, thread_id),
+            convert=_document,
+        )
 
     def _save(self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None) -> Request:
         return self._call(
-            "save", thread_id, lambda id: wire.encode_save(id, thread_id, document, metadata)
+            "save",
+            thread_id,
+            lambda id: wire.encode_save(id, thread_id, document, metadata),
+            convert=_nothing,
         )
 
     def _merge(
@@ -234,16 +305,34 @@ class ThreadClient:
         metadata: Mapping[str, Any] | None,
     ) -> Request:
         return self._call(
-            "merge", thread_id, lambda id: wire.encode_merge(id, thread_id, operations, metadata)
+            "merge",
+            thread_id,
+            lambda id: wire.encode_merge(id, thread_id, operations, metadata),
+            convert=_nothing,
+            # A merge can contain a push.
+            repeatable=False,
         )
 
     def _delete(self, thread_id: str) -> Request:
-        return self._call("delete", thread_id, lambda id: wire.encode_delete(id, thread_id))
+        return self._call(
+            "delete", thread_id, lambda id: wire.encode_delete(id, thread_id), convert=_nothing
+        )
 
-    def _call(self, action: str, thread_id: str, encode: Callable[[str], bytes]) -> Request:
+    def _call(
+        self,
+        action: str,
+        thread_id: str,
+        encode: Callable[[str], bytes],
+        *,
+        convert: Callable[[wire.Success], Any],
+        repeatable: bool = True,
+        requires: str | None = None,
+    ) -> Request:
         engine = self._engine()
         deadline = time.monotonic() + self.settings.request_timeout
-        request = Request(_new_id(), action, thread_id, b"", deadline)
+        request = Request(
+            _new_id(), action, thread_id, b"", deadline, convert, repeatable, requires
+        )
         # Running from the start: what may be on its way cannot be cancelled.
         request.future.set_running_or_notify_cancel()
         # While the service is down nothing is encoded in vain.
@@ -252,7 +341,8 @@ class ThreadClient:
             request.future.set_exception(error)
         else:
             # Encoded and masked here, in the caller's thread: the I/O thread is shared.
-            request.frame = frames.text_frame(encode(request.id))
+            content = encode(request.id)
+            request.frame = frames.text_frame(content) if content else b""
             engine.submit(request)
         return request
 
@@ -271,6 +361,18 @@ class ThreadClient:
         for other in [each for each in self._engines if each != pid]:
             if (engine := self._engines.pop(other, None)) is not None:
                 engine.leave_behind()
+
+
+def _document(reply: wire.Success) -> bytes | None:
+    return wire.document_of(reply.data)
+
+
+def _nothing(reply: wire.Success) -> None:
+    return None
+
+
+def _whole(reply: wire.Success) -> wire.Success:
+    return reply
 
 
 def _new_id() -> str:

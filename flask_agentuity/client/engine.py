@@ -15,6 +15,7 @@ import threading
 import time
 import weakref
 from collections import Counter, deque
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -77,6 +78,8 @@ class Engine:
         self.circuit = Circuit()
         #: How many times the service let us in.
         self.connections = 0
+        #: What the service announced on the current connection.
+        self.features: Mapping[str, int] = {}
         self.connection: Connection | None = None
         self.dial: Dial | None = None
         self.thread: threading.Thread | None = None
@@ -158,6 +161,8 @@ class Engine:
             )
         if self.lifecycle.state is not State.READY:
             return None
+        if request.requires is not None and request.requires not in self.features:
+            return request.feature_missing(settings.address.shown)
         match self.circuit.admit(now):
             case Admission.NO:
                 self._counts["fail_fast"] += 1
@@ -493,13 +498,12 @@ class Engine:
 
     def _take_text(self, data: bytes, now: float) -> None:
         match self._end.receive(data):
-            case wire.Success(id, document):
-                self._answer(id, document, None)
-            case wire.Failure(id, words):
-                self._answer(id, None, self._clean(words))
-            case wire.Granted():
+            case wire.Success() | wire.Failure() as reply:
+                self._answer(reply)
+            case wire.Granted(features):
                 with self.lock:
                     self.connections += 1
+                    self.features = features
                     self.lifecycle.granted(now)
                 logger.info("Connected to %s.", self.settings.address.shown)
                 self._told_connected = True
@@ -516,9 +520,9 @@ class Engine:
             case wire.Malformed(reason):
                 self._pass_over(reason)
 
-    def _answer(self, id: str, data: object, words: str | None) -> None:
+    def _answer(self, reply: wire.Success | wire.Failure) -> None:
         unknown = self._matching.unknown
-        request = self._matching.answer(id)
+        request = self._matching.answer(reply.id)
         if request is None:
             if self._matching.unknown != unknown:
                 self._count_nonsense()
@@ -528,16 +532,15 @@ class Engine:
         self._nonsense = 0
         with self.lock:
             self.circuit.answered()
-        if words is not None:
+        if isinstance(reply, wire.Failure):
+            words = self._clean(reply.error)
             about = f"The service did not {request.action} thread {request.thread_id}"
-            self._finish(request, ServiceRefusal(f"{about}: {words}", words))
-        elif request.action == "restore":
-            try:
-                self._finish(request, None, wire.document_of(data))
-            except ServiceError as error:
-                self._finish(request, error)
-        else:
-            self._finish(request, None)
+            self._finish(request, ServiceRefusal(f"{about}: {words}", words, reply.fields))
+            return
+        try:
+            self._finish(request, None, request.convert(reply))
+        except ServiceError as error:
+            self._finish(request, error)
 
     def _pass_over(self, reason: str) -> None:
         self._counts["malformed"] += 1
@@ -649,17 +652,35 @@ class Engine:
     def _chunk(self, now: float) -> list[Request]:
         """Take requests off the queue, as much as goes into one write."""
         chunk: list[Request] = []
+        unsent: list[Request] = []
         size = 0
-        heartbeat = self._heartbeat
+        heartbeat, features = self._heartbeat, self.features
         with self.lock:
             while self._queue and (not chunk or size + len(self._queue[0].frame) <= WRITE_BYTES):
                 request = self._dequeue()
+                if not request.frame or (
+                    request.requires is not None and request.requires not in features
+                ):
+                    unsent.append(request)
+                    continue
                 if heartbeat is not None and not len(self._matching):
                     heartbeat.owe(now)
                 self._matching.add(request.id, request)
                 size += len(request.frame)
                 chunk.append(request)
+        for request in unsent:
+            self._settle_unsent(request)
         return chunk
+
+    def _settle_unsent(self, request: Request) -> None:
+        """Answer a request that needs no reply of the service, or cannot get one."""
+        if request.trial:
+            with self.lock:
+                self.circuit.trial_lost()
+        if not request.frame:
+            self._finish(request, None, self.features)
+        else:
+            self._finish(request, request.feature_missing(self.settings.address.shown))
 
     def _dequeue(self) -> Request:
         request = self._queue.popleft()
@@ -668,9 +689,7 @@ class Engine:
 
     # The end of a request, of a connection, and of it all.
 
-    def _finish(
-        self, request: Request, error: StoreError | None, document: bytes | None = None
-    ) -> None:
+    def _finish(self, request: Request, error: StoreError | None, result: object = None) -> None:
         with self.lock:
             self._outstanding -= 1
             if self._trial is request:
@@ -680,7 +699,7 @@ class Engine:
             if outcome == "OutcomeUnknown":
                 self._counts["outcome_unknown"] += 1
         if error is None:
-            request.future.set_result(document)
+            request.future.set_result(result)
         else:
             request.future.set_exception(error)
 
@@ -829,7 +848,7 @@ def _closed() -> StoreError:
     return ServiceUnavailable("The client of the thread service is closed.")
 
 
-def wait(request: Request) -> bytes | None:
+def wait(request: Request) -> Any:
     """Return the answer to *request*; a little more than its time is waited for it."""
     try:
         return request.future.result(max(0.0, request.deadline - _clock()) + 1.0)

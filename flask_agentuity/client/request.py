@@ -3,21 +3,39 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
+from .. import wire
 from ..errors import OutcomeUnknown, RequestTimeout, ServiceError, ServiceUnavailable, StoreError
 
 
 class ServiceRefusal(ServiceError):
-    """The service answered that it did not do it; :attr:`words` is what it said, unchanged."""
+    """The service answered a request with an error.
 
-    def __init__(self, message: str, words: str) -> None:
+    :attr:`words` is the text of the error, :attr:`fields` the whole decoded reply.
+    """
+
+    def __init__(self, message: str, words: str, fields: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.words = words
+        self.fields: Mapping[str, Any] = fields if fields is not None else {}
 
-    def __reduce__(self) -> tuple[type[ServiceRefusal], tuple[str, str]]:
-        return type(self), (str(self), self.words)
+    def __reduce__(self) -> tuple[type[ServiceRefusal], tuple[str, str, Mapping[str, Any]]]:
+        return type(self), (str(self), self.words, self.fields)
+
+
+class FeatureMissing(ServiceError):
+    """The service does not support the feature that a request requires; nothing was sent."""
+
+    def __init__(self, message: str, feature: str) -> None:
+        super().__init__(message)
+        self.feature = feature
+
+    def __reduce__(self) -> tuple[type[FeatureMissing], tuple[str, str]]:
+        return type(self), (str(self), self.feature)
 
 
 class Progress(enum.Enum):
@@ -38,17 +56,28 @@ class Request:
     frame: bytes = field(repr=False)
     #: When the caller stops waiting, on the monotonic clock.
     deadline: float
-    future: Future[bytes | None] = field(default_factory=Future)
+    #: What the caller gets of a successful reply.
+    convert: Callable[[wire.Success], Any]
+    #: Whether doing it twice has the same effect as doing it once.
+    repeatable: bool
+    #: The feature that a connection must have for this request to be sent over it.
+    requires: str | None = None
+    future: Future[Any] = field(default_factory=Future)
     progress: Progress = Progress.QUEUED
     sent_at: float = 0.0
     #: It was sent over a connection that was lost, and is to be sent once more.
     repeated: bool = False
     trial: bool = False
 
-    @property
-    def repeatable(self) -> bool:
-        """Whether doing it twice is the same as doing it once; a merge can hold a push."""
-        return self.action != "merge"
+    def feature_missing(self, where: str) -> StoreError:
+        """Return the error for a request that the service at *where* does not support."""
+        if self.repeated:
+            return self.unanswered(f"{where} no longer supports {self.requires!r}.")
+        return FeatureMissing(
+            f"The {self.action} of thread {self.thread_id} was not sent: {where} does not"
+            f" support {self.requires!r}.",
+            str(self.requires),
+        )
 
     def unanswered(self, why: str) -> StoreError:
         """Return the error for a caller who gets no answer, because of *why*."""

@@ -95,14 +95,14 @@ class Peer:
             if data:
                 self.socket.sendall(data)
 
-    def authorize(self) -> None:
-        """Upgrade, and let in whoever has the key."""
+    def authorize(self, **features: Any) -> None:
+        """Upgrade, and accept the key; announce *features*."""
         self.upgrade()
         if self.receive().get("authorization") != self.service.key:
             self.send({"success": False, "error": "unknown key"})
             self.close(1008)
             raise Gone
-        self.send({"success": True})
+        self.send({"success": True, **features})
 
     def answer(self, request: dict[str, Any], **more: Any) -> None:
         self.send({"id": request["id"], "success": True, **more})
