@@ -5,6 +5,8 @@ from setuptools import find_packages, setup
 # 5.3: the first whose pools lend a connection without naming a command.
 REDIS = ["redis>=5.3"]
 SERVICE = ["websockets>=13.0"]
+# For flask_agentuity.testing.conformance: the tests of a store of your own.
+TESTING = ["freezegun>=1.5", "hypothesis>=6.100", "pytest>=8.0"]
 
 setup(
     name="flask-agentuity",
@@ -30,6 +32,7 @@ setup(
     extras_require={
         "redis": REDIS,
         "service": SERVICE,
+        "testing": TESTING,
         "all": REDIS + SERVICE,
     },
     classifiers=[

@@ -1,4 +1,4 @@
-"""The least that a store of one's own can be: a file for each thread, three methods."""
+"""The least that a store can be: a file for each thread, three methods."""
 
 from __future__ import annotations
 

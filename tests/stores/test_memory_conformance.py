@@ -6,12 +6,14 @@ import pytest
 
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
-
-from .conformance import StoreConformance
+from flask_agentuity.testing.conformance import StoreConformance
 
 
 class TestMemoryStore(StoreConformance):
     reads_keys_apart = True
+    lists = True
+    transfers = True
+    turns = True
 
     def open(self, place: Any, **options: Any) -> ThreadStore:
         return MemoryStore(**options)

@@ -3,13 +3,15 @@ from __future__ import annotations
 from typing import Any
 
 from flask_agentuity.stores import ThreadStore
+from flask_agentuity.testing.conformance import StoreConformance
 
-from .conformance import StoreConformance
 from .minimal import MinimalStore
 
 
 class TestMinimalStore(StoreConformance):
-    """What the base class adds to the three methods of a store of one's own."""
+    """What the base class adds to the three methods that a store must have."""
+
+    turns = True
 
     def open(self, place: Any, **options: Any) -> ThreadStore:
         return MinimalStore(place, **options)

@@ -21,9 +21,9 @@ from flask_agentuity.service.keys import namespace_of, stored_id
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
+from flask_agentuity.testing.conformance import Clock, StoreConformance, sequences
 
-from . import conformance, test_sqlite_conformance
-from .conformance import Clock, StoreConformance
+from . import test_sqlite_conformance
 
 KEY = "the key of the tests"
 
@@ -116,7 +116,7 @@ class TestRemoteStore(StoreConformance):
         assert 'state["k"]' in record.getMessage()
 
     def test_any_sequence_of_calls_does_as_the_model(self, place: Any) -> None:
-        with closing(self.open(place, max_bytes=conformance.MACHINE_LIMIT)) as store:
+        with closing(self.open(place, max_bytes=sequences.MACHINE_LIMIT)) as store:
             run_state_machine_as_test(
                 lambda: AgainstModel(store),  # type: ignore[arg-type]
                 settings=settings(
@@ -133,10 +133,10 @@ def without_default(operation: Operation) -> Operation:
     return Set(operation.key, operation.value) if isinstance(operation, Set) else operation
 
 
-class AgainstModel(conformance.AgainstModel):
+class AgainstModel(sequences.AgainstModel):
     @rule(
-        changes=st.lists(conformance._operations.map(without_default), max_size=8),
-        metadata=conformance._metadata,
+        changes=st.lists(sequences.operations.map(without_default), max_size=8),
+        metadata=sequences.metadata_or_none,
     )
     def merge(self, changes: list[Operation], metadata: dict[str, Any] | None) -> None:
         state = dict(self.state)

@@ -1,4 +1,4 @@
-"""The ``--store`` option, as somebody with a store of their own would use it."""
+"""The ``--store`` option, as the author of a store uses it."""
 
 from __future__ import annotations
 
@@ -39,3 +39,25 @@ def test_a_store_that_forgets_the_metadata_fails(tmp_path: Path) -> None:
     )
     assert result.returncode == 1, result.stdout + result.stderr
     assert "test_save_keeps_or_replaces_the_metadata" in result.stdout
+
+
+def test_the_store_tells_what_it_claims(tmp_path: Path) -> None:
+    (tmp_path / "listing_store.py").write_text(
+        "from flask_agentuity.stores.memory import MemoryStore\n"
+        "def make(folder, **options):\n"
+        "    return MemoryStore(**options)\n"
+    )
+    choice = "-k=test_nothing_is_listed_of_nothing or test_one_at_a_time"
+    listing = conformance(
+        "tests/stores/test_third_party.py",
+        "--store=listing_store:make",
+        f"--override-ini=pythonpath={tmp_path}",
+        choice,
+    )
+    assert listing.returncode == 0, listing.stdout + listing.stderr
+    assert "2 passed" in listing.stdout
+    minimal = conformance(
+        "tests/stores/test_third_party.py", "--store=stores.minimal:MinimalStore", choice
+    )
+    assert minimal.returncode == 0, minimal.stdout + minimal.stderr
+    assert "does not claim 'lists'" in minimal.stdout

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from contextlib import closing
 from importlib import import_module
 from typing import Any
 
 import pytest
 
 from flask_agentuity.stores import ThreadStore
-
-from .conformance import StoreConformance
+from flask_agentuity.testing.conformance import StoreConformance
 
 
 class TestThirdPartyStore(StoreConformance):
+    """The methods that a store overrides tell what it claims."""
+
     factory: Callable[..., ThreadStore]
 
-    @pytest.fixture(autouse=True)
-    def _named_store(self, request: pytest.FixtureRequest) -> None:
+    @pytest.fixture
+    def claims(
+        self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    ) -> Callable[[str], bool]:
         name = request.config.getoption("--store")
         module, _, attribute = name.partition(":")
         self.factory = getattr(import_module(module), attribute)
+        with closing(self.factory(tmp_path_factory.mktemp("claims"))) as store:
+            kind = type(store)
+            claimed = {
+                "edits": store.edits,
+                "lists": kind.list is not ThreadStore.list,
+                "transfers": kind.adopt is not ThreadStore.adopt,
+                "turns": True,
+            }
+        return claimed.__getitem__
 
     def open(self, place: Any, **options: Any) -> ThreadStore:
         parameters = inspect.signature(self.factory).parameters

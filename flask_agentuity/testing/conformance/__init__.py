@@ -1,0 +1,95 @@
+"""What every store of threads must do, as tests for a store of your own.
+
+They need pytest, hypothesis and freezegun: ``pip install flask-agentuity[testing]``.
+Subclass :class:`StoreConformance` in a test module, say how to open the store, and what it
+can do beyond the minimum::
+
+    from flask_agentuity.testing.conformance import StoreConformance
+
+    class TestMyStore(StoreConformance):
+        shared = True
+        lists = True
+
+        def open(self, place, **options):
+            return MyStore(place / "threads", **options)
+
+The attributes and methods of :class:`Suite` are what can be said of a store. Tests of what
+it does not claim are skipped, with the reason. The classes that :class:`StoreConformance`
+consists of, one for each capability, can also be used alone.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.register_assert_rewrite(
+    *(
+        f"{__name__}.{module}"
+        for module in (
+            "concurrency",
+            "concurrently",
+            "documents",
+            "expiry",
+            "filters",
+            "limits",
+            "listing",
+            "lists",
+            "operations",
+            "reading",
+            "sequences",
+            "stored",
+            "suite",
+            "transfer",
+            "turns",
+        )
+    )
+)
+
+from .concurrency import ConcurrencyConformance  # noqa: E402
+from .documents import DocumentConformance  # noqa: E402
+from .expiry import ExpiryConformance  # noqa: E402
+from .filters import FilterConformance  # noqa: E402
+from .limits import LimitConformance  # noqa: E402
+from .listing import ListingConformance  # noqa: E402
+from .lists import ListConformance  # noqa: E402
+from .operations import OperationConformance  # noqa: E402
+from .reading import ReadingConformance  # noqa: E402
+from .sequences import SequenceConformance  # noqa: E402
+from .suite import Clock, Suite  # noqa: E402
+from .transfer import TransferConformance  # noqa: E402
+from .turns import TurnConformance  # noqa: E402
+
+__all__ = [
+    "Clock",
+    "ConcurrencyConformance",
+    "DocumentConformance",
+    "ExpiryConformance",
+    "FilterConformance",
+    "LimitConformance",
+    "ListConformance",
+    "ListingConformance",
+    "OperationConformance",
+    "ReadingConformance",
+    "SequenceConformance",
+    "StoreConformance",
+    "Suite",
+    "TransferConformance",
+    "TurnConformance",
+]
+
+
+class StoreConformance(
+    DocumentConformance,
+    OperationConformance,
+    ListConformance,
+    LimitConformance,
+    ReadingConformance,
+    ExpiryConformance,
+    ConcurrencyConformance,
+    ListingConformance,
+    FilterConformance,
+    TransferConformance,
+    TurnConformance,
+    SequenceConformance,
+):
+    """All tests. Subclass it and say how to open the store."""

@@ -1,0 +1,54 @@
+"""Run something in several threads or processes at once."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection
+from contextlib import closing
+
+from ...document.operations import Push
+from ...stores import ThreadStore
+from .stored import decoded
+from .suite import PATIENCE
+
+
+def push_in_turn(store: ThreadStore, thread_id: str, name: int, count: int) -> None:
+    for number in range(count):
+        store.merge(thread_id, [Push("messages", b"[%d,%d]" % (name, number))])
+
+
+def push_elsewhere(
+    opener: Callable[[], ThreadStore], thread_id: str, name: int, count: int
+) -> None:
+    with closing(opener()) as store:
+        push_in_turn(store, thread_id, name, count)
+
+
+def assert_all_in_order(
+    store: ThreadStore, thread_id: str, names: Collection[int], count: int
+) -> None:
+    messages = decoded(store, thread_id)["messages"]
+    assert len(messages) == len(names) * count
+    for name in names:
+        mine = [number for writer, number in messages if writer == name]
+        assert mine == list(range(count))
+
+
+def with_all_done(run: Callable[[int], object], names: Collection[int]) -> None:
+    """Run *run* in one thread for each of *names*, and raise what any of them raised."""
+    failures: list[BaseException] = []
+
+    def guarded(name: int) -> None:
+        try:
+            run(name)
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            failures.append(error)
+
+    threads = [threading.Thread(target=guarded, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert not any(thread.is_alive() for thread in threads)
+    if failures:
+        raise failures[0]
