@@ -90,9 +90,9 @@ class Engine:
         self._queue: deque[Request] = deque()
         self._queued_bytes = 0
         self._outstanding = 0
-        self._matching: wire.Matching[Request] = wire.Matching()
+        self._replies: wire.PendingReplies[Request] = wire.PendingReplies()
         self._trial: Request | None = None
-        self._end = wire.ClientEnd(settings.max_frame_bytes)
+        self._end = wire.ClientProtocol(settings.max_frame_bytes)
         self._heartbeat: Heartbeat | None = None
         self._abandoned: list[Dial] = []
         self._dialled: Dial | None = None
@@ -226,9 +226,9 @@ class Engine:
                 "round_trip": self._round_trip,
                 "requests": dict(self._requests),
                 "lost": dict(self._losses),
-                "unknown_id": self._matching.unknown,
-                "duplicate": self._matching.duplicate,
-                "late": self._matching.late,
+                "unknown_id": self._replies.unknown,
+                "duplicate": self._replies.duplicate,
+                "late": self._replies.late,
                 "bytes_in": self._counts["bytes_in"] + (connection.bytes_in if connection else 0),
                 "bytes_out": self._counts["bytes_out"]
                 + (connection.bytes_out if connection else 0),
@@ -361,12 +361,12 @@ class Engine:
                 times.append(lifecycle.grace_until)
         if self._queue:
             times.append(self._queue[0].deadline)
-        if (oldest := self._matching.oldest()) is not None:
+        if (oldest := self._replies.oldest()) is not None:
             times.append(oldest.deadline)
         if self._trial is not None:
             times.append(self._trial.deadline)
         if self._heartbeat is not None:
-            times.append(self._heartbeat.due(owed=len(self._matching) > 0))
+            times.append(self._heartbeat.due(owed=len(self._replies) > 0))
         if self._closing is not None:
             times.append(self._closing)
         return min(times, default=_clock() + self.settings.ping_interval)
@@ -426,7 +426,7 @@ class Engine:
             connection = Connection(outcome, settings.max_frame_bytes)
             selector.register(outcome, selectors.EVENT_READ)
             self._watching_write = False
-            self._end = wire.ClientEnd(settings.max_frame_bytes)
+            self._end = wire.ClientProtocol(settings.max_frame_bytes)
             self._answers = self._nonsense = 0
             self._heartbeat = Heartbeat(
                 settings.ping_interval, settings.pong_timeout, settings.probe_after, now
@@ -521,10 +521,10 @@ class Engine:
                 self._pass_over(reason)
 
     def _answer(self, reply: wire.Success | wire.Failure) -> None:
-        unknown = self._matching.unknown
-        request = self._matching.answer(reply.id)
+        unknown = self._replies.unknown
+        request = self._replies.answer(reply.id)
         if request is None:
-            if self._matching.unknown != unknown:
+            if self._replies.unknown != unknown:
                 self._count_nonsense()
             logger.debug("A reply to nothing that is waited for was passed over.")
             return
@@ -585,7 +585,7 @@ class Engine:
         connection, heartbeat = self.connection, self._heartbeat
         if connection is None or heartbeat is None or self.lifecycle.state is not State.READY:
             return
-        match heartbeat.beat(now, owed=len(self._matching) > 0):
+        match heartbeat.beat(now, owed=len(self._replies) > 0):
             case Beat.PING:
                 connection.put_control(frames.control_frame(frames.PING))
                 self._ping_sent = now
@@ -596,11 +596,11 @@ class Engine:
 
     def _expire(self, now: float) -> None:
         expired: list[Request] = []
-        while (oldest := self._matching.oldest()) is not None and oldest.deadline <= now:
-            self._matching.give_up(oldest.id)
+        while (oldest := self._replies.oldest()) is not None and oldest.deadline <= now:
+            self._replies.give_up(oldest.id)
             expired.append(oldest)
         trial = self._trial
-        if trial is not None and trial.deadline <= now and self._matching.give_up(trial.id):
+        if trial is not None and trial.deadline <= now and self._replies.give_up(trial.id):
             expired.append(trial)
         unsent: list[Request] = []
         with self.lock:
@@ -663,9 +663,9 @@ class Engine:
                 ):
                     unsent.append(request)
                     continue
-                if heartbeat is not None and not len(self._matching):
+                if heartbeat is not None and not len(self._replies):
                     heartbeat.owe(now)
-                self._matching.add(request.id, request)
+                self._replies.add(request.id, request)
                 size += len(request.frame)
                 chunk.append(request)
         for request in unsent:
@@ -732,7 +732,7 @@ class Engine:
         self._abandon_dial()
         connection = self.connection
         was_ready = self.lifecycle.state is State.READY
-        under_way = self._matching.give_up_all()
+        under_way = self._replies.give_up_all()
         repeat: list[Request] = []
         failed: list[Request] = []
         with self.lock:
@@ -834,7 +834,7 @@ class Engine:
             self._queued_bytes = 0
         if stale is not None and isinstance(stale.outcome, socket.socket):
             stale.outcome.close()
-        for request in [*self._matching.give_up_all(), *queued]:
+        for request in [*self._replies.give_up_all(), *queued]:
             self._finish(request, request.unanswered("the client was closed."))
         if connection is not None:
             connection.close()

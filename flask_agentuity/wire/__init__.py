@@ -7,8 +7,8 @@ any bytes give an event, and none raises.
 from __future__ import annotations
 
 from . import limits
-from .ends import ClientEnd, Phase, ServiceEnd
-from .matching import Matching
+from .ends import ClientProtocol, Phase, ServiceEnd
+from .matching import PendingReplies
 from .replies import (
     Denied,
     Failure,
@@ -45,15 +45,15 @@ from .requests import (
 
 __all__ = [
     "Authorization",
-    "ClientEnd",
+    "ClientProtocol",
     "Delete",
     "Denied",
     "Failure",
     "Frame",
     "Granted",
     "Malformed",
-    "Matching",
     "Merge",
+    "PendingReplies",
     "Phase",
     "Refusal",
     "Reply",

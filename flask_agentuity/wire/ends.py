@@ -29,7 +29,7 @@ class Phase(enum.Enum):
     DENIED = "denied"
 
 
-class ClientEnd:
+class ClientProtocol:
     """The client's end of one connection."""
 
     def __init__(self, max_frame_bytes: int = MAX_FRAME_BYTES) -> None:

@@ -1,4 +1,4 @@
-"""Which reply belongs to which request."""
+"""Matches replies to requests."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
-#: How many ids that are no longer waited for are remembered, to tell a late or repeated
-#: reply from one that nobody ever asked for.
+#: How many finished ids are remembered, to tell late and repeated replies from unknown ones.
 REMEMBERED = 1000
 
 
-class Matching(Generic[T]):
-    """Requests that wait for their replies, by id. Not for several threads at once."""
+class PendingReplies(Generic[T]):
+    """Requests that await their replies, by id. Not thread-safe."""
 
     def __init__(self, remembered: int = REMEMBERED) -> None:
         self._waiting: dict[str, T] = {}
-        # True: answered, so another reply is a duplicate; False: given up, so it is late.
+        # True: answered, so another reply is a duplicate. False: given up, so it is late.
         self._past: OrderedDict[str, bool] = OrderedDict()
         self._remembered = remembered
-        #: Replies nobody asked for.
+        #: Replies with an id that was never sent.
         self.unknown = 0
-        #: Replies to what was answered already.
+        #: Second replies to one request.
         self.duplicate = 0
-        #: Replies to what was given up.
+        #: Replies to requests that had been given up.
         self.late = 0
 
     def __len__(self) -> int:
@@ -38,16 +37,19 @@ class Matching(Generic[T]):
         return iter(list(self._waiting.values()))
 
     def oldest(self) -> T | None:
-        """Return the request that has waited longest; None when none waits."""
+        """Return the request that has waited longest, or None."""
         return next(iter(self._waiting.values()), None)
 
     def add(self, id: str, request: T) -> None:
-        """Wait for the reply to *request*."""
+        """Expect a reply to *request*."""
         self._past.pop(id, None)
         self._waiting[id] = request
 
     def answer(self, id: str) -> T | None:
-        """Return the request that a reply with *id* belongs to; None, and counted, if none."""
+        """Return the request that a reply with *id* belongs to.
+
+        Returns None, and counts the reply, if no request awaits it.
+        """
         if (request := self._waiting.pop(id, None)) is not None:
             self._remember(id, answered=True)
             return request
@@ -61,13 +63,13 @@ class Matching(Generic[T]):
         return None
 
     def give_up(self, id: str) -> T | None:
-        """Stop waiting for *id*; a reply that still comes is counted as late."""
+        """Stop expecting a reply to *id*. One that still arrives is counted as late."""
         if (request := self._waiting.pop(id, None)) is not None:
             self._remember(id, answered=False)
         return request
 
     def give_up_all(self) -> list[T]:
-        """Stop waiting for anything, because the connection is gone; return the requests."""
+        """Stop expecting replies, because the connection was lost. Return the requests."""
         requests = list(self._waiting.values())
         for id in list(self._waiting):
             self.give_up(id)

@@ -4,7 +4,7 @@ from flask_agentuity import wire
 
 
 def test_the_client_is_let_in_once() -> None:
-    client = wire.ClientEnd()
+    client = wire.ClientProtocol()
     assert client.opening("k") == wire.encode_authorization("k")
     assert isinstance(client.receive(wire.encode_success("1")), wire.Malformed)
     assert isinstance(client.receive(b"rubbish"), wire.Malformed)
@@ -18,7 +18,7 @@ def test_the_client_is_let_in_once() -> None:
 
 
 def test_a_denied_client_hears_nothing_more() -> None:
-    client = wire.ClientEnd()
+    client = wire.ClientProtocol()
     assert client.receive(wire.encode_denied("why")) == wire.Denied("why")
     assert client.phase is wire.Phase.DENIED
     assert isinstance(client.receive(wire.encode_granted()), wire.Malformed)
@@ -50,5 +50,5 @@ def test_a_frame_over_the_limit_is_not_even_read() -> None:
     service = wire.ServiceEnd(lambda key: True, max_frame_bytes=100)
     service.receive(wire.encode_authorization("good"))
     assert isinstance(service.receive(wire.encode_restore("1", "t" * 100)), wire.Refusal)
-    client = wire.ClientEnd(max_frame_bytes=100)
+    client = wire.ClientProtocol(max_frame_bytes=100)
     assert isinstance(client.receive(b'{"success":true}'.ljust(101)), wire.Malformed)

@@ -3,11 +3,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flask_agentuity.wire import Matching
+from flask_agentuity.wire import PendingReplies
 
 
 def test_replies_find_their_requests_in_any_order() -> None:
-    matching: Matching[str] = Matching()
+    matching: PendingReplies[str] = PendingReplies()
     matching.add("a", "first")
     matching.add("b", "second")
     assert len(matching) == 2
@@ -17,7 +17,7 @@ def test_replies_find_their_requests_in_any_order() -> None:
 
 
 def test_what_nobody_waits_for_is_counted_by_its_kind() -> None:
-    matching: Matching[str] = Matching()
+    matching: PendingReplies[str] = PendingReplies()
     matching.add("a", "first")
     matching.answer("a")
     assert matching.answer("a") is None
@@ -30,7 +30,7 @@ def test_what_nobody_waits_for_is_counted_by_its_kind() -> None:
 
 
 def test_a_request_that_is_sent_again_is_waited_for_again() -> None:
-    matching: Matching[str] = Matching()
+    matching: PendingReplies[str] = PendingReplies()
     matching.add("a", "first")
     assert matching.give_up_all() == ["first"]
     matching.add("a", "again")
@@ -41,7 +41,7 @@ def test_a_request_that_is_sent_again_is_waited_for_again() -> None:
 
 
 def test_memory_does_not_grow_with_the_past() -> None:
-    matching: Matching[int] = Matching(remembered=10)
+    matching: PendingReplies[int] = PendingReplies(remembered=10)
     for number in range(1000):
         matching.add(str(number), number)
         assert matching.answer(str(number)) == number
@@ -53,7 +53,7 @@ def test_memory_does_not_grow_with_the_past() -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(["add", "answer", "give_up"]), st.integers(0, 5))))
 def test_every_request_is_handed_out_once(steps: list[tuple[str, int]]) -> None:
-    matching: Matching[int] = Matching(remembered=3)
+    matching: PendingReplies[int] = PendingReplies(remembered=3)
     waiting: set[str] = set()
     unmatched = 0
     for action, number in steps:
