@@ -24,6 +24,7 @@ MAX_DOCUMENT_BYTES = 1_048_576
 MAX_DEPTH = 254
 
 EMPTY_LIST = b"[]"
+EMPTY_OBJECT = b"{}"
 
 # What orjson would convert on its own (dates, dataclasses) is refused instead: a value
 # that comes back as something else is a surprise in the next request.
@@ -128,6 +129,11 @@ def items_of(encoded: bytes) -> list[bytes]:
 
 def is_list(encoded: bytes) -> bool:
     return encoded.startswith(b"[")
+
+
+def is_integer(value: int) -> bool:
+    """Return whether JSON, as this package writes it, holds the integer: 64 bits."""
+    return -(2**63) <= value < 2**64
 
 
 def may_hold_null(encoded: bytes) -> bool:
@@ -324,7 +330,7 @@ def _refuse_scalar(value: Any) -> str | None:
         reason = _refuse_text(value)
         return f"the text {reason}" if reason else None
     if isinstance(value, int):
-        return None if -(2**63) <= value < 2**64 else "the integer is beyond 64 bits"
+        return None if is_integer(value) else "the integer is beyond 64 bits"
     if isinstance(value, float):
         return None if math.isfinite(value) else f"JSON has no {value!r}"
     return f"JSON has no {type(value).__name__}"

@@ -30,4 +30,16 @@ def translate(
     None where that cannot be done without looking at the stored list: an item is no longer
     there, or others' items lie between those that give way.
     """
-    raise NotImplementedError
+    translated: list[Change] = []
+    end = 0
+    for change in changes:
+        stop = change.place + len(change.gone)
+        stored = places[change.place : stop]
+        place = stored[0] if len(stored) == len(change.gone) else None
+        if place is None or place < end:
+            return None
+        end = place + len(stored)
+        if stored != tuple(range(place, end)):
+            return None
+        translated.append(Change(place, change.gone, change.new))
+    return tuple(translated)

@@ -10,9 +10,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..document import codec
-from ..document.apply import apply_operations
+from ..document.apply import Applied, apply_operations
 from ..document.codec import Snapshot
-from ..document.operations import Clear, Operation, Push, Set
+from ..document.operations import Clear, Increment, KeyOperation, Operation, PopLast, Set, Truncate
 from ..errors import StoreError
 from .listing import ListedThread, Page
 from .writing import Conflict, Write, Written
@@ -270,16 +270,26 @@ def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
     return state
 
 
-def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation]) -> None:
+def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation]) -> Applied:
     """Apply *changes* to an encoded *state* in place, and warn of what had to be skipped."""
-    warn_of_skipped(thread_id, apply_operations(state, changes))
+    applied = apply_operations(state, changes)
+    warn_of_skipped(thread_id, applied.skipped)
+    return applied
 
 
-def warn_of_skipped(thread_id: str, skipped: Sequence[Push]) -> None:
-    """Say in the log which pushes met a value that is not a list."""
-    for push in skipped:
+def warn_of_skipped(thread_id: str, skipped: Sequence[KeyOperation]) -> None:
+    """Log a warning for each operation that met a value of the wrong type."""
+    for operation in skipped:
+        name, reason = "push to", "is not a list"
+        match operation:
+            case Increment():
+                name, reason = "change of", "is not a number, or would leave its range"
+            case Truncate() | PopLast():
+                name = "change of"
         logger.warning(
-            "A push to %s of thread %s was skipped: the value stored there is not a list.",
-            codec.child_path("state", push.key),
+            "A %s %s of thread %s was skipped: the value stored there %s.",
+            name,
+            codec.child_path("state", operation.key),
             thread_id,
+            reason,
         )
