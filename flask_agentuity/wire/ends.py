@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable
+from typing import assert_never
 
 from .limits import MAX_FRAME_BYTES
 from .replies import (
+    FEATURES,
     Denied,
     Failure,
     Granted,
@@ -42,7 +44,7 @@ class ClientProtocol:
         return encode_authorization(key)
 
     def receive(self, frame: Frame) -> Reply:
-        """Take the service's next frame; what does not belong here is :class:`Malformed`."""
+        """Take the service's next frame. One that is not expected is :class:`Malformed`."""
         if len(frame) > self.max_frame_bytes:
             return Malformed(f"over {self.max_frame_bytes:,} bytes")
         reply = parse_reply(frame)
@@ -63,7 +65,7 @@ class ClientProtocol:
 class ServiceEnd:
     """The service's end of one connection.
 
-    *accepts* says whether a key is good; compare in constant time there.
+    *accepts* says whether a key is good. It must compare in constant time.
     """
 
     def __init__(
@@ -96,12 +98,18 @@ class ServiceEnd:
             return self._deny("The key is not known here.")
         self.phase = Phase.GRANTED
         self.key = authorization.key
-        return Granted()
+        return Granted(FEATURES)
 
     @staticmethod
     def answer(decision: Granted | Denied) -> bytes:
-        """Return the frame that tells the client what became of its key."""
-        return encode_denied(decision.error) if isinstance(decision, Denied) else encode_granted()
+        """Return the frame that tells the client whether its key was accepted."""
+        match decision:
+            case Granted(features):
+                return encode_granted(features)
+            case Denied(error):
+                return encode_denied(error)
+            case _:
+                assert_never(decision)
 
     def _deny(self, error: str) -> Denied:
         self.phase = Phase.DENIED

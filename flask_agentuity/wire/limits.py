@@ -22,6 +22,9 @@ MAX_ID_LENGTH = 128
 #: ids of at most 64, and takes others from providers of the application's own.
 MAX_THREAD_ID_LENGTH = 256
 
+#: The most operations in one merge. A frame of the usual size can hold about 100,000.
+MAX_OPERATIONS = 100_000
+
 #: The longest error text that is taken over from, or sent to, the other end.
 MAX_ERROR_LENGTH = 1000
 

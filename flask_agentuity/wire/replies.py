@@ -1,4 +1,24 @@
-"""What a service sends: its answer to the authorization and its replies. Pure functions."""
+"""What a service sends: its answer to the authorization and its replies. Pure functions.
+
+The answer to the authorization is ``{"success": true}`` and the extensions that the service
+has, each with its version: ``{"success": true, "edits": 1}``. A reply is
+``{"id": ..., "success": true, ...}`` or ``{"id": ..., "success": false, "error": "..."}``.
+
+With the extension ``edits`` replies have more fields. Clients that do not know them ignore
+them.
+
+* ``restore``: ``version``, if the store has one, is that of the document in ``data``.
+* ``merge`` that was applied: ``version``, the new one; ``preceding``, for each counted key
+  the number of items in the list before the first one that was pushed; ``merged``, for each
+  key whose edit the store merged itself, an object with ``value`` (left out if the key is
+  gone), ``places`` (for each item of the client's list its index in the merged list, or
+  null), ``dropped`` and ``overridden`` (lists of paths). What is empty is left out.
+* ``merge`` with a conflict fails and has ``conflict``, an object with ``keys``,
+  ``assigned`` (those of the keys that were assigned without reading) and ``metadata`` (true
+  or left out). Nothing was applied.
+* A ``save`` or ``merge`` of a thread that was deleted in the meantime fails and has
+  ``"gone": true``.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +28,13 @@ from typing import Any
 
 import orjson
 
+from ..document.merge import Merged
 from ..errors import ServiceError
 from .limits import MAX_ERROR_LENGTH
 from .requests import Frame, RequestId
+
+#: The extensions that services of this package announce, with their versions.
+FEATURES: Mapping[str, int] = {"edits": 1}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +49,7 @@ class Granted:
 
 @dataclass(frozen=True, slots=True)
 class Denied:
-    """The service did not take the key, and says why."""
+    """The service refused the key, and says why."""
 
     error: str
 
@@ -56,7 +80,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A frame that says nothing to anybody; it is counted and passed over."""
+    """A frame that is no reply. It is counted and ignored."""
 
     reason: str
 
@@ -64,9 +88,27 @@ class Malformed:
 Reply = Granted | Denied | Success | Failure | Malformed
 
 
-def encode_granted() -> bytes:
-    """Return the service's answer to a good key."""
-    return b'{"success":true}'
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What the reply to a merge says of its result; see :class:`~.stores.writing.Written`."""
+
+    version: int = 0
+    preceding: Mapping[str, int] = field(default_factory=dict)
+    merged: Mapping[str, Merged] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Conflicting:
+    """What the reply to a merge says of a conflict; see :class:`~.stores.writing.Conflict`."""
+
+    keys: tuple[str, ...] = ()
+    assigned: tuple[str, ...] = ()
+    metadata: bool = False
+
+
+def encode_granted(features: Mapping[str, int] | None = None) -> bytes:
+    """Return the service's answer to a good key; *features* are the extensions it has."""
+    return orjson.dumps({"success": True, **(features or {})})
 
 
 def encode_denied(error: str) -> bytes:
@@ -79,21 +121,47 @@ def encode_success(id: str) -> bytes:
     return orjson.dumps({"id": id, "success": True})
 
 
-def encode_document(id: str, document: bytes | None) -> bytes:
-    """Return the reply to a restore; ``data`` is a string always, empty for no document.
+def encode_applied(id: str, applied: Applied) -> bytes:
+    """Return the reply to a merge of the extension that was applied."""
+    reply: dict[str, Any] = {"id": id, "success": True, "version": applied.version}
+    if applied.preceding:
+        reply["preceding"] = dict(applied.preceding)
+    if applied.merged:
+        reply["merged"] = {key: _merged_to_json(each) for key, each in applied.merged.items()}
+    return orjson.dumps(reply)
 
-    :raises ServiceError: when *document* is not UTF-8.
+
+def encode_document(id: str, document: bytes | None, version: int = 0) -> bytes:
+    """Return the reply to a restore; ``data`` is always a string, empty for no document.
+
+    *version* is left out if it is 0.
+
+    :raises ServiceError: if *document* is not UTF-8.
     """
     try:
         text = document.decode() if document else ""
     except UnicodeDecodeError as error:
         raise ServiceError(f"The stored document is not UTF-8: {error}") from None
-    return orjson.dumps({"id": id, "success": True, "data": text})
+    more = {"version": version} if version else {}
+    return orjson.dumps({"id": id, "success": True, "data": text, **more})
 
 
 def encode_failure(id: RequestId, error: str) -> bytes:
     """Return the reply to a request that was not done; *error* says what is wrong."""
-    return orjson.dumps({"id": id, "success": False, "error": _clean(error)})
+    return orjson.dumps(_failure(id, error))
+
+
+def encode_conflict(id: str, error: str, conflict: Conflicting) -> bytes:
+    """Return the reply to a merge that was not applied because of a conflict."""
+    found: dict[str, Any] = {"keys": conflict.keys, "assigned": conflict.assigned}
+    if conflict.metadata:
+        found["metadata"] = True
+    return orjson.dumps({**_failure(id, error), "conflict": found})
+
+
+def encode_gone(id: str, error: str) -> bytes:
+    """Return the reply to a write of a thread that was deleted in the meantime."""
+    return orjson.dumps({**_failure(id, error), "gone": True})
 
 
 def parse_reply(frame: Frame) -> Reply:
@@ -124,7 +192,7 @@ def parse_reply(frame: Frame) -> Reply:
 def document_of(data: object) -> bytes | None:
     """Return the document that came with the reply to a restore; None for an unknown thread.
 
-    :raises ServiceError: when it is not text: that is never an empty thread.
+    :raises ServiceError: if it is not text, which never means an empty thread.
     """
     if data is None or data == "":
         return None
@@ -133,6 +201,84 @@ def document_of(data: object) -> bytes | None:
             f"The service answered a restore with {type(data).__name__} instead of text."
         )
     return data.encode()
+
+
+def version_of(fields: Mapping[str, Any]) -> int:
+    """Return the version in the *fields* of a reply; 0 if there is none."""
+    version = fields.get("version")
+    return version if type(version) is int and version > 0 else 0
+
+
+def applied_of(fields: Mapping[str, Any]) -> Applied:
+    """Return what the *fields* of a successful reply say of a merge.
+
+    Parts that cannot be understood are left out: the merge was applied, and an error would
+    say that it was not.
+    """
+    preceding, merged = fields.get("preceding"), fields.get("merged")
+    counts = preceding.items() if isinstance(preceding, dict) else ()
+    results = merged.items() if isinstance(merged, dict) else ()
+    return Applied(
+        version_of(fields),
+        {key: count for key, count in counts if type(count) is int and count >= 0},
+        {key: _merged_of(each) for key, each in results if isinstance(each, dict)},
+    )
+
+
+def conflict_of(fields: Mapping[str, Any]) -> Conflicting | None:
+    """Return the conflict in the *fields* of a failure; None if it failed for another reason."""
+    conflict = fields.get("conflict")
+    if not isinstance(conflict, dict):
+        return None
+    return Conflicting(
+        _texts(conflict.get("keys")),
+        _texts(conflict.get("assigned")),
+        conflict.get("metadata") is True,
+    )
+
+
+def is_gone(fields: Mapping[str, Any]) -> bool:
+    """Say whether the *fields* of a failure say that the thread was deleted."""
+    return fields.get("gone") is True
+
+
+def _failure(id: RequestId, error: str) -> dict[str, Any]:
+    return {"id": id, "success": False, "error": _clean(error)}
+
+
+def _merged_to_json(merged: Merged) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    if merged.value is not None:
+        fields["value"] = orjson.Fragment(merged.value)
+    if merged.places is not None:
+        fields["places"] = merged.places
+    if merged.dropped:
+        fields["dropped"] = merged.dropped
+    if merged.overridden:
+        fields["overridden"] = merged.overridden
+    return fields
+
+
+def _merged_of(fields: dict[str, Any]) -> Merged:
+    places = fields.get("places")
+    try:
+        value = orjson.dumps(fields["value"]) if "value" in fields else None
+    except TypeError:
+        # It nests deeper than anything that was sent.
+        value = None
+    return Merged(
+        value,
+        tuple(place if type(place) is int else None for place in places)
+        if isinstance(places, list)
+        else None,
+        _texts(fields.get("dropped")),
+        _texts(fields.get("overridden")),
+    )
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    items = value if isinstance(value, list) else ()
+    return tuple(item for item in items if isinstance(item, str))
 
 
 def _features(message: dict[str, Any]) -> dict[str, int]:

@@ -1,23 +1,53 @@
-"""What a client sends: the authorization and the requests, written and read. Pure functions."""
+"""What a client sends: the authorization and the requests, written and read. Pure functions.
+
+A request is ``{"id": ..., "action": ..., "data": {"thread_id": ..., ...}}``. The JavaScript
+runtime sends the actions ``restore``, ``save``, ``merge`` and ``delete`` with these fields:
+
+* ``save``: ``user_data``, the document as a string, and ``metadata`` if it is to be replaced;
+* ``merge``: ``operations`` (see :mod:`~flask_agentuity.document.operation_json`), and
+  ``metadata`` if it is to be replaced.
+
+The extension ``edits`` may only be used on a connection whose service announced it. It has
+two frames, which are recognised by the field ``age``, the seconds since the client's own
+request began:
+
+* ``restore`` with ``age``. The client merges by itself, so the service need not remember
+  its answer.
+* ``merge`` with ``age``, ``operations`` of the extension, ``version`` (that of the restore
+  that the client's request began with; left out if there was none), and ``counted`` (the keys
+  for whose pushes the reply shall say how many items came before; left out if empty).
+
+These frames are checked strictly: a field, an operation or a value that is not known is
+refused. The replies are described in :mod:`~flask_agentuity.wire.replies`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from ..document import codec, operations
+from ..document import codec
+from ..document.edit_json import LARGEST_INTEGER, edits_from_json
 from ..document.operation_json import operation_from_json, operation_to_json
-from ..document.operations import Operation
+from ..document.operations import Clear, Operation, Push, Set
+from ..document.operations import Delete as DeleteOperation
 from ..errors import AgentuityError, InvalidThreadId, StateNotSerializable, StateTooLarge
-from .limits import MAX_DOCUMENT_BYTES, MAX_ID_LENGTH, MAX_REQUEST_BYTES, MAX_THREAD_ID_LENGTH
+from .limits import (
+    MAX_DOCUMENT_BYTES,
+    MAX_ID_LENGTH,
+    MAX_OPERATIONS,
+    MAX_REQUEST_BYTES,
+    MAX_THREAD_ID_LENGTH,
+)
 
 #: A text frame's content: UTF-8, or already decoded.
 Frame = bytes | bytearray | memoryview | str
 
-#: What a request was named by; numbers are nobody's habit, but can be answered.
+#: What identifies a request. Clients send text; a number can be answered as well.
 RequestId = str | int | float
 
 
@@ -33,10 +63,11 @@ class Authorization:
 
 @dataclass(frozen=True, slots=True)
 class Restore:
-    """Asks for a thread's document."""
+    """Asks for a thread's document. ``age`` is None without the extension."""
 
     id: str
     thread_id: str
+    age: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,12 +82,19 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Applies operations in order, and replaces the metadata unless it is None."""
+    """Applies operations in order, and replaces the metadata unless it is None.
+
+    ``age`` is None without the extension; then ``version`` and ``counted`` are not used.
+    With it, changes to the metadata are among the operations.
+    """
 
     id: str
     thread_id: str
     operations: list[Operation]
     metadata: dict[str, Any] | None = None
+    age: float | None = None
+    version: int = 0
+    counted: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +112,8 @@ Request = Restore | Save | Merge | Delete
 class Refusal:
     """A frame that is no good request, and why.
 
-    ``id`` is what to answer; None when the frame does not say, so that nobody waits for
-    an answer.
+    ``id`` is that of the request to answer; None if the frame has none, and then no answer
+    is expected.
     """
 
     id: RequestId | None
@@ -93,12 +131,12 @@ def encode_authorization(key: str) -> bytes:
         raise ValueError("The key is not text that UTF-8 can hold.") from None
 
 
-def encode_restore(id: str, thread_id: str) -> bytes:
-    """Return the frame that asks for a document.
+def encode_restore(id: str, thread_id: str, age: float | None = None) -> bytes:
+    """Return the frame that asks for a document; with *age*, that of the extension.
 
-    :raises InvalidThreadId: when *thread_id* cannot be sent.
+    :raises InvalidThreadId: if *thread_id* cannot be sent.
     """
-    return _encode_request(id, "restore", thread_id, {})
+    return _encode_request(id, "restore", thread_id, {} if age is None else {"age": age})
 
 
 def encode_save(
@@ -125,25 +163,67 @@ def encode_merge(
     changes: Sequence[Operation],
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return the frame that applies operations, whose values are sent as they are encoded.
+    """Return the frame that applies operations, as the JavaScript runtime sends it.
 
-    :raises StateTooLarge: when the frame would be larger than every service must take.
-    :raises StateNotSerializable: when the metadata, or a key, is not JSON.
-    :raises InvalidThreadId: when *thread_id* cannot be sent.
+    A ``Set`` that is a default is sent as a plain one.
+
+    :raises ValueError: for an operation that the runtime does not have.
+    :raises StateTooLarge: if the frame would be larger than every service must take.
+    :raises StateNotSerializable: if the metadata, or a key, is not JSON.
+    :raises InvalidThreadId: if *thread_id* cannot be sent.
     """
-    for change in changes:
-        if not isinstance(change, operations.Clear):
-            codec.require_key(change.key)
-    wired = [operation_to_json(change) for change in changes]
+    wired = _operations_to_json([_basic(change) for change in changes])
     return _encode_request(id, "merge", thread_id, {"operations": wired}, metadata)
+
+
+def encode_edits(
+    id: str,
+    thread_id: str,
+    changes: Sequence[Operation],
+    *,
+    age: float,
+    version: int = 0,
+    counted: Collection[str] = (),
+) -> bytes:
+    """Return the frame that applies operations, in the form of the extension ``edits``.
+
+    :raises ValueError: for an edit with a function.
+    :raises StateTooLarge: if the frame would be larger than every service must take.
+    :raises StateNotSerializable: if a key is not JSON.
+    :raises InvalidThreadId: if *thread_id* cannot be sent.
+    """
+    data: dict[str, Any] = {"operations": _operations_to_json(changes), "age": age}
+    if version:
+        data["version"] = version
+    if counted:
+        data["counted"] = list(counted)
+    return _encode_request(id, "merge", thread_id, data)
 
 
 def encode_delete(id: str, thread_id: str) -> bytes:
     """Return the frame that removes a thread.
 
-    :raises InvalidThreadId: when *thread_id* cannot be sent.
+    :raises InvalidThreadId: if *thread_id* cannot be sent.
     """
     return _encode_request(id, "delete", thread_id, {})
+
+
+def _basic(change: Operation) -> Operation:
+    match change:
+        case Set(key, value):
+            return Set(key, value)
+        case DeleteOperation() | Clear() | Push(keep_first=0, unique=None):
+            return change
+        case _:
+            name = type(change).__name__
+            raise ValueError(f"A service without the extension edits cannot apply a {name}.")
+
+
+def _operations_to_json(changes: Sequence[Operation]) -> list[dict[str, Any]]:
+    for change in changes:
+        if (key := getattr(change, "key", None)) is not None:
+            codec.require_key(key)
+    return [operation_to_json(change) for change in changes]
 
 
 def _encode_request(
@@ -181,7 +261,8 @@ def parse_authorization(frame: Frame) -> Authorization | Refusal:
 def parse_request(frame: Frame) -> Request | Refusal:
     """Read a frame that comes after the authorization. No frame makes it raise.
 
-    Operations of an unknown kind are left out, as the JavaScript runtime does.
+    Without the extension, operations of an unknown kind are left out, as the JavaScript
+    runtime does.
     """
     message = _parse_object(frame)
     if isinstance(message, Refusal):
@@ -204,28 +285,85 @@ def parse_request(frame: Frame) -> Request | Refusal:
         return Refusal(
             id, f"The thread_id must be a text of 1 to {MAX_THREAD_ID_LENGTH} characters."
         )
-    metadata = data.get("metadata")
-    if metadata is not None and not isinstance(metadata, dict):
-        return Refusal(id, "The metadata must be an object.")
+    try:
+        return _parse_data(id, action, thread_id, data, _metadata(data))
+    except ValueError as error:
+        return Refusal(id, str(error))
+
+
+def _parse_data(
+    id: str, action: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
+) -> Request:
     match action:
         case "restore":
-            return Restore(id, thread_id)
+            return Restore(id, thread_id, _age(data))
         case "delete":
             return Delete(id, thread_id)
         case "save":
             document = data.get("user_data")
             if not isinstance(document, str):
-                return Refusal(id, "The user_data of a save must be a string.")
+                raise ValueError("The user_data of a save must be a string.")
             return Save(id, thread_id, document.encode(), metadata)
         case _:
-            changes = data.get("operations")
-            if not isinstance(changes, list):
-                return Refusal(id, "The operations of a merge must be a list.")
-            try:
-                known = [operation_from_json(change) for change in changes]
-            except (ValueError, AgentuityError) as error:
-                return Refusal(id, f"An operation of the merge is wrong: {error}")
-            return Merge(id, thread_id, [each for each in known if each is not None], metadata)
+            age = _age(data)
+            if age is None:
+                return _parse_merge(id, thread_id, data, metadata)
+            return _parse_edits(id, thread_id, data, age)
+
+
+def _parse_merge(
+    id: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
+) -> Merge:
+    changes = _operations(data)
+    try:
+        known = [operation_from_json(change) for change in changes]
+    except (ValueError, AgentuityError) as error:
+        raise ValueError(f"An operation of the merge is wrong: {error}") from None
+    return Merge(id, thread_id, [each for each in known if each is not None], metadata)
+
+
+def _parse_edits(id: str, thread_id: str, data: dict[str, Any], age: float) -> Merge:
+    known = {"thread_id", "operations", "age", "version", "counted"}
+    if unknown := data.keys() - known:
+        raise ValueError(f"A merge with an age has no field {_short(min(unknown))}.")
+    version, counted = data.get("version", 0), data.get("counted", [])
+    if type(version) is not int or not 0 <= version <= LARGEST_INTEGER:
+        raise ValueError(f"The version must be an integer from 0 to {LARGEST_INTEGER}.")
+    if type(counted) is not list or not all(type(key) is str for key in counted):
+        raise ValueError("The counted must be a list of keys.")
+    changes = _operations(data)
+    try:
+        operations = edits_from_json(changes)
+    except (ValueError, AgentuityError) as error:
+        raise ValueError(f"An operation of the merge is wrong: {error}") from None
+    return Merge(id, thread_id, operations, None, age, version, tuple(counted))
+
+
+def _operations(data: dict[str, Any]) -> list[Any]:
+    changes = data.get("operations")
+    if not isinstance(changes, list):
+        raise ValueError("The operations of a merge must be a list.")
+    if len(changes) > MAX_OPERATIONS:
+        raise ValueError(
+            f"A merge has at most {MAX_OPERATIONS:,} operations, not {len(changes):,}."
+        )
+    return changes
+
+
+def _metadata(data: dict[str, Any]) -> dict[str, Any] | None:
+    metadata = data.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ValueError("The metadata must be an object.")
+    return metadata
+
+
+def _age(data: dict[str, Any]) -> float | None:
+    if "age" not in data:
+        return None
+    age = data["age"]
+    if type(age) not in (int, float) or not 0 <= age < math.inf:
+        raise ValueError("The age must be a number of 0 or more.")
+    return float(age)
 
 
 def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:

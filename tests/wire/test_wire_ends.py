@@ -29,7 +29,9 @@ def test_the_service_takes_requests_after_a_good_key_only() -> None:
     service = wire.ServiceEnd(lambda key: key == "good")
     decision = service.receive(wire.encode_authorization("good"))
     assert isinstance(decision, wire.Granted)
-    assert service.answer(decision) == wire.encode_granted()
+    assert service.answer(decision) == b'{"success":true,"edits":1}'
+    client = wire.ClientProtocol()
+    assert client.receive(service.answer(decision)) == wire.Granted({"edits": 1})
     assert service.key == "good"
     assert service.receive(wire.encode_restore("1", "t")) == wire.Restore("1", "t")
     refusal = service.receive(wire.encode_authorization("good"))

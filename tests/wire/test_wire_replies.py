@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import orjson
 import pytest
 
 from flask_agentuity import wire
+from flask_agentuity.document.merge import Merged
 from flask_agentuity.errors import ServiceError
 from flask_agentuity.wire import limits
 
@@ -76,3 +78,90 @@ def test_no_document_has_three_spellings(data: object) -> None:
 def test_data_that_is_no_text_is_never_an_empty_document(data: object) -> None:
     with pytest.raises(ServiceError, match="instead of text"):
         wire.document_of(data)
+
+
+# The extension
+
+
+def fields_of(frame: bytes) -> Any:
+    reply = wire.parse_reply(frame)
+    assert isinstance(reply, wire.Success | wire.Failure)
+    return reply.fields
+
+
+def test_the_fields_of_the_extension_are_spelled_as_their_module_says() -> None:
+    assert json.loads(wire.encode_granted({"edits": 1})) == {"success": True, "edits": 1}
+    restored = json.loads(wire.encode_document("1", b"{}", 7))
+    assert restored == {"id": "1", "success": True, "data": "{}", "version": 7}
+    merged = Merged(b'{"a":1}', (0, None), ("state.a",), ("state.b",))
+    applied = wire.Applied(7, {"l": 3}, {"k": merged, "gone": Merged(None)})
+    assert json.loads(wire.encode_applied("1", applied)) == {
+        "id": "1",
+        "success": True,
+        "version": 7,
+        "preceding": {"l": 3},
+        "merged": {
+            "k": {
+                "value": {"a": 1},
+                "places": [0, None],
+                "dropped": ["state.a"],
+                "overridden": ["state.b"],
+            },
+            "gone": {},
+        },
+    }
+    conflict = wire.Conflicting(("a", "b"), ("b",), metadata=True)
+    assert json.loads(wire.encode_conflict("1", "why", conflict)) == {
+        "id": "1",
+        "success": False,
+        "error": "why",
+        "conflict": {"keys": ["a", "b"], "assigned": ["b"], "metadata": True},
+    }
+    gone = {"id": "1", "success": False, "error": "why", "gone": True}
+    assert json.loads(wire.encode_gone("1", "why")) == gone
+
+
+def test_the_fields_of_the_extension_come_back() -> None:
+    applied = wire.Applied(
+        7, {"l": 3}, {"k": Merged(b"[1,2]", (None, 1), ("x",)), "none": Merged(None)}
+    )
+    assert wire.applied_of(fields_of(wire.encode_applied("1", applied))) == applied
+    assert wire.version_of(fields_of(wire.encode_document("1", b"{}", 7))) == 7
+    assert wire.version_of(fields_of(wire.encode_document("1", b"{}"))) == 0
+    for conflict in (wire.Conflicting(("a",), ("a",)), wire.Conflicting((), (), metadata=True)):
+        assert wire.conflict_of(fields_of(wire.encode_conflict("1", "why", conflict))) == conflict
+    assert wire.is_gone(fields_of(wire.encode_gone("1", "why")))
+    plain = fields_of(wire.encode_failure("1", "why"))
+    assert wire.conflict_of(plain) is None
+    assert not wire.is_gone(plain)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"version": "7", "preceding": [], "merged": 5},
+        {"version": -1, "preceding": {"l": "3", "m": -1, "n": True}, "merged": {"k": []}},
+        {"version": True, "preceding": None, "merged": None},
+    ],
+)
+def test_a_merge_that_was_applied_is_never_an_error(fields: dict[str, Any]) -> None:
+    assert wire.applied_of(fields) == wire.Applied()
+
+
+def test_parts_of_a_merge_that_make_no_sense_are_left_out() -> None:
+    deep = json.loads("[" * 500 + "]" * 500)
+    merged = {"k": {"value": deep, "places": ["a", 1], "dropped": 5, "overridden": [1, "x"]}}
+    fields = {"version": 7, "preceding": {"l": 3, "m": None}, "merged": merged}
+    expected = wire.Applied(7, {"l": 3}, {"k": Merged(None, (None, 1), (), ("x",))})
+    assert wire.applied_of(fields) == expected
+
+
+@pytest.mark.parametrize("conflict", [None, True, [], "a"])
+def test_a_conflict_is_an_object(conflict: object) -> None:
+    assert wire.conflict_of({"conflict": conflict}) is None
+
+
+def test_keys_of_a_conflict_are_texts() -> None:
+    conflict = {"keys": ["a", 5, None], "assigned": {}, "metadata": 1}
+    assert wire.conflict_of({"conflict": conflict}) == wire.Conflicting(("a",))

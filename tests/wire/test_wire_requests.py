@@ -9,7 +9,18 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flask_agentuity import wire
-from flask_agentuity.document.operations import Clear, Delete, Push, Set
+from flask_agentuity.document.operations import (
+    Change,
+    Clear,
+    Delete,
+    Edit,
+    EditMetadata,
+    Increment,
+    Operation,
+    Push,
+    Set,
+    Splice,
+)
 from flask_agentuity.errors import InvalidThreadId, StateNotSerializable, StateTooLarge
 from flask_agentuity.wire import limits
 
@@ -231,3 +242,118 @@ def test_any_text_and_any_value_go_there_and_back(text: str, values: dict[str, A
     reply = wire.parse_reply(wire.encode_document("1", document))
     assert isinstance(reply, wire.Success)
     assert wire.document_of(reply.data) == document
+
+
+# The extension
+
+EDITS: list[Operation] = [
+    Splice("a", (Change(0, (b"1",), (b"2",)),), 5),
+    Push("a", b"3"),
+    Increment("n", 2),
+    EditMetadata(b"{}", b'{"m":1}'),
+]
+
+
+def extended(**changes: Any) -> bytes:
+    data = {"thread_id": THREAD, "operations": [], "age": 1.5}
+    return message(action="merge", data={**data, **changes})
+
+
+def test_requests_of_the_extension_come_back_as_they_were_sent() -> None:
+    frame = wire.encode_edits("1", THREAD, EDITS, age=1.5, version=7, counted={"a": 1})
+    assert wire.parse_request(frame) == wire.Merge("1", THREAD, EDITS, None, 1.5, 7, ("a",))
+    frame = wire.encode_edits("1", THREAD, [], age=0.0)
+    assert json.loads(frame)["data"] == {"thread_id": THREAD, "operations": [], "age": 0.0}
+    assert wire.parse_request(frame) == wire.Merge("1", THREAD, [], None, 0.0)
+    frame = wire.encode_restore("1", THREAD, 2.5)
+    assert wire.parse_request(frame) == wire.Restore("1", THREAD, 2.5)
+    assert wire.parse_request(extended(age=3)) == wire.Merge("r1", THREAD, [], None, 3.0)
+
+
+def test_without_an_age_a_merge_is_that_of_the_runtime() -> None:
+    """Fields and operations that the runtime does not know are skipped, as it does."""
+    operations = [
+        {"op": "set", "key": "k", "value": 1, "ifMissing": True},
+        {"op": "push", "key": "l", "value": {"id": 1}, "keepFirst": 1, "unique": "id"},
+        {"op": "increment", "key": "n", "by": 1},
+        {"op": "splice", "key": "l", "changes": 5},
+        {"op": "set_metadata", "value": {}},
+    ]
+    data = {"thread_id": THREAD, "operations": operations, "version": "x", "counted": 5}
+    assert wire.parse_request(message(action="merge", data=data)) == wire.Merge(
+        "r1", THREAD, [Set("k", b"1"), Push("l", b'{"id":1}')]
+    )
+
+
+def test_a_default_is_sent_as_a_plain_set_without_the_extension() -> None:
+    frame = wire.encode_merge("1", THREAD, [Set("a", b"1", only_if_missing=True)])
+    assert json.loads(frame)["data"]["operations"] == [{"op": "set", "key": "a", "value": 1}]
+
+
+@pytest.mark.parametrize(
+    "operation", [Increment("n"), Push("l", b"1", 3, 1), Push("l", b'{"a":1}', unique="a")]
+)
+def test_only_the_extension_can_send_the_others(operation: Operation) -> None:
+    with pytest.raises(ValueError, match="without the extension edits"):
+        wire.encode_merge("1", THREAD, [operation])
+
+
+def test_edits_that_cannot_be_sent_are_refused() -> None:
+    with pytest.raises(StateTooLarge):
+        wire.encode_edits("1", THREAD, [Set("a", b"1" * limits.MAX_REQUEST_BYTES)], age=0)
+    with pytest.raises(StateNotSerializable, match="surrogate"):
+        wire.encode_edits("1", THREAD, [Increment("\ud800")], age=0)
+    with pytest.raises(ValueError, match="function"):
+        edit = Edit("a", b"1", b"2", function=lambda stored: b"2")
+        wire.encode_edits("1", THREAD, [edit], age=0)
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (extended(age=None), "age"),
+        (extended(age="1"), "age"),
+        (extended(age=True), "age"),
+        (extended(age=-1), "age"),
+        (message(data={"thread_id": THREAD, "age": "now"}), "age"),
+        (extended(version=-1), "version"),
+        (extended(version=1.5), "version"),
+        (extended(version=2**60), "version"),
+        (extended(counted="k"), "counted"),
+        (extended(counted=[1]), "counted"),
+        (extended(metadata={"m": 1}), "metadata"),
+        (extended(user_data=""), "no field 'user_data'"),
+        (extended(operations={}), "operations"),
+        (extended(operations=[{"op": "rename", "key": "k"}]), "no operation 'rename'"),
+        (extended(operations=[{"op": "set", "key": "k"}]), "field value"),
+        (
+            extended(operations=[{"op": "clear"}, {"op": "replace", "key": "k", "value": 1}]),
+            "before it is spliced",
+        ),
+        (extended(operations=[0] * (limits.MAX_OPERATIONS + 1)), "at most 100,000 operations"),
+        (
+            message(action="merge", data={"thread_id": THREAD, "operations": [0] * 100_001}),
+            "at most 100,000 operations",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_merge_is_named(frame: bytes, words: str) -> None:
+    refusal = wire.parse_request(frame)
+    assert isinstance(refusal, wire.Refusal)
+    assert refusal.id == "r1"
+    assert words in refusal.error
+    assert len(refusal.error) < 400
+
+
+def test_the_largest_edit_fits_into_the_frame_that_every_end_takes() -> None:
+    items = [b'{"role":"user","content":"%b"}' % (b"x" * 1000) for _ in range(1000)]
+    base = b"[%b]" % b",".join(items)
+    changes = tuple(
+        Change(index, (item,), (item[:-3] + b'y"}',)) for index, item in enumerate(items)
+    )
+    value = b"[%b]" % b",".join(change.new[0] for change in changes)
+    frame = wire.encode_edits("1", THREAD, [Edit("a", base, value, changes)], age=0)
+    assert len(base) + len(value) < len(frame) < limits.MAX_REQUEST_BYTES
+    request = wire.parse_request(frame)
+    assert isinstance(request, wire.Merge)
+    assert request.operations == [Edit("a", base, value, changes)]
