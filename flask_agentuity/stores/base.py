@@ -2,57 +2,83 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..document import codec
-from ..document.apply import Applied, apply_operations
+from ..document.apply import apply_operations, find_operations
 from ..document.codec import Snapshot
-from ..document.operations import Clear, Increment, KeyOperation, Operation, PopLast, Set, Truncate
+from ..document.operations import Clear, Delete, Operation, Set, SetMetadata
 from ..errors import StoreError
+from ..per_process import PerProcess
+from .applying import apply as apply
+from .applying import apply_metadata as apply_metadata
+from .applying import complete as complete
+from .applying import is_of_version_1, moved_keys
 from .listing import ListedThread, Page
-from .writing import Conflict, Write, Written
-
-logger = logging.getLogger("flask_agentuity.stores")
+from .writing import Conflict, Write, Written, write_merged
+from .writing import warn_of_skipped as warn_of_skipped
 
 #: Seconds without use after which a thread expires: the age of the JavaScript runtime's cookie.
 DEFAULT_TTL = 604_800.0
 
+#: Seconds for which a store remembers that a thread was deleted.
+TOMBSTONE_SECONDS = 3_600.0
+
 _WHO_CAN = "The stores in SQLite, in Redis and in memory can."
+
+# Locks of one process for the writes of a store; threads share them by their ids.
+_WRITING_LOCKS = 64
+
+
+@dataclass(slots=True)
+class _InThisProcess:
+    """What a store that leaves it to the base class has in each process."""
+
+    merging: threading.Lock = field(default_factory=threading.Lock)
+    writing: Sequence[threading.Lock] = field(
+        default_factory=lambda: [threading.Lock() for _ in range(_WRITING_LOCKS)]
+    )
+    #: For each thread whose turn is taken: who has it, and until when.
+    turns: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 class ThreadStore(ABC):
     """Where documents live.
 
-    A store of your own needs :meth:`restore`, :meth:`save` and :meth:`delete`. Its
-    :meth:`merge` must be atomic as well: the one here is, within this process, by way of a
-    lock; override it where the store can be reached from several processes. Override
-    :meth:`read` where the store can fetch less than everything.
+    A store of your own needs :meth:`restore`, :meth:`save` and :meth:`delete`. The
+    :meth:`merge` of this class is atomic within one process, by means of a lock; override it
+    if several processes can reach the store. Override :meth:`read` if the store can fetch
+    some keys only, and :meth:`write` if it can check what edits replace (see :attr:`edits`).
 
-    All methods may be called from several threads at once. What fails because of the
-    world (a connection, a full disk, damage) is a
-    :exc:`~flask_agentuity.errors.StoreError`, never an empty answer.
+    All methods may be called from several threads at once. If a store cannot do what it is
+    asked (no connection, a full disk, damaged data), it raises
+    :exc:`~flask_agentuity.errors.StoreError`; it never answers as if there were nothing.
     """
 
     #: Whether several machines can reach it: then they need one secret for thread ids as well.
     shared_by_machines = True
 
-    #: Whether :meth:`write` takes every operation, checks what edits replace, and keeps deleted
-    #: threads deleted. A store without it is read, merged and saved under a lock.
+    #: Whether :meth:`write` checks what edits replace, gives each write a new version, and keeps
+    #: deleted threads deleted. A subclass that overrides :meth:`merge` or :meth:`save` and not
+    #: :meth:`write` loses it, so that its own methods are used.
     edits = False
 
-    #: Why :meth:`merge` here is atomic. Made at the first use: stores are made before forks.
-    _merge_lock: threading.Lock | None = None
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if cls.edits and "edits" not in vars(cls) and _write_bypasses_its_class(cls):
+            cls.edits = False
+            cls.write = ThreadStore.write  # type: ignore[method-assign]
 
     @abstractmethod
     def restore(self, thread_id: str) -> bytes | None:
-        """Return the stored document as JSON text in UTF-8; None when there is none.
+        """Return the stored document as JSON text in UTF-8; None if there is none.
 
-        :raises StoreError: when it cannot be read, or is damaged.
+        :raises StoreError: if it cannot be read, or is damaged.
         """
 
     @abstractmethod
@@ -64,13 +90,13 @@ class ThreadStore(ABC):
         The metadata inside *document* is ignored: *metadata* replaces what is stored, and
         None keeps it.
 
-        :raises StateTooLarge: when it is over the limit; what was stored stays.
-        :raises StoreError: when it cannot be written.
+        :raises StateTooLarge: if it is over the limit; what was stored stays.
+        :raises StoreError: if it cannot be written.
         """
 
     @abstractmethod
     def delete(self, thread_id: str) -> None:
-        """Remove the thread; one that is not there is no error."""
+        """Remove the thread. A thread that does not exist is not an error."""
 
     def merge(
         self,
@@ -80,12 +106,12 @@ class ThreadStore(ABC):
     ) -> None:
         """Apply *operations* in order, all or none, and replace the metadata if it is given.
 
-        A thread whose state and metadata are both empty afterwards is gone.
+        A thread whose state and metadata are both empty is as if it did not exist.
 
-        :raises StateTooLarge: when it would be over the limit; nothing was applied.
-        :raises StoreError: when it cannot be written, or what is stored is damaged.
+        :raises StateTooLarge: if it would be over the limit; nothing was applied.
+        :raises StoreError: if it cannot be written, or what is stored is damaged.
         """
-        with self._merging():
+        with self._here.merging:
             snapshot = codec.split_document(self.restore(thread_id), thread_id) or Snapshot({})
             state = complete(snapshot, thread_id)
             apply(thread_id, state, operations)
@@ -95,21 +121,49 @@ class ThreadStore(ABC):
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         """Apply all operations of *write* in order, or none.
 
-        Here a store that knows no edits is read, merged and saved, under a lock of this
-        process. Override it, and set :attr:`edits`, where the store can check by itself
-        whether what an edit replaces is still there.
+        The method of this class is for stores that know no edits. It calls :meth:`merge`; what
+        :meth:`merge` cannot express, it finds out by reading, merging and comparing, under a
+        lock of this process. It has no version, and does not know which threads were deleted.
+        Override it and set :attr:`edits` if the store can check what edits replace.
 
         :raises ThreadGone: if the thread was deleted after the write's request began.
         :raises StateTooLarge: if it would be over the limit; nothing was applied.
         :raises StoreError: if it cannot be written, or what is stored is damaged.
         """
-        raise NotImplementedError
+        # A merge may lock by itself, so this is another lock.
+        with self._here.writing[hash(thread_id) % _WRITING_LOCKS]:
+            if not all(map(is_of_version_1, write.operations)):
+                return self._write_difference(thread_id, write)
+            operations = [each for each in write.operations if not isinstance(each, SetMetadata)]
+            metadata = None
+            for each in write.operations:
+                if isinstance(each, SetMetadata):
+                    metadata = codec.decode(each.value)
+            self.merge(thread_id, operations, metadata)
+            return Written()
+
+    def _write_difference(self, thread_id: str, write: Write) -> Written | Conflict:
+        snapshot = self.read(thread_id) or Snapshot({})
+        before = complete(snapshot, thread_id)
+        state = dict(before)
+        applied = apply_operations(state, write.operations, counted=write.counted)
+        metadata = apply_metadata(snapshot.metadata, write.operations)
+        if applied.conflicts or metadata is None:
+            return Conflict(applied.conflicts, applied.assigned_conflicts, metadata is None)
+        moved = moved_keys(before, state)
+        left = {key: value for key, value in before.items() if key not in moved}
+        difference = [*map(Delete, moved), *find_operations(left, state)]
+        changed = None if metadata == snapshot.metadata else codec.decode(metadata)
+        if difference or changed is not None:
+            self.merge(thread_id, difference, changed)
+        warn_of_skipped(thread_id, applied.skipped)
+        return Written(preceding=applied.preceding, merged=applied.merged)
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
-        """Return what is stored key by key; None when nothing is.
+        """Return what is stored key by key; None if nothing is.
 
-        *keys* are those whose values are wanted (None: all of them); a store may leave the
-        values of others out, never their names.
+        *keys* are those whose values are wanted (None: all of them); a store may leave out the
+        values of the others, but not their names.
         """
         return codec.split_document(self.restore(thread_id), thread_id)
 
@@ -123,118 +177,113 @@ class ThreadStore(ABC):
         """Return threads, the latest updated first, in pages.
 
         :param metadata: only threads whose metadata has these keys with these values, which
-            must be scalars. Own stores have an index for it.
-        :param limit: how many at the most.
-        :param cursor: that of the page before. A thread that is updated between two pages
-            moves to the front: it is not seen then, if it was still to come. No thread is
-            seen twice, unless it was updated by a clock that is behind.
+            must be scalars. The stores of this package have an index for it.
+        :param limit: how many threads a page has at most.
+        :param cursor: the cursor of the page before. A thread that is updated between two
+            pages moves to the front and may be missed. No thread is seen twice, unless it was
+            updated by a clock that is behind.
         :raises ValueError: for another filter, a wrong limit or a wrong cursor.
-        :raises StoreError: when this store cannot list.
+        :raises StoreError: if this store cannot list.
         """
         raise StoreError(f"{type(self).__name__} cannot list threads. {_WHO_CAN}")
 
     def scan(self) -> Iterator[ListedThread]:
         """Yield every thread, in no order.
 
-        One that is there from the beginning to the end is not left out, however often it is
-        changed meanwhile; it may come twice. Where metadata and times are damaged they are
-        empty and 0: restoring the thread says what is wrong.
+        A thread that exists from the beginning to the end is not left out, even if it changes
+        meanwhile; it may come twice. Damaged metadata and times are given as empty and 0;
+        restoring the thread says what is wrong.
 
-        :raises StoreError: when this store cannot list.
+        :raises StoreError: if this store cannot list.
         """
         raise StoreError(f"{type(self).__name__} cannot list threads. {_WHO_CAN}")
 
     def peek(self, thread_id: str) -> bytes | None:
-        """Like :meth:`restore`, but where a store can tell, looking is no use of the thread:
-        it expires when it would have.
+        """Like :meth:`restore`, without postponing the time at which the thread expires.
+
+        A store that cannot do that restores it.
         """
         return self.restore(thread_id)
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         """Store a thread that comes from another store, with its times.
 
-        Returns False, and changes nothing, when the one that is there is as new or newer:
-        a transfer can be repeated.
+        Returns False, and changes nothing, if the stored thread is as new or newer, so a
+        transfer can be repeated.
 
-        :raises StoreError: when this store cannot keep times.
+        :raises StoreError: if this store cannot keep times.
         """
         raise StoreError(
             f"{type(self).__name__} cannot take over threads with their times. {_WHO_CAN}"
         )
 
     def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Let *holder* have the thread to itself for *seconds*; False while another has it.
+        """Give *holder* the exclusive turn on the thread for *seconds*; False if another has it.
 
-        Who has the turn takes it again to keep it longer. Here turns are known within this
-        process only; a store that others can reach overrides both methods.
+        The holder takes the turn again to keep it longer. Turns are known within this process
+        only; a store that several processes can reach overrides both methods.
         """
         now = time.monotonic()
-        with self._merging():
-            turns = vars(self).setdefault("_turns_taken", {})
-            for other, (_, until) in list(turns.items()):
+        here = self._here
+        with here.merging:
+            for other, (_, until) in list(here.turns.items()):
                 if until <= now:
-                    del turns[other]
-            current, _ = turns.get(thread_id, (holder, 0.0))
+                    del here.turns[other]
+            current, _ = here.turns.get(thread_id, (holder, 0.0))
             if current != holder:
                 return False
-            turns[thread_id] = holder, now + seconds
+            here.turns[thread_id] = holder, now + seconds
             return True
 
     def end_turn(self, thread_id: str, holder: str) -> None:
-        """Give the turn back; nothing happens when *holder* does not have it."""
-        with self._merging():
-            turns = vars(self).setdefault("_turns_taken", {})
-            if turns.get(thread_id, ("", 0.0))[0] == holder:
-                del turns[thread_id]
+        """Give the turn back. Nothing happens if *holder* does not have it."""
+        here = self._here
+        with here.merging:
+            if here.turns.get(thread_id, ("", 0.0))[0] == holder:
+                del here.turns[thread_id]
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         """Remove every expired thread; returns how many.
 
         :param progress: called with the number removed by each step.
-        :raises StoreError: when this store cannot.
+        :raises StoreError: if this store cannot.
         """
         raise StoreError(f"{type(self).__name__} cannot remove expired threads: its server does.")
 
     def warnings(self) -> Sequence[str]:
-        """Return what works now and may lose threads one day, each with how to mend it.
+        """Return what may lose threads one day, each with how to correct it.
 
         It is for ``flask threads check``.
 
-        :raises StoreError: when it cannot be found out.
+        :raises StoreError: if it cannot be found out.
         """
         return ()
 
-    def close(self) -> None:  # noqa: B027 - most stores have nothing to let go of
-        """Let go of connections and files. A closed store may not be used again."""
+    def close(self) -> None:  # noqa: B027 - most stores have nothing to close
+        """Close connections and files. A closed store may not be used again."""
 
-    def _merging(self) -> threading.Lock:
-        lock = self._merge_lock
-        if lock is None:
-            # setdefault on the instance is atomic: two threads get one lock.
-            lock = vars(self).setdefault("_merge_lock", threading.Lock())
-        return lock
+    @property
+    def _here(self) -> _InThisProcess:
+        try:
+            here: PerProcess[_InThisProcess] = vars(self)["_per_process"]
+        except KeyError:
+            # Subclasses need not call __init__. setdefault is atomic: all threads get one value.
+            here = vars(self).setdefault("_per_process", PerProcess(_InThisProcess))
+        return here.get()
 
 
 class KeyedStore(ThreadStore):
-    """A store that keeps each key of a state by itself: documents are put together of them.
+    """A store that keeps each key of a state by itself. Documents are composed of the keys.
 
-    It has :meth:`read`, :meth:`merge` and :meth:`delete` of its own.
+    A subclass has :meth:`read`, :meth:`peek_at`, :meth:`write` and :meth:`delete`.
     """
 
     @abstractmethod
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None: ...
 
     @abstractmethod
-    def merge(
-        self,
-        thread_id: str,
-        operations: Sequence[Operation],
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None: ...
-
-    @abstractmethod
     def peek_at(self, thread_id: str) -> Snapshot | None:
-        """Read everything, without using the thread."""
+        """Read everything, without postponing the time at which the thread expires."""
 
     def restore(self, thread_id: str) -> bytes | None:
         return self._document(thread_id, self.read(thread_id))
@@ -261,35 +310,41 @@ class KeyedStore(ThreadStore):
         state = complete(snapshot, thread_id)
         self.merge(thread_id, [Clear(), *(Set(key, state[key]) for key in state)], metadata)
 
-
-def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
-    """Return the state of a snapshot in which every value was fetched."""
-    state = {key: value for key, value in snapshot.encoded.items() if value is not None}
-    if len(state) != len(snapshot.encoded):
-        raise codec.damaged(thread_id, "the store left values out that were asked for")
-    return state
-
-
-def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation]) -> Applied:
-    """Apply *changes* to an encoded *state* in place, and warn of what had to be skipped."""
-    applied = apply_operations(state, changes)
-    warn_of_skipped(thread_id, applied.skipped)
-    return applied
+    def merge(
+        self,
+        thread_id: str,
+        operations: Sequence[Operation],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        if metadata is not None:
+            encoded = codec.encode(dict(metadata), "metadata")
+            operations = [*operations, SetMetadata(encoded)]
+        write_merged(_ByItself(self), thread_id, Write(operations))
 
 
-def warn_of_skipped(thread_id: str, skipped: Sequence[KeyOperation]) -> None:
-    """Log a warning for each operation that met a value of the wrong type."""
-    for operation in skipped:
-        name, reason = "push to", "is not a list"
-        match operation:
-            case Increment():
-                name, reason = "change of", "is not a number, or would leave its range"
-            case Truncate() | PopLast():
-                name = "change of"
-        logger.warning(
-            "A %s %s of thread %s was skipped: the value stored there %s.",
-            name,
-            codec.child_path("state", operation.key),
-            thread_id,
-            reason,
+class _ByItself:
+    """A store with its own :meth:`write`, even in a subclass that leads it through merge()."""
+
+    def __init__(self, store: KeyedStore) -> None:
+        self._store = store
+        self._write = next(
+            method
+            for each in type(store).__mro__
+            if (method := vars(each).get("write")) not in (None, ThreadStore.write)
         )
+
+    def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
+        return self._store.read(thread_id, keys)
+
+    def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        written: Written | Conflict = self._write(self._store, thread_id, write)
+        return written
+
+
+def _write_bypasses_its_class(cls: type[ThreadStore]) -> bool:
+    """Return whether merge or save were overridden by a class that left write as it was."""
+
+    def place(name: str) -> int:
+        return next(index for index, each in enumerate(cls.__mro__) if name in vars(each))
+
+    return place("write") > min(place("merge"), place("save"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -10,20 +9,36 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..document import codec
+from ..document.apply import apply_operations
 from ..document.codec import Snapshot
-from ..document.operations import Operation
+from ..errors import ThreadGone
+from ..per_process import PerProcess
 from . import base, listing
-from .base import ThreadStore
+from .base import TOMBSTONE_SECONDS, KeyedStore
 from .listing import ListedThread, Page
+from .writing import Conflict, Write, Written, warn_of_skipped
 
 
 @dataclass(slots=True)
 class _Stored:
+    """A thread. ``born`` is the version of its first write.
+
+    ``assigned`` has the version at which each key was assigned without regard to what was
+    stored; 0 where it is missing.
+    """
+
     state: dict[str, bytes] = field(default_factory=dict)
     metadata: bytes = b"{}"
     created: float = 0.0
     updated: float = 0.0
     used: float = 0.0
+    version: int = 0
+    born: int = 0
+    assigned: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.state and self.metadata == codec.EMPTY_OBJECT
 
     def size(self) -> int:
         entries = sum(
@@ -32,14 +47,23 @@ class _Stored:
         return codec.document_size(entries, len(self.metadata))
 
 
-class MemoryStore(ThreadStore):
-    """Keeps threads in a dictionary: nothing outlives the process, and no other sees it.
+@dataclass(frozen=True, slots=True)
+class _Tombstone:
+    """A thread was deleted at this time; no version that it had is used again."""
+
+    deleted: float
+    version: int
+
+
+class MemoryStore(KeyedStore):
+    """Keeps threads in a dictionary: they end with the process, and only it sees them.
 
     :param ttl: seconds without use after which a thread expires; None: never.
     :param max_bytes: the largest document.
     """
 
     shared_by_machines = False
+    edits = True
 
     def __init__(
         self,
@@ -49,44 +73,61 @@ class MemoryStore(ThreadStore):
     ) -> None:
         self.ttl = ttl
         self.max_bytes = max_bytes
+        # A thread without state and metadata stays here, hidden, until it expires.
         self._threads: dict[str, _Stored] = {}
-        self._lock = threading.Lock()
-        self._process = os.getpid()
-
-    def restore(self, thread_id: str) -> bytes | None:
-        with self._held():
-            stored = self._find(thread_id)
-            return codec.join_document(stored.state, stored.metadata) if stored else None
-
-    def peek(self, thread_id: str) -> bytes | None:
-        with self._held():
-            stored = self._threads.get(thread_id)
-            if stored is None or self._expired(stored):
-                return None
-            return codec.join_document(stored.state, stored.metadata)
+        # In the order of deletion.
+        self._tombstones: dict[str, _Tombstone] = {}
+        self._lock = PerProcess(threading.Lock)
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
-        with self._held():
+        with self._lock.get():
+            return _snapshot(self._find(thread_id))
+
+    def peek_at(self, thread_id: str) -> Snapshot | None:
+        with self._lock.get():
+            stored = self._threads.get(thread_id)
+            return None if stored is None or self._expired(stored) else _snapshot(stored)
+
+    def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        # Both clocks are read before the lock, so that waiting for it makes nothing look later.
+        began = time.time() - write.age
+        with self._lock.get():
+            now = time.time()
             stored = self._find(thread_id)
-            return Snapshot(dict(stored.state), stored.metadata) if stored else None
-
-    def save(
-        self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
-    ) -> None:
-        snapshot = codec.split_document(document, thread_id) or Snapshot({})
-        self._replace(thread_id, base.complete(snapshot, thread_id), None, metadata)
-
-    def merge(
-        self,
-        thread_id: str,
-        operations: Sequence[Operation],
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        self._replace(thread_id, None, operations, metadata)
+            self._require_not_deleted(thread_id, write, began, stored)
+            before = stored or _Stored(created=now)
+            state = dict(before.state)
+            applied = apply_operations(
+                state, write.operations, counted=write.counted, assigned=before.assigned
+            )
+            metadata = base.apply_metadata(before.metadata, write.operations)
+            if applied.conflicts or metadata is None:
+                return Conflict(applied.conflicts, applied.assigned_conflicts, metadata is None)
+            version = self._next_version(thread_id, before.version, now)
+            after = _Stored(
+                state, metadata, before.created, now, now, version, before.born or version
+            )
+            after.assigned = {
+                **{key: at for key, at in before.assigned.items() if key not in applied.removed},
+                **dict.fromkeys(applied.assigned, version),
+            }
+            codec.require_size(after.size(), self.max_bytes, thread_id, before.size())
+            if stored or not after.is_empty:
+                self._threads[thread_id] = after
+        warn_of_skipped(thread_id, applied.skipped)
+        return Written(version, None, applied.preceding, applied.merged)
 
     def delete(self, thread_id: str) -> None:
-        with self._held():
-            self._threads.pop(thread_id, None)
+        with self._lock.get():
+            now = time.time()
+            stored = self._threads.pop(thread_id, None)
+            earlier = self._tombstones.pop(thread_id, None)
+            known = [each.version for each in (stored, earlier) if each]
+            self._tombstones[thread_id] = _Tombstone(now, max(known, default=0))
+            for old, tombstone in list(self._tombstones.items()):
+                if tombstone.deleted > now - TOMBSTONE_SECONDS:
+                    break
+                del self._tombstones[old]
 
     def list(
         self,
@@ -109,8 +150,8 @@ class MemoryStore(ThreadStore):
         return listing.page_of(following[: limit + 1], limit)
 
     def scan(self) -> Iterator[ListedThread]:
-        with self._held():
-            stored = [
+        with self._lock.get():
+            found = [
                 ListedThread(
                     thread_id,
                     codec.decode(stored.metadata),
@@ -119,25 +160,29 @@ class MemoryStore(ThreadStore):
                     stored.size(),
                 )
                 for thread_id, stored in self._threads.items()
-                if not self._expired(stored)
+                if not (stored.is_empty or self._expired(stored))
             ]
-        return iter(stored)
+        return iter(found)
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         metadata = codec.encode(thread.metadata, "metadata")
-        with self._held():
+        with self._lock.get():
+            now = time.time()
             stored = self._find(thread.id)
             if stored and stored.updated >= thread.updated:
                 return False
-            adopted = _Stored(state, metadata, thread.created, thread.updated, time.time())
+            version = self._next_version(thread.id, stored.version if stored else 0, now)
+            adopted = _Stored(state, metadata, thread.created, thread.updated, now, version)
+            adopted.born = version
+            adopted.assigned = dict.fromkeys(state, version)
             codec.require_size(adopted.size(), self.max_bytes, thread.id)
-            self._put(thread.id, adopted)
+            self._threads[thread.id] = adopted
             return True
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
-        with self._held():
+        with self._lock.get():
             gone = [key for key, stored in self._threads.items() if self._expired(stored)]
             for key in gone:
                 del self._threads[key]
@@ -146,32 +191,24 @@ class MemoryStore(ThreadStore):
         return len(gone)
 
     def warnings(self) -> Sequence[str]:
-        return ("Threads end with the process. For more than tests, take sqlite:/// or redis://.",)
+        return ("Threads end with the process. Use sqlite:/// or redis:// for more than tests.",)
 
-    def _replace(
-        self,
-        thread_id: str,
-        state: dict[str, bytes] | None,
-        operations: Sequence[Operation] | None,
-        metadata: Mapping[str, Any] | None,
+    def _require_not_deleted(
+        self, thread_id: str, write: Write, began: float, stored: _Stored | None
     ) -> None:
-        encoded = None if metadata is None else codec.encode(dict(metadata), "metadata")
-        with self._held():
-            now = time.time()
-            stored = self._find(thread_id) or _Stored(created=now)
-            if state is None:
-                state = dict(stored.state)
-                base.apply(thread_id, state, operations or ())
-            kept = stored.metadata if encoded is None else encoded
-            after = _Stored(state, kept, stored.created, now, now)
-            codec.require_size(after.size(), self.max_bytes, thread_id, stored.size())
-            self._put(thread_id, after)
+        tombstone = self._tombstones.get(thread_id)
+        if tombstone is None or tombstone.deleted <= time.time() - TOMBSTONE_SECONDS:
+            return
+        # What the request has read may be gone although the request began after the deletion:
+        # another process can have another clock.
+        if tombstone.deleted >= began or (
+            write.version and (stored is None or stored.born > write.version)
+        ):
+            raise ThreadGone(thread_id)
 
-    def _put(self, thread_id: str, stored: _Stored) -> None:
-        if stored.size():
-            self._threads[thread_id] = stored
-        else:
-            self._threads.pop(thread_id, None)
+    def _next_version(self, thread_id: str, version: int, now: float) -> int:
+        tombstone = self._tombstones.get(thread_id)
+        return max(version + 1, tombstone.version + 1 if tombstone else 0, int(now * 1_000_000))
 
     def _find(self, thread_id: str) -> _Stored | None:
         stored = self._threads.get(thread_id)
@@ -186,8 +223,8 @@ class MemoryStore(ThreadStore):
     def _expired(self, stored: _Stored) -> bool:
         return self.ttl is not None and time.time() > stored.used + self.ttl
 
-    def _held(self) -> threading.Lock:
-        # Another thread may have held the lock at the moment of a fork, for ever.
-        if self._process != os.getpid():
-            self._lock, self._process = threading.Lock(), os.getpid()
-        return self._lock
+
+def _snapshot(stored: _Stored | None) -> Snapshot | None:
+    if stored is None or stored.is_empty:
+        return None
+    return Snapshot(dict(stored.state), stored.metadata, version=stored.version)

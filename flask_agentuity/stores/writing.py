@@ -7,6 +7,7 @@ Python and writes again.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import random
 import time
@@ -18,14 +19,30 @@ from ..document import codec
 from ..document.apply import increment
 from ..document.codec import Snapshot
 from ..document.merge import Merged, optimistic, rebase, rebase_metadata
-from ..document.operations import Edit, EditMetadata, Increment, Operation, Replace, ReplaceMetadata
+from ..document.operations import (
+    Clear,
+    Delete,
+    Edit,
+    EditMetadata,
+    Increment,
+    KeyOperation,
+    Operation,
+    PopLast,
+    Push,
+    Replace,
+    ReplaceMetadata,
+    Set,
+    Truncate,
+)
 
 logger = logging.getLogger("flask_agentuity.stores")
 
-#: How often a write is tried before the store merges it under its lock.
+#: From this attempt on the store itself merges the edits of a write, under its lock.
 ATTEMPTS = 4
-#: The longest pause before the second attempt, in seconds. It doubles with each attempt.
-FIRST_PAUSE = 0.002
+#: The longest pause before the third attempt, in seconds. It doubles with each attempt.
+FIRST_PAUSE = 0.004
+#: The longest pause before any attempt, in seconds.
+LONGEST_PAUSE = 0.128
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,27 +104,35 @@ class EditingStore(Protocol):
         """Apply a write."""
 
 
+@dataclass(slots=True)
+class _Attempt:
+    """Operations as a store can be given them, and what became of the edits among them."""
+
+    operations: list[Operation] = field(default_factory=list)
+    seen: Any = None
+    merged: dict[str, Merged] = field(default_factory=dict)
+    skipped: list[KeyOperation] = field(default_factory=list)
+
+
 def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
     """Apply *write*, merging its edits with what others have written meanwhile.
 
-    The last attempt gives the edits themselves to the store, which merges them under its
-    lock and so cannot report a conflict.
+    From the fourth attempt on the store gets the edits themselves and merges them under its
+    lock, so it can no longer report a conflict for them.
 
     :raises ThreadGone: if the thread was deleted after the request began.
     :raises StateTooLarge: if the document would be over the limit.
     :raises StoreError: if the store cannot write.
     """
-    operations: Sequence[Operation] | None = _optimistic(write.operations)
-    merged: dict[str, Merged] = {}
-    attempt, seen, conflict = 1, write.seen, Conflict()
-    while True:
-        if operations is None:
-            snapshot = store.read(thread_id, _keys_to_read(write.operations, conflict))
-            operations, merged = _rebased(write.operations, snapshot or Snapshot({}), conflict)
-            seen = snapshot.seen if snapshot else None
-        outcome = store.write(thread_id, replace(write, operations=operations, seen=seen))
+    conflict = Conflict()
+    attempt = _optimistic(write) or _prepare(store, thread_id, write, conflict, merge_here=True)
+    for number in itertools.count(2):
+        outcome = store.write(
+            thread_id, replace(write, operations=attempt.operations, seen=attempt.seen)
+        )
         if isinstance(outcome, Written):
-            merged = {**merged, **outcome.merged}
+            merged = {**attempt.merged, **outcome.merged}
+            warn_of_skipped(thread_id, attempt.skipped)
             _log(thread_id, merged)
             return replace(outcome, merged=merged)
         conflict = Conflict(
@@ -115,69 +140,141 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
             {*conflict.assigned, *outcome.assigned},
             conflict.metadata or outcome.metadata,
         )
-        attempt += 1
-        operations = write.operations if attempt == ATTEMPTS else None
-        merged, seen = {}, None
-        if attempt > 2:
-            time.sleep(random.uniform(0, FIRST_PAUSE * 2 ** (attempt - 2)))
+        if number > 2:
+            time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 3))))
+        attempt = _prepare(store, thread_id, write, conflict, merge_here=number < ATTEMPTS)
+    raise AssertionError("unreachable")
 
 
-def _optimistic(operations: Sequence[Operation]) -> list[Operation] | None:
-    found: list[Operation] = []
-    for operation in operations:
+def _optimistic(write: Write) -> _Attempt | None:
+    """Return operations that succeed if nothing changed; None if some cannot be made so."""
+    attempt = _Attempt(seen=write.seen)
+    for operation in write.operations:
         if isinstance(operation, Edit):
             cheap = optimistic(operation)
             if cheap is None:
                 return None
-            found.extend(cheap)
+            attempt.operations.extend(cheap)
         elif isinstance(operation, EditMetadata):
-            found.append(ReplaceMetadata(operation.base, operation.value))
+            attempt.operations.append(ReplaceMetadata(operation.base, operation.value))
         else:
-            found.append(operation)
-    return found
+            attempt.operations.append(operation)
+    return attempt
 
 
-def _keys_to_read(operations: Sequence[Operation], conflict: Conflict) -> list[str]:
-    edited = [operation.key for operation in operations if isinstance(operation, Edit)]
-    return list(dict.fromkeys([*edited, *conflict.keys]))
+def _prepare(
+    store: EditingStore, thread_id: str, write: Write, conflict: Conflict, *, merge_here: bool
+) -> _Attempt:
+    """Return the next attempt, after reading what it depends on.
 
-
-def _rebased(
-    operations: Sequence[Operation], snapshot: Snapshot, conflict: Conflict
-) -> tuple[list[Operation], dict[str, Merged]]:
-    found: list[Operation] = []
-    merged: dict[str, Merged] = {}
-    for operation in operations:
+    Without *merge_here* the edits are left to the store.
+    """
+    wanted = [
+        operation.key
+        for operation in write.operations
+        if (isinstance(operation, Edit) and merge_here)
+        or (isinstance(operation, Increment) and operation.key in conflict.keys)
+    ]
+    attempt = _Attempt()
+    snapshot = None
+    if wanted or merge_here:
+        snapshot = store.read(thread_id, list(dict.fromkeys(wanted)))
+        attempt.seen = snapshot.seen if snapshot else None
+    snapshot = snapshot or Snapshot({})
+    for operation in write.operations:
         match operation:
-            case Edit(key=key):
-                stored = snapshot.encoded.get(key)
-                rebased = rebase(
-                    operation, stored, snapshot.version, assigned=key in conflict.assigned
-                )
-                found.extend(rebased.operations)
-                merged[key] = rebased.merged
-            case EditMetadata():
+            case Edit() if merge_here:
+                _rebase(attempt, operation, snapshot, conflict)
+            case EditMetadata() if merge_here:
                 change = rebase_metadata(operation, snapshot.metadata)
-                found.extend([change] if change else [])
+                attempt.operations.extend([change] if change else [])
             case Increment(key=key) if key in conflict.keys:
-                stored = snapshot.encoded.get(key)
-                value = increment(stored, operation.by)
-                if value is not None:
-                    found.append(Replace(key, stored, value, snapshot.version))
+                _increment(attempt, operation, snapshot)
             case _:
-                found.append(operation)
-    return found, merged
+                attempt.operations.append(operation)
+    return attempt
+
+
+def _rebase(attempt: _Attempt, edit: Edit, snapshot: Snapshot, conflict: Conflict) -> None:
+    assigned = edit.key in conflict.assigned
+    # A value that was assigned since the edit began is only told by a conflict. So the
+    # condition stays that of the edit until the store has told it.
+    since = snapshot.version if assigned else edit.since
+    rebased = rebase(edit, snapshot.encoded.get(edit.key), since, assigned=assigned)
+    attempt.operations.extend(rebased.operations)
+    attempt.merged[edit.key] = rebased.merged
+
+
+def _increment(attempt: _Attempt, operation: Increment, snapshot: Snapshot) -> None:
+    """Add the sum that a store could not add exactly, on the condition that nothing changed."""
+    key, by, operations = operation.key, operation.by, attempt.operations
+    stored = snapshot.encoded.get(key)
+    place, earlier = _last_on(key, operations)
+    base: bytes | None
+    match earlier:
+        case Set(value=value, only_if_missing=only_if_missing):
+            base = stored if only_if_missing and stored is not None else value
+        case Replace(new=new):
+            base = new
+        case Delete() | Clear():
+            base = None
+        case _:
+            base = stored
+    total = increment(base, by)
+    if total is None:
+        attempt.skipped.append(operation)
+        return
+    match earlier:
+        case Set(only_if_missing=False):
+            operations[place] = Set(key, total)
+        case Set():
+            operations[place] = Replace(key, stored, total, snapshot.version)
+        case Replace():
+            operations[place] = replace(earlier, new=total)
+        case Delete() | Clear():
+            operations.append(Set(key, total))
+        case _:
+            operations.append(Replace(key, stored, total, snapshot.version))
+
+
+def _last_on(key: str, operations: Sequence[Operation]) -> tuple[int, Operation | None]:
+    for place in range(len(operations) - 1, -1, -1):
+        operation = operations[place]
+        if isinstance(operation, Clear) or getattr(operation, "key", None) == key:
+            return place, operation
+    return -1, None
+
+
+def warn_of_skipped(thread_id: str, skipped: Sequence[KeyOperation]) -> None:
+    """Log a warning for each operation that met a value of the wrong type."""
+    for operation in skipped:
+        match operation:
+            case Push():
+                what, reason = "A push to", "the value stored there is not a list"
+            case Truncate():
+                what, reason = "The truncation of", "the value stored there is not a list"
+            case PopLast():
+                what, reason = "Removing the last item of", "the value stored there is not a list"
+            case _:
+                what = "The increment of"
+                reason = "the value stored there is not a number, or the sum is beyond 64 bits"
+        logger.warning(
+            "%s %s of thread %s was skipped: %s.",
+            what,
+            codec.child_path("state", operation.key),
+            thread_id,
+            reason,
+        )
 
 
 def _log(thread_id: str, merged: Mapping[str, Merged]) -> None:
-    for key, result in merged.items():
-        path = codec.child_path("state", key)
+    for result in merged.values():
         if result.dropped:
             logger.info(
                 "Thread %s: changes to %s were dropped; another request had deleted or assigned"
                 " the value.",
                 thread_id,
-                ", ".join(result.dropped) or path,
+                ", ".join(result.dropped),
             )
         if result.overridden:
             logger.info(

@@ -1,0 +1,76 @@
+"""Apply operations to what a store has read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from ..document import codec
+from ..document.apply import apply_operations
+from ..document.codec import Snapshot
+from ..document.merge import rebase_metadata
+from ..document.operations import (
+    Clear,
+    Delete,
+    EditMetadata,
+    Operation,
+    Push,
+    ReplaceMetadata,
+    Set,
+    SetMetadata,
+)
+from .writing import warn_of_skipped
+
+
+def is_of_version_1(operation: Operation) -> bool:
+    """Return whether stores written for version 1 of the interface know the operation."""
+    match operation:
+        case Set() | Delete() | Clear() | SetMetadata():
+            return True
+        case Push(keep_first=keep_first, unique=unique):
+            return not keep_first and unique is None
+        case _:
+            return False
+
+
+def moved_keys(before: Iterable[str], after: Iterable[str]) -> list[str]:
+    """Return the keys that were removed and created again, which puts them at the end."""
+    places = {key: place for place, key in enumerate(before)}
+    moved, last = [], -1
+    for key in after:
+        place = places.get(key, last)
+        if place < last:
+            moved.append(key)
+        last = max(last, place)
+    return moved
+
+
+def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
+    """Return the state of a snapshot in which every value was fetched."""
+    state = {key: value for key, value in snapshot.encoded.items() if value is not None}
+    if len(state) != len(snapshot.encoded):
+        raise codec.damaged(thread_id, "the store left out values that were asked for")
+    return state
+
+
+def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation]) -> None:
+    """Apply *changes*, which need no condition, to an encoded *state* in place.
+
+    A warning tells of each operation that was skipped.
+    """
+    warn_of_skipped(thread_id, apply_operations(state, changes).skipped)
+
+
+def apply_metadata(metadata: bytes, operations: Iterable[Operation]) -> bytes | None:
+    """Return *metadata* after the operations that concern it; None if there is a conflict."""
+    for operation in operations:
+        match operation:
+            case SetMetadata(value):
+                metadata = value
+            case ReplaceMetadata(old, new):
+                if metadata != old:
+                    return None
+                metadata = new
+            case EditMetadata():
+                change = rebase_metadata(operation, metadata)
+                metadata = change.new if change else metadata
+    return metadata
