@@ -12,7 +12,7 @@ from typing import Any
 from ..document import codec
 from ..document.apply import apply_operations, find_operations
 from ..document.codec import Snapshot
-from ..document.operations import Clear, Delete, Operation, Set, SetMetadata
+from ..document.operations import Clear, Delete, Operation, Push, Set, SetMetadata
 from ..errors import StoreError
 from ..per_process import PerProcess
 from .applying import apply as apply
@@ -121,8 +121,8 @@ class ThreadStore(ABC):
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         """Apply all operations of *write* in order, or none.
 
-        The method of this class is for stores that know no edits. It calls :meth:`merge`; what
-        :meth:`merge` cannot express, it finds out by reading, merging and comparing, under a
+        The method of this class is for stores that know no edits. It calls :meth:`merge`. What
+        :meth:`merge` cannot express or tell, it finds out by reading and comparing, under a
         lock of this process. It has no version, and does not know which threads were deleted.
         Override it and set :attr:`edits` if the store can check what edits replace.
 
@@ -132,7 +132,10 @@ class ThreadStore(ABC):
         """
         # A merge may lock by itself, so this is another lock.
         with self._here.writing[hash(thread_id) % _WRITING_LOCKS]:
-            if not all(map(is_of_version_1, write.operations)):
+            counts = any(
+                isinstance(each, Push) and each.key in write.counted for each in write.operations
+            )
+            if counts or not all(map(is_of_version_1, write.operations)):
                 return self._write_difference(thread_id, write)
             operations = [each for each in write.operations if not isinstance(each, SetMetadata)]
             metadata = None

@@ -106,12 +106,21 @@ class EditingStore(Protocol):
 
 @dataclass(slots=True)
 class _Attempt:
-    """Operations as a store can be given them, and what became of the edits among them."""
+    """Operations as a store can be given them, and what became of the edits among them.
+
+    ``preceding``: how many items are before those that a merged edit appends, if nothing is
+    written between the reading and the writing.
+    """
 
     operations: list[Operation] = field(default_factory=list)
     seen: Any = None
     merged: dict[str, Merged] = field(default_factory=dict)
+    preceding: dict[str, int] = field(default_factory=dict)
     skipped: list[KeyOperation] = field(default_factory=list)
+
+    def as_write(self, write: Write) -> Write:
+        counted = {*write.counted, *self.preceding}
+        return Write(self.operations, write.version, self.seen, write.began, counted)
 
 
 def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
@@ -125,16 +134,14 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
     :raises StoreError: if the store cannot write.
     """
     conflict = Conflict()
-    attempt = _optimistic(write) or _prepare(store, thread_id, write, conflict, merge_here=True)
+    attempt = None
+    if any(isinstance(operation, Edit | EditMetadata) for operation in write.operations):
+        attempt = _optimistic(write)
+        attempt = attempt or _prepare(store, thread_id, write, conflict, merge_here=True)
     for number in itertools.count(2):
-        outcome = store.write(
-            thread_id, replace(write, operations=attempt.operations, seen=attempt.seen)
-        )
+        outcome = store.write(thread_id, attempt.as_write(write) if attempt else write)
         if isinstance(outcome, Written):
-            merged = {**attempt.merged, **outcome.merged}
-            warn_of_skipped(thread_id, attempt.skipped)
-            _log(thread_id, merged)
-            return replace(outcome, merged=merged)
+            return _finished(thread_id, write, attempt, outcome) if attempt else outcome
         conflict = Conflict(
             {*conflict.keys, *outcome.keys},
             {*conflict.assigned, *outcome.assigned},
@@ -144,6 +151,14 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
             time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 3))))
         attempt = _prepare(store, thread_id, write, conflict, merge_here=number < ATTEMPTS)
     raise AssertionError("unreachable")
+
+
+def _finished(thread_id: str, write: Write, attempt: _Attempt, written: Written) -> Written:
+    merged = {**_settled(attempt, written.preceding), **written.merged}
+    preceding = {key: n for key, n in written.preceding.items() if key in write.counted}
+    warn_of_skipped(thread_id, attempt.skipped)
+    _log(thread_id, merged)
+    return Written(written.version, written.seen, preceding, merged)
 
 
 def _optimistic(write: Write) -> _Attempt | None:
@@ -203,6 +218,29 @@ def _rebase(attempt: _Attempt, edit: Edit, snapshot: Snapshot, conflict: Conflic
     rebased = rebase(edit, snapshot.encoded.get(edit.key), since, assigned=assigned)
     attempt.operations.extend(rebased.operations)
     attempt.merged[edit.key] = rebased.merged
+    pushed = sum(isinstance(operation, Push) for operation in rebased.operations)
+    if pushed and rebased.merged.places:
+        first = rebased.merged.places[-pushed]
+        if first is not None:
+            attempt.preceding[edit.key] = first
+
+
+def _settled(attempt: _Attempt, preceding: Mapping[str, int]) -> dict[str, Merged]:
+    """Return what became of the edits, where others have appended between read and write."""
+    merged = dict(attempt.merged)
+    for key, expected in attempt.preceding.items():
+        actual = preceding.get(key, expected)
+        places = merged[key].places
+        if actual != expected and places:
+            moved = tuple(_settled_place(place, expected, actual) for place in places)
+            merged[key] = replace(merged[key], places=moved)
+    return merged
+
+
+def _settled_place(place: int | None, expected: int, actual: int) -> int | None:
+    if place is None or place < min(expected, actual):
+        return place
+    return place + actual - expected if place >= expected else None
 
 
 def _increment(attempt: _Attempt, operation: Increment, snapshot: Snapshot) -> None:
