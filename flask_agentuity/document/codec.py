@@ -8,7 +8,7 @@ key, so that a key nobody asked for is never decoded and an unchanged one never 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,7 +124,46 @@ def respell(encoded: bytes) -> bytes:
 
 def items_of(encoded: bytes) -> list[bytes]:
     """Return the items of an encoded list, each encoded."""
-    return [orjson.dumps(item) for item in orjson.loads(encoded)]
+    return encode_each(orjson.loads(encoded))
+
+
+def encode_each(values: Iterable[Any]) -> list[bytes]:
+    """Return each of *values* encoded, unchecked."""
+    dumps = orjson.dumps
+    return [dumps(value, option=_OPTIONS) for value in values]
+
+
+def run_length(values: Sequence[Any]) -> int:
+    """Return the length of encoded items as a run, joined by commas; 0 without items."""
+    return len(orjson.dumps(values, option=_OPTIONS)) - 2
+
+
+def common_prefix(first: bytes, second: bytes) -> int:
+    """Return how many bytes two texts have in common at their beginnings."""
+    view = memoryview(first)
+    low, high = 0, min(len(first), len(second))
+    while low < high:
+        middle = (low + high + 1) // 2
+        # startswith() compares memory; slices of bytes would be copied first.
+        if second.startswith(view[low:middle], low):
+            low = middle
+        else:
+            high = middle - 1
+    return low
+
+
+def common_suffix(first: bytes, second: bytes, limit: int) -> int:
+    """Return how many bytes two texts have in common at their ends, *limit* at most."""
+    view = memoryview(first)
+    size, other_size = len(first), len(second)
+    low, high = 0, limit
+    while low < high:
+        middle = (low + high + 1) // 2
+        if second.endswith(view[size - middle : size - low], 0, other_size - low):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def is_list(encoded: bytes) -> bool:

@@ -1,0 +1,344 @@
+"""Which items of two versions of a list are the same item. Pure functions.
+
+Items with an id are matched by it, others by being equal where that is unambiguous, then by
+their neighbours, then by likeness. A wrong match would give one item the change that was made
+to another, so what is unique goes first.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from . import codec
+from .likeness import ALIKE, is_filled, likeness
+
+#: The fields that identify an item, the first one first.
+ID_FIELDS = ("id", "message_id")
+NONE = -1
+
+Identity = tuple[str, str | int]
+
+# The largest block (items of one list times items of the other) that is compared item by
+# item: for equal items, and for likeness, which costs more.
+_LARGEST_BLOCK = 10_000
+_LARGEST_ALIKE_BLOCK = 100
+# How many comparisons by likeness one alignment may cost.
+_COMPARISONS = 4_000
+# How often a block is divided at items that are unique within it.
+_LEVELS = 8
+
+
+@dataclass(slots=True)
+class Items:
+    """The items of a list: their values, their encodings and what identifies them."""
+
+    values: Sequence[Any]
+    encoded: list[bytes] = field(init=False)
+    identities: list[Identity | None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.encoded = codec.encode_each(self.values)
+        self.identities = [identity(value) for value in self.values]
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+
+def identity(value: Any) -> Identity | None:
+    """Return what identifies an item; None if it has no id."""
+    if isinstance(value, dict):
+        for name in ID_FIELDS:
+            found = value.get(name)
+            if (isinstance(found, str) and found) or type(found) is int:
+                return name, found
+    return None
+
+
+def forget_ambiguous(*lists: Items) -> set[Identity]:
+    """Take away the identities that several items of one list share, and return them."""
+    ambiguous: set[Identity] = set()
+    for items in lists:
+        seen: set[Identity] = set()
+        for each in items.identities:
+            if each is not None:
+                (ambiguous if each in seen else seen).add(each)
+    if ambiguous:
+        for items in lists:
+            items.identities = [None if each in ambiguous else each for each in items.identities]
+    return ambiguous
+
+
+def align(old: Items, new: Items, *, same_only: bool = False) -> list[int]:
+    """Return for each item of *old* its index in *new*, or NONE.
+
+    The indexes ascend: an item that was moved is matched only if most others moved with it.
+    Call :func:`forget_ambiguous` with all lists that belong together before.
+
+    :param same_only: match only items that are equal or have the same id.
+    """
+    alignment = _Alignment(old, new)
+    alignment.match_same()
+    if not same_only:
+        alignment.match_alike()
+        alignment.slide()
+    return alignment.partners
+
+
+class _Alignment:
+    def __init__(self, old: Items, new: Items) -> None:
+        self.partners = [NONE] * len(old)
+        self._old = old
+        self._new = new
+        self._comparisons = _COMPARISONS
+        self._old_ids = {each for each in old.identities if each is not None}
+        self._new_ids = {each for each in new.identities if each is not None}
+
+    def match_same(self) -> None:
+        """Match what has the same id or is equal."""
+        waiting = [(0, len(self._old), 0, len(self._new), 0)]
+        while waiting:
+            *block, level = waiting.pop()
+            start, stop, new_start, new_stop = self._match_ends(*block)
+            if start == stop or new_start == new_stop:
+                continue
+            pairs = self._pairs(start, stop, new_start, new_stop, level)
+            for index, partner in pairs:
+                self.partners[index] = partner
+            if pairs and level < _LEVELS:
+                ends = [*pairs, (stop, new_stop)]
+                for index, partner in ends:
+                    waiting.append((start, index, new_start, partner, level + 1))
+                    start, new_start = index + 1, partner + 1
+
+    def match_alike(self) -> None:
+        """Match what is between the matched items: versions of one item, or replacements."""
+        for start, stop, new_start, new_stop in self._gaps():
+            self._match_alike_ends(start, stop, new_start, new_stop)
+        for start, stop, new_start, new_stop in self._gaps():
+            if stop - start == new_stop - new_start:
+                for index, partner in zip(
+                    range(start, stop), range(new_start, new_stop), strict=True
+                ):
+                    if self._old.identities[index] is self._new.identities[partner] is None:
+                        self.partners[index] = partner
+
+    def slide(self) -> None:
+        """Move matches forward to where the neighbour in front says that the item is.
+
+        Of ``[q, "", r, ""]`` and ``[q, "x", r, "", s, ""]`` the last items are equal, but it is
+        the one behind ``r`` that is the same.
+        """
+        previous = NONE
+        for index, partner in enumerate(self.partners):
+            expected = previous + 1
+            known = index == 0 or previous != NONE
+            if known and partner > expected and self._belongs(index, expected):
+                self.partners[index] = partner = expected
+            previous = partner
+
+    def _belongs(self, index: int, partner: int) -> bool:
+        old, new = self._old, self._new
+        if old.identities[index] is not None or new.identities[partner] is not None:
+            return False
+        if old.encoded[index] == new.encoded[partner]:
+            return True
+        return is_filled(old.values[index], new.values[partner])
+
+    def _match_ends(
+        self, start: int, stop: int, new_start: int, new_stop: int
+    ) -> tuple[int, int, int, int]:
+        """Match equal items at both ends of a block, and return what is between."""
+        old, new = self._old.encoded, self._new.encoded
+        while start < stop and new_start < new_stop and old[start] == new[new_start]:
+            self.partners[start] = new_start
+            start, new_start = start + 1, new_start + 1
+        while start < stop and new_start < new_stop and old[stop - 1] == new[new_stop - 1]:
+            stop, new_stop = stop - 1, new_stop - 1
+            self.partners[stop] = new_stop
+        return start, stop, new_start, new_stop
+
+    def _pairs(
+        self, start: int, stop: int, new_start: int, new_stop: int, level: int
+    ) -> list[tuple[int, int]]:
+        """Return ascending pairs of items of a block that are the same."""
+        old, new = self._old, self._new
+        block = (start, stop, new_start, new_stop)
+        if level == 0:
+            pairs = _pairs_of_unique(old.identities, new.identities, *block)
+            if pairs:
+                return _longest_ascending(pairs)
+        pairs = _pairs_of_unique(old.encoded, new.encoded, *block) if level < _LEVELS else []
+        if not pairs and (stop - start) * (new_stop - new_start) <= _LARGEST_BLOCK:
+            return _common_subsequence(old.encoded, new.encoded, *block)
+        if not pairs:
+            pairs = _pairs_of_equal_number(old.encoded, new.encoded, *block)
+        return _longest_ascending(pairs)
+
+    def _gaps(self) -> Iterator[tuple[int, int, int, int]]:
+        """Yield the blocks between matched items in which both lists have items."""
+        start = new_start = 0
+        for index, partner in enumerate([*self.partners, len(self._new)]):
+            if partner != NONE:
+                if start < index and new_start < partner:
+                    yield start, index, new_start, partner
+                start, new_start = index + 1, partner + 1
+
+    def _match_alike_ends(self, start: int, stop: int, new_start: int, new_stop: int) -> None:
+        if stop - start == new_stop - new_start == 1:
+            self._match_if_alike(start, new_start)
+            return
+        if (stop - start) * (new_stop - new_start) <= _LARGEST_ALIKE_BLOCK:
+            self._match_best(start, stop, new_start, new_stop)
+            return
+        while start < stop and new_start < new_stop and self._match_if_alike(start, new_start):
+            start, new_start = start + 1, new_start + 1
+        while (
+            start < stop and new_start < new_stop and self._match_if_alike(stop - 1, new_stop - 1)
+        ):
+            stop, new_stop = stop - 1, new_stop - 1
+
+    def _match_if_alike(self, index: int, partner: int) -> bool:
+        alike = self._likeness(index, partner) > ALIKE
+        if alike:
+            self.partners[index] = partner
+        return alike
+
+    def _likeness(self, index: int, partner: int) -> float:
+        mine, other = self._old.identities[index], self._new.identities[partner]
+        if mine is not None and (other is not None or mine in self._new_ids):
+            return 0.0
+        if other is not None and other in self._old_ids:
+            return 0.0
+        if self._comparisons <= 0:
+            return 0.0
+        self._comparisons -= 1
+        return likeness(self._old.values[index], self._new.values[partner])
+
+    def _match_best(self, start: int, stop: int, new_start: int, new_stop: int) -> None:
+        """Match the ascending pairs of a small block that are alike most in all."""
+        height, width = stop - start, new_stop - new_start
+        found = [
+            [self._likeness(start + row, new_start + column) for column in range(width)]
+            for row in range(height)
+        ]
+        best = [[0.0] * (width + 1) for _ in range(height + 1)]
+        for row in reversed(range(height)):
+            for column in reversed(range(width)):
+                score = found[row][column]
+                skipped = max(best[row + 1][column], best[row][column + 1])
+                matched = best[row + 1][column + 1] + score if score > ALIKE else 0.0
+                best[row][column] = max(skipped, matched)
+        row = column = 0
+        while row < height and column < width:
+            score = found[row][column]
+            if score > ALIKE and best[row][column] == best[row + 1][column + 1] + score:
+                self.partners[start + row] = new_start + column
+                row, column = row + 1, column + 1
+            elif best[row][column] == best[row][column + 1]:
+                column += 1
+            else:
+                row += 1
+
+
+def _pairs_of_unique(
+    old: Sequence[object],
+    new: Sequence[object],
+    start: int,
+    stop: int,
+    new_start: int,
+    new_stop: int,
+) -> list[tuple[int, int]]:
+    """Return the pairs of equal entries that either list has once, by index in *old*."""
+    places = _unique(new, new_start, new_stop)
+    return [
+        (index, places[each]) for each, index in _unique(old, start, stop).items() if each in places
+    ]
+
+
+def _unique(entries: Sequence[object], start: int, stop: int) -> dict[object, int]:
+    places: dict[object, int] = {}
+    for index in range(start, stop):
+        each = entries[index]
+        places[each] = NONE if each in places else index
+    return {each: index for each, index in places.items() if index != NONE and each is not None}
+
+
+def _pairs_of_equal_number(
+    old: Sequence[bytes],
+    new: Sequence[bytes],
+    start: int,
+    stop: int,
+    new_start: int,
+    new_stop: int,
+) -> list[tuple[int, int]]:
+    """Return the pairs of equal items that both lists have the same number of times."""
+    places: dict[bytes, list[int]] = {}
+    others: dict[bytes, list[int]] = {}
+    for index in range(start, stop):
+        places.setdefault(old[index], []).append(index)
+    for index in range(new_start, new_stop):
+        others.setdefault(new[index], []).append(index)
+    pairs: list[tuple[int, int]] = []
+    for each, indexes in places.items():
+        if len(partners := others.get(each, ())) == len(indexes):
+            pairs.extend(zip(indexes, partners, strict=True))
+    return sorted(pairs)
+
+
+def _longest_ascending(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return the longest subsequence of *pairs* whose second numbers ascend."""
+    ends: list[int] = []
+    last: list[int] = []
+    before: list[int] = []
+    for number, (_, partner) in enumerate(pairs):
+        length = bisect_left(ends, partner)
+        before.append(last[length - 1] if length else NONE)
+        if length == len(ends):
+            ends.append(partner)
+            last.append(number)
+        else:
+            ends[length], last[length] = partner, number
+    found: list[tuple[int, int]] = []
+    number = last[-1] if last else NONE
+    while number != NONE:
+        found.append(pairs[number])
+        number = before[number]
+    return found[::-1]
+
+
+def _common_subsequence(
+    old: Sequence[bytes],
+    new: Sequence[bytes],
+    start: int,
+    stop: int,
+    new_start: int,
+    new_stop: int,
+) -> list[tuple[int, int]]:
+    """Return the longest common subsequence of a small block, as pairs."""
+    if not set(old[start:stop]) & set(new[new_start:new_stop]):
+        return []
+    width = new_stop - new_start
+    lengths = [[0] * (width + 1)]
+    for index in reversed(range(start, stop)):
+        below, row, item = lengths[-1], [0] * (width + 1), old[index]
+        for column in reversed(range(width)):
+            if item == new[new_start + column]:
+                row[column] = below[column + 1] + 1
+            else:
+                row[column] = max(below[column], row[column + 1])
+        lengths.append(row)
+    lengths.reverse()
+    found: list[tuple[int, int]] = []
+    row_number = column = 0
+    while row_number < stop - start and column < width:
+        if old[start + row_number] == new[new_start + column]:
+            found.append((start + row_number, new_start + column))
+            row_number, column = row_number + 1, column + 1
+        elif lengths[row_number + 1][column] >= lengths[row_number][column + 1]:
+            row_number += 1
+        else:
+            column += 1
+    return found
