@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from flask_agentuity import Thread
+from flask_agentuity.document import codec
 from flask_agentuity.document.codec import Snapshot
-from flask_agentuity.document.operations import Operation
+from flask_agentuity.document.operations import MetadataOperation, Operation, ReplaceMetadata
 from flask_agentuity.errors import AgentuityError, StoreError
 from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.stores.writing import Conflict, Write, Written
 
 THREAD_ID = "thrd_0123456789abcdef0123456789abcdef"
 
@@ -54,17 +56,15 @@ class RecordingStore(MemoryStore):
                     snapshot.encoded[key] = None
         return snapshot
 
-    def merge(
-        self,
-        thread_id: str,
-        operations: Sequence[Operation],
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        self.merges.append((list(operations), metadata))
+    def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        operations = [one for one in write.operations if not isinstance(one, MetadataOperation)]
+        metadata = [one for one in write.operations if isinstance(one, MetadataOperation)]
+        new = codec.decode(new_metadata(metadata[0])) if metadata else None
+        self.merges.append((operations, new))
         self.during_merge()
         if self.merge_errors and (error := self.merge_errors.pop(0)):
             raise error
-        super().merge(thread_id, operations, metadata)
+        return super().write(thread_id, write)
 
     def delete(self, thread_id: str) -> None:
         self.deletes.append(thread_id)
@@ -74,6 +74,10 @@ class RecordingStore(MemoryStore):
         self.reads.clear()
         self.merges.clear()
         self.deletes.clear()
+
+
+def new_metadata(operation: MetadataOperation) -> bytes:
+    return operation.new if isinstance(operation, ReplaceMetadata) else operation.value
 
 
 class Watcher:

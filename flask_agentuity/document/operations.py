@@ -6,6 +6,7 @@ sent and applied without decoding what they carry.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
@@ -139,7 +140,11 @@ class Edit:
     where either value is not a list. ``places`` says at which index of the stored list
     each item of ``base`` is, None for an item that is no longer stored; without it the
     list is stored as ``base`` has it, perhaps with more items behind. ``uncertain``: where
-    the items are is not known, so the value has to be read before it is edited.
+    the items are is not known, so the value has to be read before it is edited. ``partial``:
+    both lists are only those items of the stored one that the request knows.
+
+    ``function`` makes the new value from what is stored (None: a missing key), both encoded.
+    Where it is given, it is called again on a conflict instead of merging.
     """
 
     key: str
@@ -150,6 +155,8 @@ class Edit:
     since: int = 0
     places: tuple[int | None, ...] | None = None
     uncertain: bool = False
+    partial: bool = False
+    function: Callable[[bytes | None], bytes] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

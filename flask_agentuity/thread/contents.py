@@ -1,0 +1,277 @@
+"""The contents of a thread as one request has them: read when they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from contextlib import suppress
+from typing import Any, assert_never
+
+from ..document import codec
+from ..document.codec import Snapshot
+from ..document.operations import Increment, PopLast, Truncate
+from ..errors import StateNotSerializable, StoreError
+from ..stores.writing import Written
+from .degraded import Degraded
+from .difference import KeyChange
+from .entries import Changes, Entries
+from .entry import NOTHING, Entry, Queued, QueuedPush, Status, Stored
+from .metadata import Metadata
+from .source import Source
+
+
+class Contents:
+    """The state and the metadata of one thread. Callers hold the lock of the source."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._entries = Entries()
+        self._degraded: Degraded | None = None
+        # The failure that listeners are being told of.
+        self._failure: StoreError | None = None
+        self.metadata = Metadata()
+        #: Whether the state was used since changes were last looked for.
+        self.used = False
+
+    @property
+    def thread_id(self) -> str:
+        """The thread's id."""
+        return self._source.id
+
+    @property
+    def is_loaded(self) -> bool:
+        """Whether it is known what the state holds, by a read or after ``clear()``."""
+        return self._entries.is_complete and self._degraded is None
+
+    @property
+    def is_degraded(self) -> bool:
+        """Whether a read has failed: what is computed from then on is not saved."""
+        return self._degraded is not None
+
+    def get(self, key: str) -> Any:
+        """Return the value of a key, which is read if need be.
+
+        :raises KeyError: if the state does not have the key.
+        """
+        self.used = True
+        entry = self._entries.find(key)
+        if entry is not None and entry.in_memory:
+            return entry.value
+        if not isinstance(key, str):
+            raise KeyError(key)
+        entry = self._entries.get(key)
+        stored = NOTHING if entry.removed else self._fetch(entry)
+        entry = self._entries.get(key)
+        # A failed read has taken everything into memory that was there to be taken.
+        return entry.value if entry.in_memory else entry.take(stored, self.thread_id)
+
+    def has(self, key: str) -> bool:
+        """Return whether the state has a key."""
+        entry = self._entries.get(key)
+        if entry.stored is Stored.UNKNOWN and not entry.exists and not entry.removed:
+            # The next step after asking for a key is to read it.
+            self.load((key,))
+            entry = self._entries.get(key)
+        entry.looked_at = True
+        return entry.exists
+
+    def names(self, *, with_values: bool) -> list[str]:
+        """Return the keys, in their order."""
+        if not self._entries.is_complete or (with_values and self._entries.has_unfetched()):
+            # Iteration wants the values: all of one moment, in one read.
+            self.load(None if with_values else ())
+        return self._entries.names()
+
+    def assign(self, key: str, value: Any, encoded: bytes) -> None:
+        """Assign a key."""
+        self.used = True
+        entry = self._entries.get(key)
+        if isinstance(value, dict | list) and entry.in_memory and entry.value is value:
+            # ``state[k] += [...]`` has changed it in place already: an append, no assignment.
+            entry.checked = encoded
+            return
+        entry.assign(value, encoded, after_clear=self._entries.is_cleared)
+
+    def change(self, key: str, function: Callable[[Any], Any], value: Any, encoded: bytes) -> None:
+        """Assign what *function* has made of the value of a key that was read."""
+        entry = self._entries.get(key)
+        if entry.status is Status.HELD and not entry.queue:
+            before = entry.function_result if entry.functions else entry.base
+            # It can be applied again if nothing else has changed the value.
+            repeatable = codec.encode_unchecked(entry.value, entry.path) == before
+        else:
+            repeatable = not entry.in_memory and not entry.removed and not self._entries.is_cleared
+        functions = [*entry.functions, function] if repeatable else []
+        self.assign(key, value, encoded)
+        entry.functions, entry.function_result = functions, encoded
+
+    def delete(self, key: str) -> None:
+        """Delete a key.
+
+        :raises KeyError: if the state does not have it.
+        """
+        self.used = True
+        entry = self._entries.find(key)
+        if not self._entries.is_complete and not (entry and (entry.in_memory or entry.queue)):
+            self.load(())
+        entry = self._entries.find(key)
+        if entry is None or not entry.exists:
+            raise KeyError(key)
+        entry.delete()
+
+    def clear(self) -> None:
+        """Remove every key, without reading."""
+        self._entries.clear()
+        self.used = True
+
+    def default(self, key: str, value: Any, encoded: bytes) -> Any:
+        """Return the value of a key, which becomes *value* if it is missing."""
+        with suppress(KeyError):
+            return self.get(key)
+        entry = self._entries.get(key)
+        if entry.removed or self._entries.is_cleared:
+            entry.assign(value, encoded, after_clear=True)
+        else:
+            entry.hold_default(value, encoded)
+            entry.checked = encoded
+        return value
+
+    def apply(self, key: str, operation: Queued) -> None:
+        """Push, increment, truncate or pop, without reading.
+
+        :raises StateTypeError: if it is known that the value has another type.
+        """
+        self.used = True
+        entry = self._entries.get(key)
+        if self._degraded is not None and not entry.in_memory:
+            initial = _initial(operation)
+            if initial is not NOTHING:
+                entry.assign(initial, codec.encode(initial), after_clear=True)
+        if self._degraded is None or entry.in_memory:
+            entry.apply(operation)
+        if self._degraded is not None:
+            self._degraded.later.append((key, operation))
+
+    def load(self, keys: Collection[str] | None = ()) -> None:
+        """Read, with the values of *keys* (None: of all of them)."""
+        if self._degraded is not None:
+            return
+        if self._failure is not None:
+            raise self._failure
+        try:
+            snapshot = self._source.read(keys)
+        except StoreError as error:
+            self.fail(error)
+            return
+        self.metadata.learn((snapshot or Snapshot({})).metadata)
+        self._entries.learn(snapshot or Snapshot({}), keys)
+        self._source.tell_restored()
+
+    def load_metadata(self) -> None:
+        """Read the metadata unless it is known."""
+        if not self._entries.is_complete:
+            self.load()
+        if self.metadata.known or self._degraded is not None:
+            return
+        # A state that was cleared needs no reading; its metadata does.
+        try:
+            snapshot = self._source.read(())
+        except StoreError as error:
+            self.fail(error)
+            return
+        self.metadata.learn((snapshot or Snapshot({})).metadata)
+        self._source.tell_restored()
+
+    def fail(self, error: StoreError) -> None:
+        """Go on without what could not be read, or raise *error*: the policy decides.
+
+        From now on only operations that need no reading are kept for a save.
+        """
+        if self._failure is not None:
+            # A listener that is told of the failure looks at the state: it fails as well.
+            raise self._failure
+        self._failure = error
+        try:
+            self._source.tell_restore_failed(error)
+        finally:
+            self._failure = None
+        safe = self._entries.find_changes().operations
+        self.metadata.degrade()
+        self._entries.degrade(self.thread_id)
+        self._degraded = Degraded(safe, self._entries.encode())
+
+    def find_changes(self) -> Changes:
+        """Return what brings the store to what the request has in memory. Reads nothing.
+
+        :raises StateNotSerializable: if a value was changed to what JSON cannot hold.
+        """
+        changes = Changes() if self._degraded else self._entries.find_changes()
+        if self._degraded is not None:
+            encoded = self._entries.encode()
+            changes.operations, lost = self._degraded.find_operations(encoded)
+            lost += [one.key for one in self._entries if one.changed_watched()]
+            changes.lost = [codec.child_path("state", key) for key in dict.fromkeys(lost)]
+            changes.keys = {key: KeyChange(encoded=value) for key, value in encoded.items()}
+            if self.metadata.is_lost():
+                changes.lost.append("metadata")
+        changes.metadata = self.metadata.find_operation()
+        return changes
+
+    def is_dirty(self) -> bool:
+        """Return whether a save would have something to do."""
+        try:
+            changes = self.find_changes()
+        except StateNotSerializable:
+            return True
+        return bool(changes.all_operations or changes.lost)
+
+    def commit(self, changes: Changes, written: Written | None) -> None:
+        """Take note that *changes* are stored; *written* is None where that is uncertain."""
+        self.metadata.commit(changes.metadata)
+        if self._degraded is not None:
+            encoded = {key: change.encoded or b"" for key, change in changes.keys.items()}
+            self._degraded = Degraded([], encoded)
+            return
+        self._entries.commit(changes, written)
+
+    def forget(self) -> None:
+        """Forget everything, so that it is read again."""
+        self._source.begin_again()
+        self._entries, self.metadata = Entries(), Metadata()
+        self.used = False
+        self._degraded = None
+
+    def encoded(self) -> dict[str, bytes]:
+        """Return every value as it is now, encoded."""
+        return {
+            key: codec.encode(self.get(key), codec.child_path("state", key))
+            for key in self.names(with_values=True)
+        }
+
+    def _fetch(self, entry: Entry) -> Any:
+        """Return the decoded value that is stored of a key."""
+        if not isinstance(entry.stored, bytes) and entry.stored is not Stored.MISSING:
+            self.load((entry.key,))
+            entry = self._entries.get(entry.key)
+        if not isinstance(entry.stored, bytes):
+            return NOTHING
+        if entry.decoded is not NOTHING:
+            value, entry.decoded = entry.decoded, NOTHING
+            return value
+        try:
+            return codec.decode(entry.stored)
+        except ValueError as error:
+            self.fail(codec.damaged(self.thread_id, f"{entry.path}: {error}"))
+            return NOTHING
+
+
+def _initial(operation: Queued) -> Any:
+    """Return what an operation makes of a missing key before it applies; NOTHING: nothing."""
+    match operation:
+        case QueuedPush():
+            return []
+        case Increment():
+            return 0
+        case Truncate() | PopLast():
+            return NOTHING
+        case _:
+            assert_never(operation)

@@ -1,0 +1,369 @@
+"""What a save has to send for one key, and what is known of the key once it is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+from ..document import codec
+from ..document.apply import apply_operations
+from ..document.diff import diff_list
+from ..document.operations import Change, Delete, Edit, Operation, Push, Set
+from ..stores.writing import Written
+from .entry import NOTHING, Entry, Queued, QueuedPush, Status, Stored, Watched
+
+
+@dataclass(slots=True)
+class KeyChange:
+    """The operations for one key, and what they were found from."""
+
+    operations: list[Operation] = field(default_factory=list)
+    #: The value in memory as it was encoded.
+    encoded: bytes | None = None
+    #: How many items at the end of the list are sent as pushes.
+    pushed: int = 0
+    #: The encodings of what was queued without reading.
+    queued: list[bytes | None] = field(default_factory=list)
+    #: The encodings of the watched items, where any has changed.
+    watched: list[bytes] | None = None
+
+
+def find_change(entry: Entry) -> KeyChange:
+    """Return what has changed of a key.
+
+    :raises StateNotSerializable: if its value was changed to what JSON cannot hold.
+    """
+    match entry.status:
+        case Status.IDLE | Status.QUEUED:
+            return _find_queued(entry)
+        case Status.ASSIGNED:
+            return _find_assigned(entry)
+        case Status.HELD:
+            return _find_queue_in_memory(entry) if entry.queue else _find_held(entry)
+        case _:
+            assert_never(entry.status)
+
+
+def commit_change(entry: Entry, change: KeyChange, written: Written | None) -> None:
+    """Take note that *change* is stored (*written* is None where that is not certain)."""
+    if entry.removed:
+        entry.removed, entry.base, entry.stored = False, None, Stored.MISSING
+    version = written.version if written else 0
+    if entry.in_memory:
+        assert change.encoded is not None
+        _find_places(entry, change, written)
+        entry.status = Status.HELD
+        entry.stored = entry.base = entry.checked = change.encoded
+        entry.since = version or entry.since
+        entry.default = None
+        entry.length = entry.base_length = len(entry.value) if _is_list(entry.value) else 0
+        entry.functions.clear()
+        entry.queue.clear()
+    elif change.operations:
+        _watch(entry, change, written)
+        if entry.queue:
+            entry.status, entry.decoded = Status.IDLE, NOTHING
+            entry.stored = Stored.UNKNOWN if entry.stored is Stored.UNKNOWN else Stored.UNFETCHED
+            entry.queue.clear()
+
+
+def encode_queue(entry: Entry) -> list[Operation]:
+    """Return what waits, as operations."""
+    return [_encode(entry.key, one) for one in entry.queue]
+
+
+def _encode(key: str, queued: Queued) -> Operation:
+    return queued.encode(key) if isinstance(queued, QueuedPush) else queued
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list | tuple)
+
+
+def _find_queued(entry: Entry) -> KeyChange:
+    change = KeyChange()
+    if entry.removed:
+        change.operations.append(Delete(entry.key))
+    if entry.changed_watched():
+        assert entry.watched is not None
+        path = entry.path
+        change.watched = [codec.encode_item(item, path) for item in entry.watched.items]
+        change.operations.append(_edit_watched(entry, entry.watched, change.watched))
+    for operation in encode_queue(entry):
+        change.operations.append(operation)
+        change.queued.append(operation.value if isinstance(operation, Push) else None)
+    return change
+
+
+def _edit_watched(entry: Entry, watched: Watched, now: Sequence[bytes]) -> Edit:
+    changes = tuple(
+        Change(index, (before,), (after,))
+        for index, (before, after) in enumerate(zip(watched.encoded, now, strict=True))
+        if before != after
+    )
+    return Edit(
+        entry.key,
+        codec.join_list(watched.encoded),
+        codec.join_list(now),
+        changes,
+        since=watched.since,
+        places=tuple(watched.places),
+        uncertain=None in watched.places,
+        partial=True,
+    )
+
+
+def _find_assigned(entry: Entry) -> KeyChange:
+    encoded = codec.encode_unchecked(entry.value, entry.path)
+    change = KeyChange(encoded=encoded)
+    if encoded != entry.stored:
+        change.operations.append(Set(entry.key, encoded))
+    _check(entry, change)
+    return change
+
+
+def _find_held(entry: Entry) -> KeyChange:
+    key, base = entry.key, entry.base
+    encoded = codec.encode_unchecked(entry.value, entry.path)
+    change = KeyChange(encoded=encoded)
+    if base is None:
+        _find_created(entry, encoded, change)
+    elif encoded != base and codec.is_list(base) and codec.is_list(encoded):
+        _find_list_change(entry, base, encoded, change)
+    elif encoded != base and encoded != codec.respell(base):
+        change.operations.append(_edit(entry, base, encoded))
+    _check(entry, change)
+    if change.operations and entry.functions and encoded == entry.function_result:
+        change.operations = [Edit(key, base, encoded, since=entry.since, function=_compose(entry))]
+        change.pushed = 0
+    return change
+
+
+def _find_created(entry: Entry, encoded: bytes, change: KeyChange) -> None:
+    """Find what stores the value of a key that was missing when it was read."""
+    key, default = entry.key, entry.default
+    appended: list[bytes] | None = None
+    if default is not None and codec.is_list(default):
+        appended = codec.appended(default, encoded)
+    if encoded == default or (appended is not None and default != codec.EMPTY_LIST):
+        assert default is not None
+        change.operations.append(Set(key, default, only_if_missing=True))
+    if appended is not None:
+        change.operations.extend(Push(key, item) for item in appended)
+        change.pushed = len(appended)
+    elif encoded != default:
+        change.operations.append(_edit(entry, None, encoded))
+
+
+def _find_list_change(entry: Entry, base: bytes, encoded: bytes, change: KeyChange) -> None:
+    key = entry.key
+    appended: Sequence[bytes] | None = codec.appended(base, encoded)
+    if appended is None:
+        difference = diff_list(base, entry.value, encoded)
+        appended = difference.appended
+        if difference.changes:
+            change.operations.append(
+                _edit(entry, base, encoded, difference.changes, difference.appended)
+            )
+            change.pushed = len(appended)
+            return
+    change.operations.extend(Push(key, item) for item in appended)
+    change.pushed = len(appended)
+
+
+def _edit(
+    entry: Entry,
+    base: bytes | None,
+    encoded: bytes,
+    changes: tuple[Change, ...] | None = None,
+    appended: tuple[bytes, ...] = (),
+) -> Edit:
+    return Edit(
+        entry.key,
+        base,
+        encoded,
+        changes,
+        appended,
+        entry.since,
+        entry.places,
+        entry.uncertain,
+    )
+
+
+def _find_queue_in_memory(entry: Entry) -> KeyChange:
+    """Find what differs from the base beside operations that the difference cannot tell."""
+    key, base = entry.key, entry.base
+    encoded = codec.encode_unchecked(entry.value, entry.path)
+    change = KeyChange(encoded=encoded)
+    queue = encode_queue(entry)
+    expected = {} if base is None else {key: base}
+    apply_operations(expected, queue)
+    reference = expected.get(key)
+    if encoded == reference:
+        change.operations.extend(queue)
+    elif (
+        reference is not None
+        and codec.is_list(reference)
+        and codec.is_list(encoded)
+        and (appended := codec.appended(reference, encoded)) is not None
+    ):
+        change.operations.extend([*queue, *(Push(key, item) for item in appended)])
+    elif edited := _edit_below_queue(entry, encoded, reference, queue):
+        change.operations.extend(edited)
+    elif base is not None and codec.is_list(base) and codec.is_list(encoded):
+        _find_list_change(entry, base, encoded, change)
+    elif base is None and codec.is_list(encoded):
+        entry.default = codec.EMPTY_LIST
+        _find_created(entry, encoded, change)
+    else:
+        change.operations.append(_edit(entry, base, encoded))
+    _check(entry, change)
+    return change
+
+
+def _edit_below_queue(
+    entry: Entry, encoded: bytes, reference: bytes | None, queue: Sequence[Operation]
+) -> list[Operation] | None:
+    """Return an edit of base's own items, and then the queue; None where that is not all."""
+    base = entry.base
+    if base is None or reference is None:
+        return None
+    if not (codec.is_list(base) and codec.is_list(reference) and codec.is_list(encoded)):
+        return None
+    difference = diff_list(reference, entry.value, encoded)
+    origins = _origins(entry)
+    changes = []
+    for one in difference.changes:
+        places = origins[one.place : one.place + len(one.gone)]
+        first = places[0]
+        if first is None or places != list(range(first, first + len(places))):
+            return None
+        changes.append(Change(first, one.gone, one.new))
+    items = codec.items_of(base)
+    for one in reversed(changes):
+        items[one.place : one.place + len(one.gone)] = one.new
+    below = _edit(entry, base, codec.join_list(items), tuple(changes))
+    return [below, *queue, *(Push(entry.key, item) for item in difference.appended)]
+
+
+def _origins(entry: Entry) -> list[int | None]:
+    """Return, for each item that base and queue make, its index in base."""
+    origins: list[int | None] = list(range(entry.base_length))
+    for queued in entry.queue:
+        if isinstance(queued, QueuedPush):
+            # The lists are in step: a push that is unique was not queued if it changed nothing.
+            QueuedPush(None, queued.max_records, queued.keep_first).apply(origins)
+    return origins
+
+
+def _compose(entry: Entry) -> Callable[[bytes | None], bytes]:
+    functions, path = list(entry.functions), entry.path
+
+    def apply_again(stored: bytes | None) -> bytes:
+        value = None if stored is None else codec.decode(stored)
+        for function in functions:
+            value = function(value)
+        return codec.encode(value, path)
+
+    return apply_again
+
+
+def _check(entry: Entry, change: KeyChange) -> None:
+    """Refuse what JSON cannot hold, in as little of the value as may be new."""
+    encoded, path = change.encoded, entry.path
+    assert encoded is not None
+    # NaN is encoded as null. Without one in what is stored, only what is new may hold it.
+    nullable = not entry.without_null and codec.may_hold_null(encoded)
+    if change.operations:
+        entry.without_null = False
+    if entry.checked == encoded and not nullable:
+        return
+    fresh = None if nullable else _fresh_items(entry.value, change)
+    if fresh is None:
+        codec.check(entry.value, encoded, path)
+    else:
+        for index, item in fresh:
+            codec.check(entry.value[index], item, f"{path}[{index}]")
+    entry.checked = encoded
+
+
+def _fresh_items(value: Any, change: KeyChange) -> list[tuple[int, bytes]] | None:
+    """Return the index and the encoding of each item that is new; None: look at everything."""
+    fresh: list[tuple[int, bytes]] = []
+    pushes = [one.value for one in change.operations if isinstance(one, Push)]
+    for operation in change.operations:
+        match operation:
+            case Edit(changes=changes, appended=appended) if changes is not None:
+                shift = 0
+                for one in changes:
+                    first = one.place + shift
+                    fresh.extend((first + at, item) for at, item in enumerate(one.new))
+                    shift += len(one.new) - len(one.gone)
+                pushes = [*appended, *pushes]
+            case Push():
+                pass
+            case _:
+                return None
+    if fresh and len(pushes) != change.pushed:
+        # A queue in memory: windows have moved the items.
+        return None
+    if pushes:
+        first = len(value) - len(pushes)
+        # A window may have taken an item away again.
+        fresh.extend((at, item) for at, item in enumerate(pushes, first) if at >= 0)
+    return fresh
+
+
+def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> None:
+    """Find out where the items of the value in memory are stored now."""
+    if not change.operations or not _is_list(entry.value):
+        return
+    if written is None:
+        entry.uncertain = True
+        return
+    merged = written.merged.get(entry.key)
+    if merged is not None:
+        identity = merged.places == tuple(range(len(entry.value)))
+        entry.places, entry.uncertain = (None if identity else merged.places), False
+        return
+    changes = [
+        one
+        for operation in change.operations
+        if isinstance(operation, Edit)
+        for one in operation.changes or ()
+    ]
+    if entry.places is not None and changes:
+        entry.uncertain = True
+        return
+    preceding = written.preceding.get(entry.key)
+    if preceding is None:
+        return
+    expected = entry.base_length + sum(len(one.new) - len(one.gone) for one in changes)
+    if entry.places is None and preceding == expected:
+        return
+    if entry.queue or not change.pushed:
+        entry.uncertain = True
+        return
+    before = entry.places or tuple(range(expected))
+    entry.places = (*before, *range(preceding, preceding + change.pushed))
+
+
+def _watch(entry: Entry, change: KeyChange, written: Written | None) -> None:
+    """Watch items that were pushed without reading."""
+    watched = entry.watched or Watched()
+    if change.watched is not None:
+        watched.encoded = change.watched
+        if written is None or entry.key in written.merged:
+            watched.places = [None] * len(watched.places)
+    plain = all(isinstance(one, QueuedPush) and one.is_plain for one in entry.queue)
+    preceding = written.preceding.get(entry.key) if written and plain else None
+    if not plain:
+        watched.places = [None] * len(watched.places)
+    for index, (queued, encoded) in enumerate(zip(entry.queue, change.queued, strict=True)):
+        if isinstance(queued, QueuedPush):
+            assert encoded is not None
+            watched.add(queued, encoded, None if preceding is None else preceding + index)
+    watched.since = (written.version if written else 0) or watched.since
+    watched.keep_containers()
+    entry.watched = watched if watched.items else None

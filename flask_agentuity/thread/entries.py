@@ -1,0 +1,153 @@
+"""All keys of a state as one request has them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ..document import codec
+from ..document.codec import Snapshot
+from ..document.operations import Clear, MetadataOperation, Operation, Push
+from ..stores.writing import Written
+from .difference import KeyChange, commit_change, find_change
+from .entry import NOTHING, Entry, Status, Stored
+
+
+@dataclass(slots=True)
+class Changes:
+    """What a save has to send."""
+
+    operations: list[Operation] = field(default_factory=list)
+    keys: dict[str, KeyChange] = field(default_factory=dict)
+    metadata: MetadataOperation | None = None
+    #: The paths of what was changed after a failed read, and so may not be sent.
+    lost: list[str] = field(default_factory=list)
+
+    @property
+    def all_operations(self) -> list[Operation]:
+        """The operations of the state and of the metadata."""
+        return [*self.operations, *([self.metadata] if self.metadata else [])]
+
+    @property
+    def counted(self) -> set[str]:
+        """The keys for whose pushes it matters where the items are then."""
+        return {one.key for one in self.operations if isinstance(one, Push)}
+
+
+class Entries:
+    """The entries by their keys, in the order of the stored state."""
+
+    def __init__(self) -> None:
+        self._entries: dict[str, Entry] = {}
+        #: Whether the names of all stored keys are known.
+        self.is_complete = False
+        #: Whether the state was cleared since the last save.
+        self.is_cleared = False
+        self._version = 0
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self._entries.values())
+
+    def find(self, key: str) -> Entry | None:
+        """Return the entry of a key; None if nothing is known of it."""
+        return self._entries.get(key)
+
+    def get(self, key: str) -> Entry:
+        """Return the entry of a key, which is made if nothing is known of it."""
+        entry = self._entries.get(key)
+        if entry is None:
+            entry = Entry(key, Stored.MISSING if self.is_complete else Stored.UNKNOWN)
+            entry.since = self._version
+            self._entries[key] = entry
+        return entry
+
+    def has_unfetched(self) -> bool:
+        """Return whether any value is known by its name only."""
+        return any(one.stored is Stored.UNFETCHED for one in self)
+
+    def names(self) -> list[str]:
+        """Return the keys that the state has, in their order."""
+        return [key for key, entry in self._entries.items() if entry.exists]
+
+    def clear(self) -> None:
+        """Forget all keys; a Clear comes before everything else."""
+        self._entries.clear()
+        self.is_complete = self.is_cleared = True
+
+    def learn(self, snapshot: Snapshot, keys: Collection[str] | None) -> None:
+        """Take note of what a read of *keys* (None: of all) has found."""
+        if self.is_complete:
+            unfetched = [one.key for one in self if one.stored is Stored.UNFETCHED]
+            for key in unfetched if keys is None else keys:
+                _learn_key(self.get(key), snapshot)
+            return
+        others = self._entries
+        self._entries = {
+            key: others.pop(key) if key in others else Entry(key) for key in snapshot.encoded
+        }
+        self._entries.update(others)
+        for entry in self:
+            if entry.stored is Stored.UNKNOWN:
+                _learn_key(entry, snapshot)
+        self.is_complete = True
+        self._version = snapshot.version
+
+    def find_changes(self) -> Changes:
+        """Return what has changed.
+
+        :raises StateNotSerializable: if a value was changed to what JSON cannot hold.
+        """
+        changes = Changes()
+        if self.is_cleared:
+            changes.operations.append(Clear())
+        for entry in self:
+            if entry.status is Status.IDLE and not entry.removed and entry.watched is None:
+                continue
+            change = find_change(entry)
+            changes.keys[entry.key] = change
+            changes.operations.extend(change.operations)
+        return changes
+
+    def commit(self, changes: Changes, written: Written | None) -> None:
+        """Take note that *changes* are stored."""
+        self.is_cleared = False
+        for key, change in changes.keys.items():
+            commit_change(self._entries[key], change, written)
+
+    def encode(self) -> dict[str, bytes]:
+        """Return the values in memory, encoded."""
+        return {
+            entry.key: codec.encode_unchecked(entry.value, entry.path)
+            for entry in self
+            if entry.in_memory
+        }
+
+    def degrade(self, thread_id: str) -> None:
+        """Drop what was computed from the store, which turned out to be unreadable."""
+        for entry in self:
+            entry.stored, entry.decoded, entry.without_null = Stored.MISSING, NOTHING, False
+            entry.removed, entry.base = False, None
+            if entry.status is Status.QUEUED:
+                with suppress(KeyError):
+                    entry.take(NOTHING, thread_id)
+            if entry.in_memory:
+                entry.status = Status.ASSIGNED
+                entry.queue.clear()
+            else:
+                entry.status = Status.IDLE
+        self.is_complete, self.is_cleared = True, False
+
+
+def _learn_key(entry: Entry, snapshot: Snapshot) -> None:
+    key = entry.key
+    entry.without_null = key in snapshot.without_null
+    if entry.in_memory:
+        return
+    entry.since = snapshot.version
+    entry.decoded = snapshot.decoded.get(key, NOTHING)
+    if key not in snapshot.encoded:
+        entry.stored = Stored.MISSING
+        return
+    encoded = snapshot.encoded[key]
+    entry.stored = Stored.UNFETCHED if encoded is None else encoded

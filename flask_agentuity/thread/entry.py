@@ -1,0 +1,386 @@
+"""One key of a state: what is stored, what the request has in memory, and the difference."""
+
+from __future__ import annotations
+
+import enum
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, assert_never
+
+from ..document import codec
+from ..document.operations import Increment, PopLast, Push, Truncate
+from ..errors import StateTypeError
+
+logger = logging.getLogger("flask_agentuity.state")
+
+
+class Stored(enum.Enum):
+    """What is known of a stored value that is not in memory."""
+
+    UNKNOWN = "not read yet"
+    MISSING = "read, and missing"
+    UNFETCHED = "there, but its value was not fetched"
+
+
+class Status(enum.Enum):
+    """Where the value that a request works with comes from."""
+
+    #: There is no value in memory, and nothing has changed.
+    IDLE = "idle"
+    #: Operations wait for the save; the value was not read.
+    QUEUED = "queued"
+    #: The value in memory was read, or takes the place of one that was read.
+    HELD = "held"
+    #: The value in memory was assigned without reading.
+    ASSIGNED = "assigned"
+
+
+class _Nothing(enum.Enum):
+    NOTHING = "nothing"
+
+
+NOTHING: Final = _Nothing.NOTHING
+
+#: How many items that were pushed without reading are watched for later changes.
+MOST_WATCHED = 1000
+
+
+@dataclass(slots=True)
+class QueuedPush:
+    """An item that was pushed. It is encoded at the save, because it may change until then."""
+
+    item: Any
+    max_records: int | None = None
+    keep_first: int = 0
+    unique: str | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it only appends."""
+        return self.max_records is None and self.unique is None
+
+    def encode(self, key: str) -> Push:
+        """Return the operation.
+
+        :raises StateNotSerializable: if the item has become something that JSON cannot hold.
+        """
+        encoded = codec.encode_item(self.item, codec.child_path("state", key))
+        return Push(key, encoded, self.max_records, self.keep_first, self.unique)
+
+    def apply(self, items: list[Any]) -> None:
+        """Append the item to a list in memory, as the store will do."""
+        if self.is_in(items):
+            return
+        items.append(self.item)
+        if self.max_records is not None and len(items) > self.max_records:
+            first = min(self.keep_first, self.max_records)
+            last = self.max_records - first
+            items[first : len(items) - last] = []
+
+    def is_in(self, items: list[Any]) -> bool:
+        """Return whether the item is unique and a list in memory has it already."""
+        if self.unique is None:
+            return False
+        name, wanted = self.unique, codec.encode(self.item[self.unique])
+        return any(
+            isinstance(item, dict) and name in item and codec.encode_unchecked(item[name]) == wanted
+            for item in items
+        )
+
+
+Queued = QueuedPush | Increment | Truncate | PopLast
+
+
+@dataclass(slots=True)
+class Watched:
+    """Items that were pushed and saved without reading: the app may still change them."""
+
+    items: list[Any] = field(default_factory=list)
+    encoded: list[bytes] = field(default_factory=list)
+    places: list[int | None] = field(default_factory=list)
+    #: The version of the thread with the latest of them.
+    since: int = 0
+
+    def add(self, pushed: QueuedPush, encoded: bytes, place: int | None) -> None:
+        """Add an item that was pushed. Its window may have removed earlier ones."""
+        self.items.append(pushed.item)
+        self.encoded.append(encoded)
+        self.places.append(place)
+        if pushed.max_records is not None:
+            self._keep_last(pushed.max_records)
+
+    def keep_containers(self) -> None:
+        """Forget items that cannot change, and all but the latest of the others."""
+        kept = [at for at, item in enumerate(self.items) if isinstance(item, dict | list)]
+        kept = kept[-MOST_WATCHED:]
+        self.items = [self.items[at] for at in kept]
+        self.encoded = [self.encoded[at] for at in kept]
+        self.places = [self.places[at] for at in kept]
+
+    def _keep_last(self, count: int) -> None:
+        surplus = max(0, len(self.items) - count)
+        del self.items[:surplus], self.encoded[:surplus], self.places[:surplus]
+
+
+@dataclass(slots=True)
+class Entry:
+    """One key. Its status says which of the fields have a meaning."""
+
+    key: str
+    stored: bytes | Stored = Stored.UNKNOWN
+    status: Status = Status.IDLE
+    #: The app has asked for the key, so what it assigns now depends on what it saw.
+    looked_at: bool = False
+    #: The key was deleted; a Delete comes before everything else.
+    removed: bool = False
+    value: Any = NOTHING
+    #: HELD: what the value was made from; None: from a missing key.
+    base: bytes | None = None
+    #: The version of the thread that ``base`` is from.
+    since: int = 0
+    #: Where the items of ``base`` are stored; None: where ``base`` has them.
+    places: tuple[int | None, ...] | None = None
+    uncertain: bool = False
+    #: HELD, from a missing key: what is stored if the key is still missing.
+    default: bytes | None = None
+    #: Operations that wait, in order. HELD: those that the difference cannot tell.
+    queue: list[Queued] = field(default_factory=list)
+    #: The length of the list in memory when it was taken, assigned, or pushed to.
+    length: int = 0
+    #: HELD: how many items ``base`` has.
+    base_length: int = 0
+    #: What ``change()`` was given, in order, and the encoded result of the last one.
+    functions: list[Callable[[Any], Any]] = field(default_factory=list)
+    function_result: bytes | None = None
+    watched: Watched | None = None
+    #: What the store decoded on the way, for the first reader.
+    decoded: Any = NOTHING
+    without_null: bool = False
+    #: The encoding that was last found to be valid JSON.
+    checked: bytes | None = None
+
+    @property
+    def path(self) -> str:
+        """How errors and logs name the key."""
+        return codec.child_path("state", self.key)
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether there is a value in memory."""
+        return self.status is Status.HELD or self.status is Status.ASSIGNED
+
+    @property
+    def exists(self) -> bool:
+        """Whether the state has the key, as far as is known."""
+        if self.in_memory or self._is_created_by_queue():
+            return True
+        return not self.removed and (
+            isinstance(self.stored, bytes) or self.stored is Stored.UNFETCHED
+        )
+
+    def take(self, stored: Any, thread_id: str) -> Any:
+        """Take the decoded value (NOTHING: missing) into memory, with what was queued.
+
+        :raises KeyError: if the key is missing and nothing queued creates it.
+        """
+        self.looked_at = True
+        if stored is not NOTHING and not isinstance(stored, list):
+            self._skip_list_operations(thread_id)
+        elif stored is not NOTHING and self.watched is not None:
+            self._put_watched_back(stored)
+        self.base_length = len(stored) if isinstance(stored, list) else 0
+        value = stored
+        for operation in self.queue:
+            value = _apply(operation, value)
+        if value is NOTHING:
+            self.queue.clear()
+            raise KeyError(self.key)
+        self.watched = None
+        self.value = value
+        if self.removed:
+            # A Delete and then this value: an assignment.
+            self.status, self.removed = Status.ASSIGNED, False
+            self.queue.clear()
+        else:
+            self.status = Status.HELD
+            self.base = self.stored if isinstance(self.stored, bytes) else None
+            self.places, self.uncertain, self.default = None, False, None
+            self._keep_queue_in_memory()
+        self.length = len(value) if isinstance(value, list) else 0
+        return value
+
+    def assign(self, value: Any, encoded: bytes, *, after_clear: bool) -> None:
+        """Replace the value. It is an edit if the app has seen the earlier one."""
+        known = isinstance(self.stored, bytes)
+        if self.status is Status.HELD or (self.removed and self.base is not None):
+            self.status = Status.HELD
+        elif self.looked_at and not self.removed and known:
+            self._hold_stored()
+        elif (
+            self.looked_at
+            and not self.removed
+            and not after_clear
+            and self.stored is Stored.MISSING
+        ):
+            self.hold_default(value, codec.EMPTY_LIST if isinstance(value, list) else None)
+        else:
+            self.status, self.base = Status.ASSIGNED, None
+        self.removed = False
+        self.value, self.checked = value, encoded
+        self.length = len(value) if isinstance(value, list) else 0
+        self._forget_queue()
+
+    def hold_default(self, value: Any, default: bytes | None) -> None:
+        """Begin the value of a missing key; *default* is stored if it is still missing then."""
+        self.status, self.value, self.base, self.places = Status.HELD, value, None, None
+        self.default, self.base_length = default, 0
+        self.length = len(value) if isinstance(value, list) else 0
+        self._forget_queue()
+
+    def delete(self) -> None:
+        """Remove the key. What it held before is kept, in case it is put back."""
+        if self.status is not Status.HELD:
+            self.base = None
+        self.status, self.value = Status.IDLE, NOTHING
+        self.removed = self.stored is not Stored.MISSING
+        self._forget_queue()
+
+    def apply(self, operation: Queued) -> None:
+        """Change the value in memory, or queue the operation for the save.
+
+        :raises StateTypeError: if it is known that the value has another type.
+        """
+        if self.in_memory:
+            self._require_type(operation, self.value)
+            self._apply_in_memory(operation)
+            return
+        if isinstance(self.stored, bytes) and not self.removed:
+            self._require_type(operation, codec.decode(self.stored))
+        self.status = Status.QUEUED
+        self.queue.append(operation)
+
+    def _apply_in_memory(self, operation: Queued) -> None:
+        if isinstance(self.value, tuple):
+            self.value = list(self.value)
+        if self.status is Status.HELD:
+            match operation:
+                case QueuedPush():
+                    if self.queue or not operation.is_plain:
+                        self._queue_behind_appended(operation)
+                case Increment():
+                    self.queue.append(operation)
+                case Truncate() | PopLast():
+                    pass
+                case _:
+                    assert_never(operation)
+        self.value = _apply(operation, self.value)
+        if self.queue and isinstance(self.value, list):
+            self.length = len(self.value)
+
+    def _queue_behind_appended(self, pushed: QueuedPush) -> None:
+        # What the app appended itself comes before this push and before its window.
+        first = self.length if self.queue else self.base_length
+        self.queue.extend(QueuedPush(item) for item in self.value[first:])
+        if not pushed.is_in(self.value):
+            self.queue.append(pushed)
+
+    def _require_type(self, operation: Queued, value: Any) -> None:
+        match operation:
+            case QueuedPush():
+                what, fits = "push to", isinstance(value, list | tuple)
+            case Truncate():
+                what, fits = "truncate", isinstance(value, list | tuple)
+            case PopLast():
+                what, fits = "pop the last item of", isinstance(value, list | tuple)
+            case Increment():
+                number = isinstance(value, int | float) and not isinstance(value, bool)
+                what, fits = "increment", number
+            case _:
+                assert_never(operation)
+        if not fits:
+            kind = "number" if isinstance(operation, Increment) else "list"
+            raise StateTypeError(f"Cannot {what} {self.path}: the value there is not a {kind}.")
+
+    def changed_watched(self) -> list[int]:
+        """Return which of the watched items have changed since they were saved."""
+        if self.watched is None:
+            return []
+        path = self.path
+        return [
+            index
+            for index, item in enumerate(self.watched.items)
+            if codec.encode_item(item, path) != self.watched.encoded[index]
+        ]
+
+    def _hold_stored(self) -> None:
+        assert isinstance(self.stored, bytes)
+        self.status, self.base, self.places = Status.HELD, self.stored, None
+        self.uncertain, self.default = False, None
+        is_list = codec.is_list(self.stored)
+        self.base_length = len(codec.decode(self.stored)) if is_list else 0
+
+    def _forget_queue(self) -> None:
+        self.without_null = False
+        self.queue.clear()
+        self.functions.clear()
+        self.function_result = None
+        self.watched = None
+
+    def _is_created_by_queue(self) -> bool:
+        return any(isinstance(operation, QueuedPush | Increment) for operation in self.queue)
+
+    def _skip_list_operations(self, thread_id: str) -> None:
+        """Drop what a value that is not a list cannot take."""
+        kept: list[Queued] = [one for one in self.queue if isinstance(one, Increment)]
+        if len(kept) < len(self.queue):
+            logger.warning(
+                "A push to %s of thread %s was skipped: the value stored there is not a list.",
+                self.path,
+                thread_id,
+            )
+        self.queue = kept
+
+    def _keep_queue_in_memory(self) -> None:
+        """Forget what the difference between base and value will tell at the save."""
+        if all(
+            isinstance(one, Truncate | PopLast) or (isinstance(one, QueuedPush) and one.is_plain)
+            for one in self.queue
+        ):
+            self.queue.clear()
+            if self.base is None:
+                self.default = codec.EMPTY_LIST
+
+    def _put_watched_back(self, value: list[Any]) -> None:
+        """Put items that were pushed where their copies are, now that the list was read."""
+        assert self.watched is not None and isinstance(self.stored, bytes)
+        encoded = codec.items_of(self.stored)
+        end = len(encoded)
+        pairs = list(zip(self.watched.items, self.watched.encoded, strict=True))
+        for item, sent in reversed(pairs):
+            for index in reversed(range(end)):
+                if encoded[index] == sent:
+                    value[index], end = item, index
+                    break
+
+
+def _apply(operation: Queued, value: Any) -> Any:
+    """Return *value* (NOTHING: missing) after an operation that the store will do as well."""
+    match operation:
+        case QueuedPush():
+            value = [] if value is NOTHING else value
+            if isinstance(value, list):
+                operation.apply(value)
+        case Increment(_, by):
+            value = 0 if value is NOTHING else value
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                value += by
+        case Truncate(_, keep):
+            if isinstance(value, list):
+                del value[keep:]
+        case PopLast():
+            if isinstance(value, list) and value:
+                del value[-1]
+        case _:
+            assert_never(operation)
+    return value

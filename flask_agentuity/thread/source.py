@@ -1,0 +1,176 @@
+"""Where the contents of a thread come from: its id, its store, and what reads have found."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from ..document.codec import Snapshot
+from ..errors import AgentuityError, StoreError
+from ..stores.base import ThreadStore
+from ..stores.writing import Write, Written, write_merged
+
+if TYPE_CHECKING:
+    from ..document.operations import Operation
+    from .thread import Thread
+
+#: What a failed read does: raise its error, or let the request go on with an empty state.
+RestorePolicy = Literal["empty", "raise"]
+
+
+class ThreadObserver(Protocol):
+    """Is told what happens to a thread."""
+
+    def thread_touched(self, thread: Thread) -> None:
+        """The id, the state or the metadata was used for the first time."""
+
+    def thread_restored(self, thread: Thread) -> None:
+        """The store was read, whether it held something or not."""
+
+    def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
+        """The store could not be read."""
+
+    def thread_saved(self, thread: Thread) -> None:
+        """Changes are stored."""
+
+    def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
+        """Changes could not be stored."""
+
+    def thread_destroyed(self, thread: Thread) -> None:
+        """The thread was deleted."""
+
+    def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
+        """Call *listener*, which may be async, and log what it raises."""
+
+
+class Source:
+    """One thread's id and its store, as one request uses them.
+
+    It does not keep the thread alive: what a request has read is freed when the request
+    ends, without waiting for the garbage collector.
+    """
+
+    def __init__(
+        self,
+        store: ThreadStore,
+        identify: Callable[[], tuple[str, bool]],
+        observer: ThreadObserver,
+        restore_policy: RestorePolicy,
+    ) -> None:
+        self.store = store
+        self.observer = observer
+        self.restore_policy = restore_policy
+        self.lock = threading.RLock()
+        #: The id, once it was used.
+        self.known_id: str | None = None
+        self.is_new = False
+        #: A save that failed may still have been applied.
+        self.may_be_stored = False
+        #: Whether the first read found nothing stored; None before it.
+        self.was_missing: bool | None = None
+        self.version = 0
+        self._seen: Any = None
+        self._began = time.monotonic()
+        self._identify: Callable[[], tuple[str, bool]] | None = identify
+        self._thread: weakref.ref[Thread] | None = None
+        self._has_told_restored = False
+
+    @classmethod
+    def of_deleted(cls, store: ThreadStore, thread_id: str, observer: ThreadObserver) -> Source:
+        """Return the source of a thread that was deleted: there is nothing to read."""
+        source = cls(store, lambda: (thread_id, True), observer, "raise")
+        source.known_id, source.is_new = thread_id, True
+        return source
+
+    @property
+    def id(self) -> str:
+        """The thread's id. Its first use touches the thread."""
+        if self.known_id is None:
+            self._touch()
+            assert self.known_id is not None
+        return self.known_id
+
+    def bind(self, thread: Thread) -> None:
+        """Have *thread* be the one that the observer is told about."""
+        self._thread = weakref.ref(thread)
+
+    def read(self, keys: Collection[str] | None) -> Snapshot | None:
+        """Return what is stored.
+
+        :raises StoreError: if the store cannot be read.
+        """
+        if self.is_new and not self.may_be_stored:
+            return None
+        snapshot = self.store.read(self.id, keys)
+        if self.was_missing is None:
+            self.was_missing = snapshot is None
+            self.version = snapshot.version if snapshot else 0
+        self._seen = snapshot.seen if snapshot else None
+        return snapshot
+
+    def write(self, operations: list[Operation], counted: Collection[str]) -> Written:
+        """Write *operations*, merged with what others have written.
+
+        :raises StoreError: if the store cannot write them, or the thread was deleted.
+        """
+        self.may_be_stored = True
+        edits = self.store.edits
+        # Counting would cost a store without edits another read.
+        write = Write(operations, self.version, self._seen, self._began, counted if edits else ())
+        self._seen = None
+        if edits:
+            written = write_merged(self.store, self.id, write)
+        else:
+            outcome = self.store.write(self.id, write)
+            assert isinstance(outcome, Written), "a store without edits merges them itself"
+            written = outcome
+        self._seen = written.seen
+        return written
+
+    def delete(self) -> None:
+        """Delete the thread, unless it cannot be stored.
+
+        :raises StoreError: if the store cannot delete it.
+        """
+        if not self.is_new or self.may_be_stored:
+            self.store.delete(self.id)
+
+    def begin_again(self) -> None:
+        """Forget what reads have found: from now on the request counts as a new one."""
+        self.was_missing, self.version, self._seen = None, 0, None
+        self._has_told_restored = False
+        self._began = time.monotonic()
+
+    def tell_restored(self) -> None:
+        """Tell the observer of the first read, once."""
+        if self.was_missing is not None and not self._has_told_restored:
+            self._has_told_restored = True
+            if thread := self._bound():
+                self.observer.thread_restored(thread)
+
+    def tell_restore_failed(self, error: StoreError) -> None:
+        """Tell the observer that a read failed.
+
+        :raises StoreError: *error*, where the policy says so.
+        """
+        if thread := self._bound():
+            self.observer.thread_restore_failed(thread, error)
+        if self.restore_policy == "raise":
+            raise error
+
+    def _bound(self) -> Thread | None:
+        return self._thread() if self._thread is not None else None
+
+    def _touch(self) -> None:
+        with self.lock:
+            if self.known_id is not None:
+                return
+            assert self._identify is not None
+            self.known_id, self.is_new = self._identify()
+            # It refers to the request, which refers to this thread.
+            self._identify = None
+        if thread := self._bound():
+            self.observer.thread_touched(thread)
