@@ -11,6 +11,7 @@ from flask_agentuity.testing.conformance import StoreConformance
 
 class TestMemoryStore(StoreConformance):
     reads_keys_apart = True
+    edits = True
     lists = True
     transfers = True
     turns = True

@@ -28,53 +28,72 @@ pytest.register_assert_rewrite(
         for module in (
             "concurrency",
             "concurrently",
+            "conditions",
+            "counting",
+            "deletion",
             "documents",
             "expiry",
             "filters",
             "limits",
             "listing",
             "lists",
+            "merging",
             "operations",
+            "racing",
             "reading",
+            "requests",
             "sequences",
             "stored",
             "suite",
             "transfer",
             "turns",
+            "versions",
         )
     )
 )
 
 from .concurrency import ConcurrencyConformance  # noqa: E402
+from .conditions import ConditionConformance  # noqa: E402
+from .counting import CountingConformance  # noqa: E402
+from .deletion import DeletionConformance  # noqa: E402
 from .documents import DocumentConformance  # noqa: E402
 from .expiry import ExpiryConformance  # noqa: E402
 from .filters import FilterConformance  # noqa: E402
 from .limits import LimitConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .lists import ListConformance  # noqa: E402
+from .merging import MergingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
+from .racing import RacingConformance  # noqa: E402
 from .reading import ReadingConformance  # noqa: E402
 from .sequences import SequenceConformance  # noqa: E402
 from .suite import Clock, Suite  # noqa: E402
 from .transfer import TransferConformance  # noqa: E402
 from .turns import TurnConformance  # noqa: E402
+from .versions import VersionConformance  # noqa: E402
 
 __all__ = [
     "Clock",
     "ConcurrencyConformance",
+    "ConditionConformance",
+    "CountingConformance",
+    "DeletionConformance",
     "DocumentConformance",
     "ExpiryConformance",
     "FilterConformance",
     "LimitConformance",
     "ListConformance",
     "ListingConformance",
+    "MergingConformance",
     "OperationConformance",
+    "RacingConformance",
     "ReadingConformance",
     "SequenceConformance",
     "StoreConformance",
     "Suite",
     "TransferConformance",
     "TurnConformance",
+    "VersionConformance",
 ]
 
 
@@ -86,6 +105,12 @@ class StoreConformance(
     ReadingConformance,
     ExpiryConformance,
     ConcurrencyConformance,
+    CountingConformance,
+    ConditionConformance,
+    MergingConformance,
+    RacingConformance,
+    VersionConformance,
+    DeletionConformance,
     ListingConformance,
     FilterConformance,
     TransferConformance,

@@ -142,7 +142,7 @@ class OperationConformance(Suite):
         )
         (record,) = warnings_of(caplog)
         assert record.levelno == logging.WARNING
-        assert thread_id in record.getMessage()
+        assert self.logged_id(thread_id) in record.getMessage()
         assert 'state["k"]' in record.getMessage()
 
     def test_a_push_after_a_set_in_one_merge_meets_the_new_value(

@@ -86,6 +86,10 @@ class Suite:
         """Change the stored bytes of the value at *key* so that they are no longer JSON."""
         pytest.skip("this store does not say how its stored bytes can be damaged")
 
+    def logged_id(self, thread_id: str) -> str:
+        """Return how the log names the thread where the store writes to it."""
+        return thread_id
+
     @pytest.fixture
     def clock(self, place: Any) -> Iterator[Clock]:
         """Time that the test moves. Override it if the store has another clock than Python's."""
