@@ -328,6 +328,8 @@ class KeyedStore(ThreadStore):
 class _ByItself:
     """A store with its own :meth:`write`, even in a subclass that leads it through merge()."""
 
+    edits = True
+
     def __init__(self, store: KeyedStore) -> None:
         self._store = store
         self._write = next(

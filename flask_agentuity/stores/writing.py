@@ -97,6 +97,10 @@ class Conflict:
 class EditingStore(Protocol):
     """A store as :func:`write_merged` uses it."""
 
+    @property
+    def edits(self) -> bool:
+        """Whether the store checks what edits replace. Otherwise it merges them by itself."""
+
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         """Return what is stored of the keys."""
 
@@ -127,7 +131,8 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
     """Apply *write*, merging its edits with what others have written meanwhile.
 
     From the fourth attempt on the store gets the edits themselves and merges them under its
-    lock, so it can no longer report a conflict for them.
+    lock, so it can no longer report a conflict for them. A store that has no edits gets them
+    at once.
 
     :raises ThreadGone: if the thread was deleted after the request began.
     :raises StateTooLarge: if the document would be over the limit.
@@ -135,13 +140,18 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
     """
     conflict = Conflict()
     attempt = None
-    if any(isinstance(operation, Edit | EditMetadata) for operation in write.operations):
+    edited = any(isinstance(operation, Edit | EditMetadata) for operation in write.operations)
+    if edited and store.edits:
         attempt = _optimistic(write)
         attempt = attempt or _prepare(store, thread_id, write, conflict, merge_here=True)
     for number in itertools.count(2):
         outcome = store.write(thread_id, attempt.as_write(write) if attempt else write)
         if isinstance(outcome, Written):
-            return _finished(thread_id, write, attempt, outcome) if attempt else outcome
+            if attempt is not None:
+                outcome = _finished(write, attempt, outcome)
+                warn_of_skipped(thread_id, attempt.skipped)
+            _log(thread_id, outcome.merged)
+            return outcome
         conflict = Conflict(
             {*conflict.keys, *outcome.keys},
             {*conflict.assigned, *outcome.assigned},
@@ -153,11 +163,9 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
     raise AssertionError("unreachable")
 
 
-def _finished(thread_id: str, write: Write, attempt: _Attempt, written: Written) -> Written:
+def _finished(write: Write, attempt: _Attempt, written: Written) -> Written:
     merged = {**_settled(attempt, written.preceding), **written.merged}
     preceding = {key: n for key, n in written.preceding.items() if key in write.counted}
-    warn_of_skipped(thread_id, attempt.skipped)
-    _log(thread_id, merged)
     return Written(written.version, written.seen, preceding, merged)
 
 
