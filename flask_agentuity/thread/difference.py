@@ -333,20 +333,39 @@ def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> No
         if isinstance(operation, Edit)
         for one in operation.changes or ()
     ]
-    if entry.places is not None and changes:
-        entry.uncertain = True
-        return
+    places = entry.places
+    if places is not None:
+        places = _shifted(places, changes)
+        if places is None:
+            entry.uncertain = True
+            return
+    entry.places = places
     preceding = written.preceding.get(entry.key)
     if preceding is None:
         return
     expected = entry.base_length + sum(len(one.new) - len(one.gone) for one in changes)
-    if entry.places is None and preceding == expected:
+    if places is None and preceding == expected:
         return
     if entry.queue or not change.pushed:
         entry.uncertain = True
         return
-    before = entry.places or tuple(range(expected))
+    before = places or tuple(range(expected))
     entry.places = (*before, *range(preceding, preceding + change.pushed))
+
+
+def _shifted(
+    places: tuple[int | None, ...], changes: Sequence[Change]
+) -> tuple[int | None, ...] | None:
+    """Return where the items are after *changes*; None if that cannot be told."""
+    moved = list(places)
+    for one in reversed(changes):
+        first, grown = moved[one.place], len(one.new) - len(one.gone)
+        if first is None:
+            return None
+        end = one.place + len(one.gone)
+        behind = [at if at is None or at < first else at + grown for at in moved[end:]]
+        moved[one.place :] = [*range(first, first + len(one.new)), *behind]
+    return tuple(moved)
 
 
 def _watch(entry: Entry, change: KeyChange, written: Written | None) -> None:

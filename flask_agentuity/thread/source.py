@@ -59,6 +59,7 @@ class Source:
         identify: Callable[[], tuple[str, bool]],
         observer: ThreadObserver,
         restore_policy: RestorePolicy,
+        began: float | None = None,
     ) -> None:
         self.store = store
         self.observer = observer
@@ -73,7 +74,7 @@ class Source:
         self.was_missing: bool | None = None
         self.version = 0
         self._seen: Any = None
-        self._began = time.monotonic()
+        self._began = time.monotonic() if began is None else began
         self._identify: Callable[[], tuple[str, bool]] | None = identify
         self._thread: weakref.ref[Thread] | None = None
         self._has_told_restored = False

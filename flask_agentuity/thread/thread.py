@@ -35,14 +35,17 @@ class Thread:
         observer: ThreadObserver,
         *,
         restore_policy: RestorePolicy = "empty",
+        began: float | None = None,
     ) -> None:
         """Make a thread whose id is determined when it is first used.
 
         :param identify: returns the id, and whether it was made just now.
         :param observer: is told what happens to the thread; what it raises is raised.
         :param restore_policy: whether a failed read raises, or leaves an empty state.
+        :param began: when the request began, by :func:`time.monotonic`; None for now. A thread
+            that is deleted later is not written.
         """
-        self._source = Source(store, identify, observer, restore_policy)
+        self._source = Source(store, identify, observer, restore_policy, began)
         self._source.bind(self)
         self._observer = observer
         self._lock = self._source.lock

@@ -346,6 +346,8 @@ class RequestsAtOnce(RuleBasedStateMachine):
         self.threads = [begin(self.store) for _ in range(3)]
         self.waiting: list[dict[str, list[str]]] = [{}, {}, {}]
         self.written: list[dict[str, str]] = [{}, {}, {}]
+        # What was looked at is edited from then on; test_edits.py tests what becomes of that.
+        self.looked_at: list[set[str]] = [set(), set(), set()]
         self.appended: dict[str, list[str]] = {"messages": [], "seeded": ["seed"]}
         self.values: dict[str, str] = {}
         self.count = 0
@@ -387,15 +389,18 @@ class RequestsAtOnce(RuleBasedStateMachine):
 
     @rule(request=requests)
     def read_all(self, request: int) -> None:
-        dict(self.threads[request].state)
+        self.looked_at[request] |= dict(self.threads[request].state).keys()
 
     @rule(request=requests, key=keys)
     def write(self, request: int, key: str) -> None:
+        if key in self.looked_at[request]:
+            return
         self.written[request][key] = self.threads[request].state[key] = self.token(request)
 
     @rule(request=requests, key=keys)
     def read_a_value(self, request: int, key: str) -> None:
         found = self.threads[request].state.get(key)
+        self.looked_at[request].add(key)
         if key in self.written[request]:
             assert found == self.written[request][key]
 
@@ -409,6 +414,7 @@ class RequestsAtOnce(RuleBasedStateMachine):
         for key, tokens in self.waiting[request].items():
             self.appended[key].extend(tokens)
         self.values |= self.written[request]
+        self.looked_at[request] |= self.written[request].keys()
         self.waiting[request].clear()
         self.written[request].clear()
         now = stored(self.store)
@@ -420,11 +426,13 @@ class RequestsAtOnce(RuleBasedStateMachine):
     def end(self, request: int) -> None:
         self.save(request)
         self.threads[request] = begin(self.store)
+        self.looked_at[request].clear()
 
     @rule(request=requests)
     def fail(self, request: int) -> None:
         """A request that raises is not saved."""
         self.threads[request] = begin(self.store)
+        self.looked_at[request].clear()
         self.waiting[request].clear()
         self.written[request].clear()
 
