@@ -133,6 +133,12 @@ def encode_each(values: Iterable[Any]) -> list[bytes]:
     return [dumps(value, option=_OPTIONS) for value in values]
 
 
+def is_same(first: Any, second: Any) -> bool:
+    """Return whether two values have the same encoding: 1, 1.0 and True are different."""
+    # Comparing the values would recurse as deep as they nest.
+    return orjson.dumps(first, option=_OPTIONS) == orjson.dumps(second, option=_OPTIONS)
+
+
 def run_length(values: Sequence[Any]) -> int:
     """Return the length of encoded items as a run, joined by commas; 0 without items."""
     return len(orjson.dumps(values, option=_OPTIONS)) - 2

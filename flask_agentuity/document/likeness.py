@@ -119,7 +119,6 @@ def _is_empty(value: Any) -> bool:
 
 
 def _equal(first: Any, second: Any) -> bool:
-    # Python's own comparison would recurse as deep as the values nest.
     if isinstance(first, dict | list | tuple) or isinstance(second, dict | list | tuple):
-        return codec.encode_unchecked(first) == codec.encode_unchecked(second)
+        return codec.is_same(first, second)
     return type(first) is type(second) and bool(first == second)
