@@ -74,15 +74,15 @@ class RacingConformance(Suite):
             start.wait(PATIENCE)
             for number in range(10):
                 if name >= 4:
-                    item = codec.encode({"id": f"{name}.{number}", "n": 0})
-                    write_merged(store, thread_id, Write([Push("m", item, 60, 20)]))
+                    item = codec.encode({"id": name * 1_000 + number})
+                    write_merged(store, thread_id, Write([Push("m", item, 30, 20)]))
                     continue
                 request = Request(store, thread_id)
                 mine = [item for item in request.state["m"] if item["id"] // 5 == name]
-                if number == 9:
-                    request.state["m"].remove(mine[0])
                 for item in mine:
                     item["n"] += 1
+                if number == 9:
+                    request.state["m"].remove(mine[0])
                 request.metadata[f"writer {name}"] = number
                 request.save()
 
@@ -91,12 +91,10 @@ class RacingConformance(Suite):
         start = threading.Barrier(7)
         with_all_done(run, range(7))
         found = decoded(store, thread_id)["m"]
-        assert [item for item in found if isinstance(item["id"], int)] == [
+        assert [item for item in found if item["id"] < 20] == [
             {"id": number, "n": 10} for number in range(20) if number % 5
         ]
-        pushed = [item["id"] for item in found if isinstance(item["id"], str)]
-        assert sorted(pushed) == sorted(
-            f"{name}.{number}" for name in (4, 5, 6) for number in range(10)
-        )
+        pushed = [item["id"] for item in found if item["id"] >= 20]
+        assert len(pushed) == len(set(pushed)) >= 10
         metadata = Request(store, thread_id).metadata
         assert metadata == {f"writer {name}": 9 for name in range(4)}
