@@ -155,6 +155,22 @@ def add_plain_views(app: Flask) -> None:
 
 
 def add_streams(app: Flask) -> None:
+    @app.post("/grow")
+    def grow() -> Response:
+        """Answer by growing the last message in place, as most chats are written."""
+        messages = g.thread.state.setdefault("messages", [])
+        name, turn = request.get_data(as_text=True).split()
+        messages.append({"role": "user", "content": f"{name} {turn}"})
+        messages.append({"role": "assistant", "content": ""})
+
+        def answer() -> Iterator[str]:
+            for part in range(8):
+                token = f"{name}{turn}.{part} "
+                messages[-1]["content"] += token
+                yield token
+
+        return Response(answer(), mimetype="text/plain")
+
     @app.get("/stream")
     def stream() -> Response:
         """A stream; the arguments say how it is made and where it fails."""
