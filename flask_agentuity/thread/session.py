@@ -17,10 +17,10 @@ Listener = Callable[[str, "Session"], Any]
 
 
 class Session:
-    """One request and its response: ``g.session``. Its data dies with the request.
+    """One request and its response: ``g.session``. Its data ends with the request.
 
-    ``state`` is for what the parts of one request tell each other, and what is reported
-    of it at its end; ``metadata`` describes it. Both are plain dictionaries.
+    ``state`` is shared by the parts of one request, and is what a session report contains;
+    ``metadata`` describes the session. Both are plain dictionaries.
     """
 
     def __init__(self, thread: Thread, observer: ThreadObserver) -> None:
@@ -40,10 +40,10 @@ class Session:
         return self._id
 
     def serialize_user_data(self) -> str | None:
-        """Return :attr:`state` as JSON; None when it is empty, or cannot be reported.
+        """Return :attr:`state` as JSON; None if it is empty or cannot be reported.
 
-        What is over 1 MiB or cannot be JSON is None too, with an error in the log that
-        says which: a report must not fail a request.
+        A state over 1 MiB, or one that is not JSON, is logged as an error and gives None: a
+        report must not fail a request.
         """
         if not self.state:
             return None
@@ -81,7 +81,7 @@ class Session:
             self._listeners.remove(listener)
 
     def complete(self) -> bool:
-        """Call the listeners, once; returns whether this call was the one that did."""
+        """Call the listeners, once. Return whether this call was the first."""
         if self._completed:
             return False
         self._completed = True

@@ -1,7 +1,7 @@
 """One request at a time on a thread: take the turn, keep it while it is used, give it back.
 
-A turn is a lease in the store: whoever holds it renews it while at work, so one that a
-killed worker held ends by itself.
+A turn is a lease in the store. Its holder renews it while it works, so the turn of a killed
+worker ends when the lease expires.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from ..stores.base import ThreadStore
 
 logger = logging.getLogger("flask_agentuity.turns")
 
-#: Seconds that a turn outlives a worker that was killed while it held it.
+#: Seconds until the turn of a killed worker ends.
 LEASE_SECONDS = 15.0
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.2
 
 
 class Turn:
-    """The right to be alone with a thread. It ends with :meth:`end`, or with the object."""
+    """The exclusive right to work on a thread. It ends with :meth:`end`, or with the object."""
 
     def __init__(self, store: ThreadStore, thread_id: str, holder: str) -> None:
         self._ended = threading.Event()
-        # The renewing thread may not keep the turn alive that it renews.
+        # The thread that renews the turn must not keep the object alive.
         self._finalizer = weakref.finalize(self, self._ended.set)
         self._store, self._thread_id, self._holder = store, thread_id, holder
         threading.Thread(
@@ -40,14 +40,14 @@ class Turn:
         ).start()
 
     def end(self) -> None:
-        """Give the turn back; a second call does nothing."""
+        """Give the turn back. A second call does nothing."""
         if self._ended.is_set():
             return
         self._ended.set()
         try:
             self._store.end_turn(self._thread_id, self._holder)
         except StoreError as error:
-            logger.error(  # noqa: TRY400 - the lease ends by itself, the error says enough
+            logger.error(  # noqa: TRY400 - the lease expires, and the error says enough
                 "The turn on thread %s ends only when its lease does, in %d s: %s",
                 self._thread_id,
                 LEASE_SECONDS,
@@ -63,9 +63,9 @@ def take_turn(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Turn | None:
-    """Wait up to *timeout* seconds (0: do not wait) to be alone with a thread; None if in vain.
+    """Wait up to *timeout* seconds (0: do not wait) for the turn; return None on timeout.
 
-    :raises StoreError: when the store cannot be asked.
+    :raises StoreError: if the store cannot be asked.
     """
     holder = secrets.token_hex(8)
     deadline = clock() + timeout
@@ -74,7 +74,7 @@ def take_turn(
         left = deadline - clock()
         if left <= 0:
             return None
-        # Jitter keeps those who wait from looking all at once.
+        # Jitter spreads the attempts of those who wait.
         sleep(min(left, random.uniform(pause / 2, pause)))
         pause = min(_LAST_LOOK, pause * 1.5)
     return Turn(store, thread_id, holder)
@@ -85,7 +85,7 @@ def _renew(store: ThreadStore, thread_id: str, holder: str, ended: threading.Eve
         try:
             if store.take_turn(thread_id, holder, LEASE_SECONDS):
                 if ended.is_set():
-                    # It was given back while it was renewed, and is taken again by that.
+                    # It was given back while it was being renewed, which took it again.
                     store.end_turn(thread_id, holder)
             else:
                 logger.error(
