@@ -1,46 +1,41 @@
-"""Measure, print, and write the JSON and the plot: ``python -m benchmarks``."""
+"""Measure, write the JSON and the plot, and print: ``python -m benchmarks``."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
-import sqlite3
-import sys
 import tempfile
-from collections.abc import Callable
-from contextlib import ExitStack
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import redis
-
 from . import report, scenarios, serving, starting
+from .command import progress, run
 from .load import generator
+from .machine import first_core, machine
 from .peers import ADAPTERS, Place, find_peer
-from .redis_server import redis_server
-from .worker import Worker
+from .redis_server import received_bytes, redis_server
+from .worker import Setting, Worker
 
 
 def main() -> None:
     """Run what the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="few rounds: a look, not a figure")
+    parser.add_argument("--quick", action="store_true", help="few rounds, to see that all works")
     parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
     parser.add_argument("--only", nargs="+", choices=ADAPTERS, metavar="SYSTEM", default=[])
     arguments = parser.parse_args()
     arguments.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as redis_url:
-        results = run(Path(folder), redis_url, arguments.quick, arguments.only)
-    report.print_report(results)
+        results = measure(Path(folder), redis_url, arguments.quick, arguments.only)
     report.write_json(results, arguments.output / "benchmarks.json")
     report.write_plot(results, arguments.output / "turn.svg")
+    report.print_report(results)
     print(f"\nIn {arguments.output}: benchmarks.json, turn.svg")
 
 
-def run(folder: Path, redis_url: str | None, quick: bool, only: list[str]) -> dict[str, Any]:
+def measure(folder: Path, redis_url: str | None, quick: bool, only: list[str]) -> dict[str, Any]:
     """Measure everything, and return it."""
     keys, left_out = available(redis_url, only)
     places = {key: Place(folder / key, redis_url) for key in keys}
@@ -51,34 +46,74 @@ def run(folder: Path, redis_url: str | None, quick: bool, only: list[str]) -> di
         "machine": machine(),
         "measured": keys,
         "left_out": left_out,
-        "rounds": {},
-        "written": {},
     }
-    with ExitStack() as stack:
-        workers = []
-        for key in keys:
-            workers.append(Worker(key, places[key], first_core()))
-            stack.callback(workers[-1].close)
-        for scenario in scenarios.scenarios(quick):
-            progress(scenario.label)
-            results["rounds"][scenario.label] = scenarios.measure(workers, scenario, rounds)
-        for name in ("turn", "push"):
-            for length in (10, 4_000):
-                progress(f"bytes of {name} {length}")
-                results["written"][f"{name} {length}"] = scenarios.written(
-                    workers, name, length, redis_counter(redis_url)
-                )
-        results["streamed"] = scenarios.streamed(workers)
+    measure_warmed(results, places, redis_url, quick, rounds)
+    results["fresh"] = {}
+    for length in scenarios.FRESH_LENGTHS:
+        scenario = scenarios.Scenario(scenarios.TURN, length, 6 if quick else 16)
+        progress(f"{scenario.label} in new processes")
+        with running(places) as workers:
+            results["fresh"][scenario.label] = scenarios.measure(workers, scenario, rounds)
     progress("starting")
     results["started"] = starting.measure(rounds)
     serve(results, places, quick)
     return results
 
 
-def serve(results: dict[str, Any], places: dict[str, Place], quick: bool) -> None:
-    """Measure what needs a server, where gunicorn is installed."""
+def measure_warmed(
+    results: dict[str, Any],
+    places: Mapping[str, Place],
+    redis_url: str | None,
+    quick: bool,
+    rounds: int,
+) -> None:
+    """Measure all scenarios in processes that have handled a long history before."""
+    results |= {"rounds": {}, "written": {}, "wal": {}}
+    with running(places) as workers:
+        scenarios.warm(workers)
+        for scenario in scenarios.scenarios(quick):
+            progress(scenario.label)
+            results["rounds"][scenario.label] = scenarios.measure(workers, scenario, rounds)
+            note_left_out(results["left_out"], workers, scenario)
+        for kind in (scenarios.TURN, scenarios.PUSH, scenarios.GROW, scenarios.EDIT):
+            for length in scenarios.WRITTEN_LENGTHS:
+                label = f"{kind.name} {length}"
+                progress(f"bytes of {label}")
+                results["written"][label] = scenarios.written(
+                    workers, kind, length, received_bytes(redis_url)
+                )
+                results["wal"][label] = scenarios.written_to_wal(workers, kind, length)
+        results["streamed"] = scenarios.streamed(workers)
+
+
+@contextmanager
+def running(places: Mapping[str, Place]) -> Iterator[list[Worker]]:
+    """Run a new process for each system."""
+    setting = Setting(first_core())
+    with ExitStack() as stack:
+        workers = []
+        for key, place in places.items():
+            workers.append(Worker(key, place, setting))
+            stack.callback(workers[-1].close)
+        yield workers
+
+
+def note_left_out(
+    left_out: dict[str, str], workers: Iterable[Worker], scenario: scenarios.Scenario
+) -> None:
+    """Add why a scenario was not measured for a system, once for each reason."""
+    for worker in workers:
+        why = scenario.why_not(worker)
+        if why is None:
+            continue
+        by_length = worker.peer.most_messages is not None
+        left_out[f"{worker.key}, {'longer histories' if by_length else scenario.kind.name}"] = why
+
+
+def serve(results: dict[str, Any], places: Mapping[str, Place], quick: bool) -> None:
+    """Measure what needs a server, if gunicorn is installed."""
     if find_spec("gunicorn") is None:
-        results["left_out"]["turns a second, appends at once"] = "gunicorn is not installed"
+        results["left_out"]["turns a second, concurrent appends"] = "gunicorn is not installed"
         return
     with ExitStack() as stack:
         servers = []
@@ -88,15 +123,16 @@ def serve(results: dict[str, Any], places: dict[str, Place], quick: bool) -> Non
         for server in servers:
             server.call("GET", "/untouched")
         memory = {server.key: server.memory() for server in servers}
+        for server in servers:
+            server.warm()
         progress("turns a second")
         served: dict[str, Any] = dict(
             serving.throughput(servers, 1 if quick else 5, 1 if quick else 3)
         )
-        served |= {"load": generator(), "memory": memory}
-        results["served"] = served
+        results["served"] = served | {"load": generator(), "memory": memory}
         results["survived"] = {}
         for pause in ("0", "0.02"):
-            progress(f"appends at once, {pause} s between")
+            progress(f"concurrent appends, {pause} s between read and write")
             results["survived"][pause] = {
                 server.key: server.survived(pause)
                 for server in servers
@@ -120,35 +156,5 @@ def available(redis_url: str | None, only: list[str]) -> tuple[list[str], dict[s
     return keys, left_out
 
 
-def redis_counter(url: str | None) -> Callable[[], int]:
-    """Return a function that returns how many bytes Redis has received."""
-    if url is None:
-        return lambda: 0
-    client = redis.Redis.from_url(url)
-    return lambda: int(client.info("stats")["total_net_input_bytes"])
-
-
-def first_core() -> int | None:
-    """Return a core to stay on, where Linux lets one choose."""
-    return min(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
-
-
-def machine() -> dict[str, str]:
-    """Return what the figures depend on."""
-    return {
-        "Python": platform.python_version(),
-        "Flask": version("flask"),
-        "SQLite": sqlite3.sqlite_version,
-        "cores": str(os.cpu_count()),
-        "load": f"{os.getloadavg()[0]:.1f}",
-        "system": f"{platform.system()} {platform.machine()}",
-    }
-
-
-def progress(text: str) -> None:
-    """Say on standard error what is being measured."""
-    print(f"... {text}", file=sys.stderr, flush=True)
-
-
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -9,25 +9,50 @@ from pathlib import Path
 
 from flask import Flask, Response, request
 
-from .messages import TITLE, history, message
+from .messages import TITLE, history, message, token
 from .peers import Place, find_peer
-from .peers.base import COOKIE
+from .peers.base import COOKIE, Peer
 
 
 def make_app(key: str, place: Place) -> Flask:
-    """Return the app of the system that goes by *key*."""
+    """Return the app of the system with this key."""
     app = Flask("benchmark", instance_path=str(place.folder))
     app.secret_key = "only for the benchmark"
     peer = find_peer(key)(app, place)
+    _add_reading(app, peer)
+    _add_writing(app, peer)
+    return app
+
+
+def _add_reading(app: Flask, peer: Peer) -> None:
+    @app.get("/untouched")
+    def untouched() -> str:
+        return "ok"
+
+    @app.get("/count")
+    def length() -> str:
+        return str(len(peer.read()))
+
+    @app.get("/last")
+    def last() -> str:
+        return peer.read()[-1]["content"]
+
+    @app.get("/middle")
+    def middle() -> str:
+        messages = peer.read()
+        return messages[len(messages) // 2]["content"]
+
+    @app.get("/title")
+    def title() -> str:
+        return peer.title()
+
+
+def _add_writing(app: Flask, peer: Peer) -> None:
     numbers = count(1_000_000, 2)
 
     def added() -> list[dict[str, str]]:
         number = next(numbers)
         return [message(number), message(number + 1)]
-
-    @app.get("/untouched")
-    def untouched() -> str:
-        return "ok"
 
     @app.post("/start")
     def start() -> Response:
@@ -36,14 +61,6 @@ def make_app(key: str, place: Place) -> Flask:
         if id is not None:
             response.set_cookie(COOKIE, id)
         return response
-
-    @app.get("/count")
-    def length() -> str:
-        return str(len(peer.read()))
-
-    @app.get("/title")
-    def title() -> str:
-        return peer.title()
 
     @app.post("/turn")
     def turn() -> str:
@@ -58,11 +75,17 @@ def make_app(key: str, place: Place) -> Flask:
         peer.push(added()[0])
         return "ok"
 
+    @app.post("/grow")
+    def grow() -> str:
+        return peer.grow(token(next(numbers) // 2))
+
+    @app.post("/edit")
+    def edit() -> str:
+        return peer.edit(added()[0])
+
     @app.post("/stream")
     def stream() -> Response:
         return Response(peer.stream(added()), mimetype="text/plain")
-
-    return app
 
 
 def from_environment() -> Flask:

@@ -1,4 +1,4 @@
-"""Measuring several systems in turn, A B A B, so that the machine's moods meet all alike."""
+"""Measure several systems alternately, so that a change of the machine's speed affects all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Figure:
-    """The median of what the rounds gave, and the quartiles as its spread."""
+    """The median of the rounds, and their quartiles."""
 
     median: float
     low: float
@@ -37,12 +37,12 @@ def short(value: float) -> str:
 Rounds = dict[str, list[float]]
 
 
-def in_turn(rounds: int, subjects: Mapping[str, Callable[[], float]]) -> Rounds:
-    """Call every subject once in each round, and return what each gave, round by round."""
+def alternately(rounds: int, subjects: Mapping[str, Callable[[], float]]) -> Rounds:
+    """Call every subject once in each round, and return the values of each, round by round."""
     taken: Rounds = {name: [] for name in subjects}
     for number in range(rounds):
         names = list(subjects)
-        # Nobody comes after the same neighbour each time, nor twice in a row by a rule.
+        # Another order in each round: no subject always follows the same one.
         random.Random(number).shuffle(names)
         for name in names:
             taken[name].append(subjects[name]())
@@ -52,6 +52,11 @@ def in_turn(rounds: int, subjects: Mapping[str, Callable[[], float]]) -> Rounds:
 def over(rounds: Sequence[float], base: Sequence[float]) -> Figure:
     """Return the ratio of two systems, taken round by round."""
     return Figure.of([one / other for one, other in zip(rounds, base, strict=True)])
+
+
+def beyond(rounds: Sequence[float], base: Sequence[float]) -> list[float]:
+    """Return what is left of each round's value after that of *base* is taken off."""
+    return [one - other for one, other in zip(rounds, base, strict=True)]
 
 
 def as_json(value: Any) -> Any:

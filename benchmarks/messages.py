@@ -1,4 +1,4 @@
-"""The messages that every system is given: about 190 bytes each, hardly two alike."""
+"""The messages that every system is given: about 190 bytes each, and hardly two alike."""
 
 from __future__ import annotations
 
@@ -15,6 +15,11 @@ def message(number: int) -> Message:
     """Return message *number* of a chat."""
     role = "assistant" if number % 2 else "user"
     return {"role": role, "content": f"{number:06d} {_TEXTS[number % 1_000]}"}
+
+
+def token(number: int) -> str:
+    """Return part *number* of an answer that is streamed."""
+    return " " + _WORDS[number % len(_WORDS)]
 
 
 def history(length: int) -> list[Message]:

@@ -1,4 +1,4 @@
-"""A redis-server of the benchmark's own."""
+"""A redis-server for the benchmark alone."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import redis
+
 
 def free_port() -> int:
-    """Return a port that nobody listens on now."""
+    """Return a port that no process listens on now."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
     return port
@@ -21,7 +23,7 @@ def free_port() -> int:
 def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
     """Wait until *process* listens.
 
-    :raises RuntimeError: when it ended, or has not listened for 30 seconds.
+    :raises RuntimeError: if it has ended, or does not listen within 30 seconds.
     """
     deadline = time.monotonic() + 30
     while process.poll() is None and time.monotonic() < deadline:
@@ -35,23 +37,14 @@ def wait_for_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 @contextmanager
 def redis_server(folder: Path) -> Iterator[str | None]:
-    """Run a redis-server that keeps nothing on disk; give its URL, None where there is none."""
+    """Run a redis-server that keeps nothing on disk; yield its URL, None if none is installed."""
     program = shutil.which("redis-server") or shutil.which("valkey-server")
     if program is None:
         yield None
         return
     port = free_port()
-    command = [
-        program,
-        "--port",
-        str(port),
-        "--bind",
-        "127.0.0.1",
-        "--save",
-        "",
-        "--dir",
-        str(folder),
-    ]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1"]
+    command += ["--save", "", "--dir", str(folder)]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     try:
         wait_for_port(port, process)
@@ -59,3 +52,11 @@ def redis_server(folder: Path) -> Iterator[str | None]:
     finally:
         process.terminate()
         process.wait()
+
+
+def received_bytes(url: str | None) -> Callable[[], int]:
+    """Return a function that returns how many bytes Redis has received."""
+    if url is None:
+        return lambda: 0
+    client = redis.Redis.from_url(url)
+    return lambda: int(client.info("stats")["total_net_input_bytes"])

@@ -1,4 +1,4 @@
-"""The scenarios with a server: gunicorn's gthread worker, one of it with 8 threads."""
+"""The scenarios with a server: one gthread worker of gunicorn, with 8 threads."""
 
 from __future__ import annotations
 
@@ -8,12 +8,15 @@ import random
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from .harness import Rounds
 from .load import turns
 from .peers import Place, find_peer
 from .redis_server import free_port, wait_for_port
+from .scenarios import LENGTHS
 
 CLIENTS = 8
 APPENDS = 200
@@ -22,7 +25,7 @@ _LENGTH = 100
 
 
 class Server:
-    """gunicorn with one system's app, on a core of its own where that can be had."""
+    """gunicorn with the app of one system."""
 
     def __init__(self, key: str, place: Place, core: int | None) -> None:
         self.key = key
@@ -38,20 +41,20 @@ class Server:
             "BENCHMARK_FOLDER": str(place.folder),
             "BENCHMARK_REDIS": place.redis_url or "",
         }
-        cores = None if core is None else os.sched_getaffinity(0)
-        if core is not None:
-            os.sched_setaffinity(0, {core})
+        root = Path(__file__).parent.parent
+        with _on_core(core):
+            self._process = subprocess.Popen(command, env=environment, cwd=root)
         try:
-            self._process = subprocess.Popen(
-                command, env=environment, cwd=Path(__file__).parent.parent
-            )
-        finally:
-            if cores is not None:
-                os.sched_setaffinity(0, cores)
-        wait_for_port(self.port, self._process)
+            wait_for_port(self.port, self._process)
+        except BaseException:
+            self.close()
+            raise
 
     def call(self, method: str, path: str, cookie: str = "") -> tuple[str, str]:
-        """Return a response's body, and the Cookie header that it makes of its cookies."""
+        """Return a response's body, and the Cookie header for its cookies.
+
+        :raises RuntimeError: if the status is not 200.
+        """
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
         headers = {"Cookie": cookie} if cookie else {}
         connection.request(method, path, headers=headers)
@@ -63,6 +66,13 @@ class Server:
         cookies = response.headers.get_all("Set-Cookie") or []
         return text, "; ".join(value.partition(";")[0] for value in cookies)
 
+    def warm(self) -> None:
+        """Have the worker handle a history that is longer than any that follows."""
+        length = self.peer.most_messages or max(LENGTHS)
+        cookie = self.call("POST", f"/start?length={length}")[1]
+        for _ in range(4):
+            self.call("POST", "/turn", cookie)
+
     def turns(self, seconds: int) -> dict[str, float]:
         """Return turns a second, p50 and p99 with conversations of 100 messages."""
         lines = [
@@ -73,7 +83,7 @@ class Server:
         return turns(self.port, self._cookies, seconds)
 
     def survived(self, pause: str) -> int:
-        """Return how many of 200 appends by 8 clients to one thread are there in the end."""
+        """Return how many of 200 appends by 8 clients to one conversation are stored."""
         begun = 10
         cookie = self.call("POST", f"/start?length={begun}")[1]
 
@@ -89,7 +99,7 @@ class Server:
         return int(self.call("GET", "/count", cookie)[0]) - begun
 
     def memory(self) -> float | None:
-        """Return the MB that the idle worker has for itself or shares, where Linux tells."""
+        """Return the resident MB of the worker, where Linux reports them."""
         children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children")
         if not children.exists():
             return None
@@ -105,8 +115,22 @@ class Server:
         self._process.wait()
 
 
+@contextmanager
+def _on_core(core: int | None) -> Iterator[None]:
+    """Have processes that are started here run on *core* only."""
+    if core is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {core})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 def throughput(servers: list[Server], rounds: int, seconds: int) -> dict[str, Rounds]:
-    """Return turns a second, p50 and p99 of each system, round by round, in turn."""
+    """Return turns a second, p50 and p99 of each system, round by round, alternately."""
     found: dict[str, Rounds] = {name: {} for name in ("rate", "p50", "p99")}
     for number in range(rounds):
         for server in random.Random(number).sample(servers, len(servers)):

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from functools import partial
 
-from .harness import Rounds, in_turn
+from .harness import Rounds, alternately
 
 _CLOCK = "import time; began = time.perf_counter()\n"
 _PRINT = "\nprint((time.perf_counter() - began) * 1000)"
@@ -29,13 +29,13 @@ CODE = {
 
 
 def measure(rounds: int) -> Rounds:
-    """Return the ms of each, every time in a new process, in turn."""
+    """Return the milliseconds of each, every time in a new process, alternately."""
     with tempfile.TemporaryDirectory() as folder:
         subjects: dict[str, Callable[[], float]] = {
             name: partial(_time, _CLOCK + code + _PRINT, folder) for name, code in CODE.items()
         }
-        in_turn(1, subjects)
-        return in_turn(rounds, subjects)
+        alternately(1, subjects)
+        return alternately(rounds, subjects)
 
 
 def _time(code: str, folder: str) -> float:

@@ -1,26 +1,31 @@
-"""A process of its own for each system, which calls its app as a WSGI server does.
+"""One process for each system, which calls its app as a WSGI server does.
 
-So no system pays for the modules, the heap or the garbage of another, and only one of
-them works at any moment.
+No system then pays for the modules, the heap or the garbage of another. Only one of the
+processes works at a time.
 """
 
 from __future__ import annotations
 
 import gc
+import importlib
 import io
 import multiprocessing
 import os
+import signal
+import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from wsgiref.types import StartResponse, WSGIApplication
 
 from .application import make_app
 from .peers import Place, find_peer
 
 _IO = Path("/proc/self/io")
+_PACKAGE = "flask_agentuity"
 _BASE = {
     "SERVER_NAME": "localhost",
     "SERVER_PORT": "80",
@@ -45,26 +50,26 @@ class Visitor:
         self._cookies: dict[str, str] = {}
 
     def call(self, method: str, path: str, query: str = "") -> tuple[float, bytes]:
-        """Return how many µs a request took until its response was closed, and its body."""
-        environ, heard = self._environ(method, path, query), list[Any]()
-        start_response = _hearing(heard)
+        """Return the µs until the response was closed, and its body."""
+        environ, answered = self._environ(method, path, query), list[Any]()
+        start_response = _keeping(answered)
         began = time.perf_counter_ns()
         body = self._application(environ, start_response)
         text = b"".join(body)
         if hasattr(body, "close"):
             body.close()
         taken = (time.perf_counter_ns() - began) / 1_000
-        self._take(path, *heard)
+        self._take(path, *answered)
         return taken, text
 
     def stream_and_look(self, visitor: Visitor) -> int:
         """Stream a turn; return the history's length when the body has ended, not yet closed."""
-        heard = list[Any]()
-        body = self._application(self._environ("POST", "/stream", ""), _hearing(heard))
+        answered = list[Any]()
+        body = self._application(self._environ("POST", "/stream", ""), _keeping(answered))
         try:
             for _ in body:
                 pass
-            self._take("/stream", *heard)
+            self._take("/stream", *answered)
             visitor._cookies = self._cookies
             return int(visitor.call("GET", "/count")[1])
         finally:
@@ -92,21 +97,28 @@ class Visitor:
                 self._cookies[key] = rest.partition(";")[0]
 
 
-def _hearing(heard: list[Any]) -> StartResponse:
+def _keeping(answered: list[Any]) -> StartResponse:
     def start_response(status: str, headers: Any, exc_info: Any = None, /) -> Any:
-        heard[:] = status, headers
+        answered[:] = status, headers
 
     return start_response
 
 
 @dataclass
-class _Work:
+class Work:
+    """An app and its visitors."""
+
     app: WSGIApplication
     visitors: list[Visitor] = field(default_factory=list)
     next: int = 0
 
+    @classmethod
+    def of(cls, key: str, place: Place) -> Self:
+        """Return the app of the system with this key, without visitors."""
+        return cls(make_app(key, place))
+
     def start(self, length: int, visitors: int) -> None:
-        """Begin as many conversations, each with a history of *length*."""
+        """Start this many conversations, each with a history of *length*."""
         self.visitors = [Visitor(self.app) for _ in range(visitors)]
         self.next = 0
         for visitor in self.visitors:
@@ -114,13 +126,23 @@ class _Work:
         gc.collect()
 
     def block(self, method: str, path: str, calls: int) -> list[float]:
-        """Return the µs of a number of calls, each for the next visitor."""
+        """Return the µs of each of a number of calls, each for the next visitor."""
         taken = []
         for _ in range(calls):
             visitor = self.visitors[self.next % len(self.visitors)]
             self.next += 1
             taken.append(visitor.call(method, path)[0])
         return taken
+
+    def check(self, path: str, stored: str) -> None:
+        """Fail unless what a view answers is what another view finds stored.
+
+        :raises RuntimeError: if it is not.
+        """
+        visitor = self.visitors[0]
+        answer = visitor.call("POST", path)[1]
+        if visitor.call("GET", stored)[1] != answer:
+            raise RuntimeError(f"{path} has not stored what it answered.")
 
     def written(self, method: str, path: str, calls: int) -> int | None:
         """Return the bytes that a number of calls gave to write(), where Linux counts them."""
@@ -136,6 +158,12 @@ class _Work:
         at_end = visitor.stream_and_look(Visitor(self.app))
         return before, at_end, int(visitor.call("GET", "/count")[1])
 
+    def package_folder(self) -> str:
+        """Return the folder from which this package was imported."""
+        found = importlib.import_module(_PACKAGE).__file__
+        assert found is not None
+        return str(Path(found).parent.parent)
+
 
 def _bytes_written() -> int | None:
     if not _IO.exists():
@@ -143,44 +171,79 @@ def _bytes_written() -> int | None:
     return int(dict(line.split(": ") for line in _IO.read_text().splitlines())["wchar"])
 
 
-def _run(pipe: Connection, key: str, place: Place, core: int | None) -> None:
-    if core is not None:
-        os.sched_setaffinity(0, {core})
-    work = _Work(make_app(key, place))
-    while (order := pipe.recv()) is not None:
-        name, arguments = order
+@dataclass(frozen=True)
+class Setting:
+    """Where a worker runs, and which version of the package it measures."""
+
+    core: int | None = None
+    #: The folder to import the package from; None: where Python finds it.
+    package: Path | None = None
+    #: Modules that the process is to do without, as if they were not installed.
+    hidden: Collection[str] = ()
+
+    def prepare(self) -> None:
+        """Apply the setting to this process, before the package is imported."""
+        # Ctrl-C reaches all processes of a terminal; the one that started this one ends it.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.core is not None:
+            os.sched_setaffinity(0, {self.core})
+        if self.package is not None:
+            sys.path.insert(0, str(self.package))
+        for name in self.hidden:
+            sys.modules[name] = None  # type: ignore[assignment]
+
+
+def _run(pipe: Connection, key: str, place: Place, setting: Setting) -> None:
+    setting.prepare()
+    work = Work.of(key, place)
+    while True:
         try:
-            pipe.send((getattr(work, name)(*arguments), None))
+            name, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            answer: tuple[Any, str | None] = getattr(work, name)(*arguments), None
         except Exception as error:  # noqa: BLE001 - it is raised in the process that asked
-            pipe.send((None, f"{type(error).__name__}: {error}"))
+            answer = None, f"{type(error).__name__}: {error}"
+        try:
+            pipe.send(answer)
+        except OSError:
+            return
 
 
 class Worker:
-    """The process of one system, as the benchmark's own process sees it."""
+    """The process of one system, as the process that started it sees it."""
 
-    def __init__(self, key: str, place: Place, core: int | None) -> None:
+    def __init__(
+        self, key: str, place: Place, setting: Setting | None = None, label: str = ""
+    ) -> None:
         self.key = key
+        self.label = label or key
         self.peer = find_peer(key)
+        self.place = place
         self._pipe, end = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("spawn").Process(
-            target=_run, args=(end, key, place, core)
+            target=_run, args=(end, key, place, setting or Setting()), daemon=True
         )
         self._process.start()
         end.close()
 
     def __call__(self, name: str, *arguments: object) -> Any:
-        """Have the process do something, and return what it gives.
+        """Call a method in the process, and return its result.
 
-        :raises RuntimeError: when it failed there.
+        :raises RuntimeError: if it failed there, or if the process has ended.
         """
-        self._pipe.send((name, arguments))
-        result, error = self._pipe.recv()
+        try:
+            self._pipe.send((name, arguments))
+            result, error = self._pipe.recv()
+        except (EOFError, OSError):
+            raise RuntimeError(f"The process of {self.label} has ended.") from None
         if error is not None:
-            raise RuntimeError(f"{self.peer.name}: {error}")
+            raise RuntimeError(f"{self.label}: {error}")
         return result
 
     def close(self) -> None:
-        """End the process."""
-        self._pipe.send(None)
-        self._process.join()
+        """End the process, whatever it is doing."""
         self._pipe.close()
+        self._process.terminate()
+        self._process.join()

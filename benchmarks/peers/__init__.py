@@ -29,9 +29,9 @@ ADAPTERS = {
 
 
 def find_peer(key: str) -> type[Peer]:
-    """Return the adapter that goes by *key*.
+    """Return the adapter with this key.
 
-    :raises ImportError: when its package is not installed.
+    :raises ImportError: if its package is not installed.
     """
     module, name = ADAPTERS[key]
     peer: type[Peer] = getattr(import_module(f".{module}", __package__), name)

@@ -12,17 +12,17 @@ from .base import Peer, Place, new_conversation, nothing
 
 
 class BareFlask(Peer):
-    """Keeps nothing: what any request costs."""
+    """Stores nothing: what any request costs."""
 
     name = "bare Flask"
-    durability = "nothing is kept"
+    durability = "nothing is stored"
     has_history = False
 
     def __init__(self, app: Flask, place: Place) -> None:
         pass
 
     def start(self, messages: list[Message], title: str) -> str | None:
-        # Flask parses the cookies of any request: they are no part of what a system costs.
+        # Flask parses the cookies of any request, so they do not count as a cost of a system.
         return new_conversation()
 
     def read(self) -> list[Message]:
@@ -38,12 +38,18 @@ class BareFlask(Peer):
     def push(self, message: Message) -> None:
         pass
 
+    def grow(self, token: str) -> str:
+        return token
+
+    def edit(self, message: Message) -> str:
+        return message["content"]
+
 
 class CookieSession(Peer):
     """Flask's own session: a signed cookie of at most 4 KB."""
 
     name = "cookie session"
-    durability = "the browser's"
+    durability = "what the browser does with cookies"
     most_messages: ClassVar[int | None] = 10
 
     def __init__(self, app: Flask, place: Place) -> None:
@@ -69,3 +75,15 @@ class CookieSession(Peer):
 
     def push(self, message: Message) -> None:
         self.turn([message])
+
+    def grow(self, token: str) -> str:
+        last = self.read()[-1]
+        last["content"] += token
+        session.modified = True
+        return last["content"]
+
+    def edit(self, message: Message) -> str:
+        messages = self.read()
+        messages[len(messages) // 2] = message
+        session.modified = True
+        return message["content"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,27 +18,28 @@ COOKIE = "conversation"
 
 @dataclass(frozen=True)
 class Place:
-    """Where a system may keep things: a folder of its own, and a Redis if there is one."""
+    """Where a system may store things: its folder, and a Redis server if there is one."""
 
     folder: Path
     redis_url: str | None
 
 
 def nothing() -> None:
-    """Pass no time between reading and writing."""
+    """Do nothing between reading and writing."""
 
 
 class Peer(ABC):
-    """One system, used as its documentation says; the methods run within a request."""
+    """One system, used as its documentation suggests. The methods run within a request."""
 
     name: ClassVar[str]
     #: What an acknowledged write survives.
     durability: ClassVar[str]
     needs_redis: ClassVar[bool] = False
-    #: The longest history it can hold.
+    #: The longest history it can hold; None if there is no limit.
     most_messages: ClassVar[int | None] = None
-    has_small_keys: ClassVar[bool] = True
     has_history: ClassVar[bool] = True
+    #: The scenarios that are left out, each with the reason.
+    left_out: ClassVar[Mapping[str, str]] = {}
 
     @abstractmethod
     def __init__(self, app: Flask, place: Place) -> None:
@@ -46,7 +47,7 @@ class Peer(ABC):
 
     @abstractmethod
     def start(self, messages: list[Message], title: str) -> str | None:
-        """Begin a conversation; return its id where the app has to set the cookie itself."""
+        """Start a conversation; return its id if the app has to set the cookie."""
 
     @abstractmethod
     def read(self) -> list[Message]:
@@ -58,14 +59,22 @@ class Peer(ABC):
 
     @abstractmethod
     def turn(self, added: list[Message], between: Callable[[], None] = nothing) -> int:
-        """Read the history, append to it, return its length; *between* is called in between."""
+        """Read the history, call *between*, append to the history, and return its length."""
 
     @abstractmethod
     def push(self, message: Message) -> None:
-        """Append without using the history."""
+        """Append one message without using the history."""
+
+    @abstractmethod
+    def grow(self, token: str) -> str:
+        """Read the history, append *token* to the text of its last message, return that text."""
+
+    @abstractmethod
+    def edit(self, message: Message) -> str:
+        """Read the history, replace the message in its middle, return the new one's text."""
 
     def stream(self, added: list[Message]) -> Iterator[str]:
-        """Keep the question, stream the answer, and keep that after its last chunk."""
+        """Store the question, stream the answer, and store that after its last chunk."""
         self.turn(added[:1])
 
         def generate() -> Iterator[str]:
@@ -77,7 +86,7 @@ class Peer(ABC):
 
 
 def new_conversation() -> str:
-    """Return an id that nobody can guess."""
+    """Return an id that cannot be guessed."""
     return uuid.uuid4().hex
 
 

@@ -1,4 +1,4 @@
-"""Redis by hand: a list, and a string that grows by APPEND."""
+"""Redis by hand: a list, and a string that is appended to."""
 
 from __future__ import annotations
 
@@ -48,6 +48,17 @@ class RedisList(Peer):
     def push(self, message: Message) -> None:
         self._append(conversation(), [message])
 
+    def grow(self, token: str) -> str:
+        last = self.read()[-1]
+        last["content"] += token
+        self._redis.lset(f"messages:{conversation()}", -1, orjson.dumps(last).decode())
+        return last["content"]
+
+    def edit(self, message: Message) -> str:
+        middle = len(self.read()) // 2
+        self._redis.lset(f"messages:{conversation()}", middle, orjson.dumps(message).decode())
+        return message["content"]
+
     def _append(self, id: str, messages: list[Message]) -> None:
         self._redis.rpush(f"messages:{id}", *map(orjson.dumps, messages))
 
@@ -58,9 +69,27 @@ class RedisAppend(RedisList):
     name = "by hand: Redis APPEND"
 
     def read(self) -> list[Message]:
-        text = cast(bytes, self._redis.get(f"messages:{conversation()}"))
-        messages: list[Message] = orjson.loads(b"[%b]" % text[:-1])
+        messages: list[Message] = orjson.loads(b"[%b]" % self._text()[:-1])
         return messages
+
+    def grow(self, token: str) -> str:
+        text = self._text()
+        last: Message = orjson.loads(b"[%b]" % text[:-1])[-1]
+        place = len(text) - len(orjson.dumps(last)) - 1
+        last["content"] += token
+        self._redis.setrange(
+            f"messages:{conversation()}", place, (orjson.dumps(last) + b",").decode()
+        )
+        return last["content"]
+
+    def edit(self, message: Message) -> str:
+        messages = self.read()
+        messages[len(messages) // 2] = message
+        self._redis.set(f"messages:{conversation()}", orjson.dumps(messages)[1:-1] + b",")
+        return message["content"]
+
+    def _text(self) -> bytes:
+        return cast(bytes, self._redis.get(f"messages:{conversation()}"))
 
     def _append(self, id: str, messages: list[Message]) -> None:
         self._redis.append(f"messages:{id}", orjson.dumps(messages)[1:-1] + b",")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import redis
 from cachelib.file import FileSystemCache
 from flask import Flask
-from flask_session import Session
+from flask_session import Session  # type: ignore[import-untyped]
 from flask_sqlalchemy import SQLAlchemy
 
 from .bare import CookieSession

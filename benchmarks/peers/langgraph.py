@@ -49,6 +49,19 @@ class LangGraph(Peer):
     def push(self, message: Message) -> None:
         self.turn([message])
 
+    def grow(self, token: str) -> str:
+        configuration, values, step = self._get()
+        last: Message = values["messages"][-1]
+        last["content"] += token
+        self._put(configuration, values, step + 1)
+        return last["content"]
+
+    def edit(self, message: Message) -> str:
+        configuration, values, step = self._get()
+        values["messages"][len(values["messages"]) // 2] = message
+        self._put(configuration, values, step + 1)
+        return message["content"]
+
     def _get(self) -> tuple[Any, dict[str, Any], int]:
         found = self._saver.get_tuple(_configuration(conversation()))
         assert found is not None

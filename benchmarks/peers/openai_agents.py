@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, cast
 
 from agents import SQLiteSession
 from flask import Flask
@@ -14,11 +14,14 @@ from .base import Peer, Place, conversation, new_conversation, nothing
 
 
 class OpenAIAgents(Peer):
-    """A row for each item; it knows items only, so no small key."""
+    """A row for each item, and nothing but items."""
 
     name = "OpenAI Agents, SQLite"
     durability = "power failure"
-    has_small_keys = False
+    left_out: ClassVar[Mapping[str, str]] = {
+        "title": "a SQLiteSession has no keys",
+        "edit": "a SQLiteSession can replace only its last item",
+    }
 
     def __init__(self, app: Flask, place: Place) -> None:
         self._path = place.folder / "agents.db"
@@ -36,7 +39,7 @@ class OpenAIAgents(Peer):
         return messages
 
     def title(self) -> str:
-        raise NotImplementedError("A SQLiteSession has no keys.")
+        raise NotImplementedError(self.left_out["title"])
 
     def turn(self, added: list[Message], between: Callable[[], None] = nothing) -> int:
         async def take(session: SQLiteSession) -> int:
@@ -49,6 +52,19 @@ class OpenAIAgents(Peer):
 
     def push(self, message: Message) -> None:
         self._append(conversation(), [message])
+
+    def grow(self, token: str) -> str:
+        async def replace_last(session: SQLiteSession) -> str:
+            last = cast(Message, (await session.get_items())[-1])
+            last["content"] += token
+            await session.pop_item()
+            await session.add_items(cast(Any, [last]))
+            return last["content"]
+
+        return str(self._use(conversation(), replace_last))
+
+    def edit(self, message: Message) -> str:
+        raise NotImplementedError(self.left_out["edit"])
 
     def _append(self, id: str, messages: list[Message]) -> None:
         async def append(session: SQLiteSession) -> None:

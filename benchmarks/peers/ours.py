@@ -44,6 +44,16 @@ class _Ours(Peer):
     def push(self, message: Message) -> None:
         g.thread.state.push("messages", message)
 
+    def grow(self, token: str) -> str:
+        messages = self.read()
+        messages[-1]["content"] += token
+        return messages[-1]["content"]
+
+    def edit(self, message: Message) -> str:
+        messages = self.read()
+        messages[len(messages) // 2] = message
+        return message["content"]
+
     def stream(self, added: list[Message]) -> Iterator[str]:
         state = g.thread.state
         state["messages"].append(added[0])
@@ -57,13 +67,13 @@ class _Ours(Peer):
 
 
 class OnSQLite(_Ours):
-    """The default."""
+    """SQLite, the default store."""
 
     name = "flask_agentuity, SQLite"
 
 
 class OnSQLiteFull(_Ours):
-    """Every commit is on the disk before it is acknowledged."""
+    """SQLite, where every commit is on the disk before it is acknowledged."""
 
     name = "flask_agentuity, SQLite full"
     durability = "power failure"
