@@ -132,18 +132,18 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
 
     From the fourth attempt on the store gets the edits themselves and merges them under its
     lock, so it can no longer report a conflict for them. A store that has no edits gets them
-    at once.
+    at once. The function of an edit is never called under a lock.
 
     :raises ThreadGone: if the thread was deleted after the request began.
     :raises StateTooLarge: if the document would be over the limit.
     :raises StoreError: if the store cannot write.
     """
     conflict = Conflict()
+    by_store = not store.edits
     attempt = None
-    edited = any(isinstance(operation, Edit | EditMetadata) for operation in write.operations)
-    if edited and store.edits:
-        attempt = _optimistic(write)
-        attempt = attempt or _prepare(store, thread_id, write, conflict, merge_here=True)
+    if any(_is_merged_here(operation, by_store) for operation in write.operations):
+        attempt = _optimistic(write, by_store)
+        attempt = attempt or _prepare(store, thread_id, write, conflict, by_store)
     for number in itertools.count(2):
         outcome = store.write(thread_id, attempt.as_write(write) if attempt else write)
         if isinstance(outcome, Written):
@@ -159,7 +159,8 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
         )
         if number > 2:
             time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 3))))
-        attempt = _prepare(store, thread_id, write, conflict, merge_here=number < ATTEMPTS)
+        by_store = number >= ATTEMPTS or not store.edits
+        attempt = _prepare(store, thread_id, write, conflict, by_store)
     raise AssertionError("unreachable")
 
 
@@ -169,52 +170,61 @@ def _finished(write: Write, attempt: _Attempt, written: Written) -> Written:
     return Written(written.version, written.seen, preceding, merged)
 
 
-def _optimistic(write: Write) -> _Attempt | None:
+def _is_merged_here(operation: Operation, by_store: bool) -> bool:
+    match operation:
+        case Edit(function=function):
+            return function is not None or not by_store
+        case EditMetadata():
+            return not by_store
+        case _:
+            return False
+
+
+def _optimistic(write: Write, by_store: bool) -> _Attempt | None:
     """Return operations that succeed if nothing changed; None if some cannot be made so."""
     attempt = _Attempt(seen=write.seen)
     for operation in write.operations:
-        if isinstance(operation, Edit):
-            cheap = optimistic(operation)
-            if cheap is None:
-                return None
-            attempt.operations.extend(cheap)
-        elif isinstance(operation, EditMetadata):
-            attempt.operations.append(ReplaceMetadata(operation.base, operation.value))
-        else:
-            attempt.operations.append(operation)
+        match operation:
+            case _ if not _is_merged_here(operation, by_store):
+                attempt.operations.append(operation)
+            case Edit():
+                cheap = optimistic(operation)
+                if cheap is None:
+                    return None
+                attempt.operations.extend(cheap)
+            case EditMetadata(base, value):
+                attempt.operations.append(ReplaceMetadata(base, value))
     return attempt
 
 
 def _prepare(
-    store: EditingStore, thread_id: str, write: Write, conflict: Conflict, *, merge_here: bool
+    store: EditingStore, thread_id: str, write: Write, conflict: Conflict, by_store: bool
 ) -> _Attempt:
-    """Return the next attempt, after reading what it depends on.
-
-    Without *merge_here* the edits are left to the store.
-    """
-    wanted = [
+    """Return the next attempt, after reading what it depends on."""
+    merged_here = [each for each in write.operations if _is_merged_here(each, by_store)]
+    wanted = [operation.key for operation in merged_here if isinstance(operation, Edit)]
+    wanted += [
         operation.key
         for operation in write.operations
-        if (isinstance(operation, Edit) and merge_here)
-        or (isinstance(operation, Increment) and operation.key in conflict.keys)
+        if isinstance(operation, Increment) and operation.key in conflict.keys
     ]
     attempt = _Attempt()
     snapshot = None
-    if wanted or merge_here:
+    if wanted or merged_here:
         snapshot = store.read(thread_id, list(dict.fromkeys(wanted)))
         attempt.seen = snapshot.seen if snapshot else None
     snapshot = snapshot or Snapshot({})
     for operation in write.operations:
         match operation:
-            case Edit() if merge_here:
-                _rebase(attempt, operation, snapshot, conflict)
-            case EditMetadata() if merge_here:
-                change = rebase_metadata(operation, snapshot.metadata)
-                attempt.operations.extend([change] if change else [])
             case Increment(key=key) if key in conflict.keys:
                 _increment(attempt, operation, snapshot)
-            case _:
+            case _ if not _is_merged_here(operation, by_store):
                 attempt.operations.append(operation)
+            case Edit():
+                _rebase(attempt, operation, snapshot, conflict)
+            case EditMetadata():
+                change = rebase_metadata(operation, snapshot.metadata)
+                attempt.operations.extend([change] if change else [])
     return attempt
 
 
@@ -227,10 +237,8 @@ def _rebase(attempt: _Attempt, edit: Edit, snapshot: Snapshot, conflict: Conflic
     attempt.operations.extend(rebased.operations)
     attempt.merged[edit.key] = rebased.merged
     pushed = sum(isinstance(operation, Push) for operation in rebased.operations)
-    if pushed and rebased.merged.places:
-        first = rebased.merged.places[-pushed]
-        if first is not None:
-            attempt.preceding[edit.key] = first
+    if pushed and rebased.merged.value is not None:
+        attempt.preceding[edit.key] = len(codec.decode(rebased.merged.value)) - pushed
 
 
 def _settled(attempt: _Attempt, preceding: Mapping[str, int]) -> dict[str, Merged]:
