@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from . import codec
@@ -21,27 +20,37 @@ NONE = -1
 
 Identity = tuple[str, str | int]
 
-# The largest block (items of one list times items of the other) that is compared item by
-# item: for equal items, and for likeness, which costs more.
+# How many items of one list times items of the other are compared pair by pair: for equal
+# items in one block and in all blocks, and for likeness, which costs more.
 _LARGEST_BLOCK = 10_000
+_PAIRS = 100_000
 _LARGEST_ALIKE_BLOCK = 100
-# How many comparisons by likeness one alignment may cost.
-_COMPARISONS = 4_000
+_LIKENESSES = 4_000
+# How many neighbours tell equal items apart.
+_RUNS = (2, 4, 8, 16)
 # How often a block is divided at items that are unique within it.
 _LEVELS = 8
+# How far versions of items may have shifted in a larger block, and how many items in front
+# may be unlike all others before the search is given up.
+_SHIFT = 4
+_UNLIKE = 16
+# How many items in front show that nothing has shifted.
+_ALIKE_IN_PLACE = 64
 
 
-@dataclass(slots=True)
 class Items:
     """The items of a list: their values, their encodings and what identifies them."""
 
-    values: Sequence[Any]
-    encoded: list[bytes] = field(init=False)
-    identities: list[Identity | None] = field(init=False)
+    __slots__ = ("encoded", "identities", "values")
 
-    def __post_init__(self) -> None:
-        self.encoded = codec.encode_each(self.values)
-        self.identities = [identity(value) for value in self.values]
+    def __init__(self, values: Sequence[Any], encoded: list[bytes] | None = None) -> None:
+        self.values = values
+        self.encoded = codec.encode_each(values) if encoded is None else encoded
+        # Most items have no id; searching the encoding says so at a fraction of the cost.
+        self.identities = [
+            identity(value) if b'id":' in item else None
+            for value, item in zip(values, self.encoded, strict=True)
+        ]
 
     def __len__(self) -> int:
         return len(self.encoded)
@@ -92,7 +101,8 @@ class _Alignment:
         self.partners = [NONE] * len(old)
         self._old = old
         self._new = new
-        self._comparisons = _COMPARISONS
+        self._pairs_left = _PAIRS
+        self._likenesses_left = _LIKENESSES
         self._old_ids = {each for each in old.identities if each is not None}
         self._new_ids = {each for each in new.identities if each is not None}
 
@@ -110,19 +120,25 @@ class _Alignment:
             if pairs and level < _LEVELS:
                 ends = [*pairs, (stop, new_stop)]
                 for index, partner in ends:
-                    waiting.append((start, index, new_start, partner, level + 1))
+                    if start < index and new_start < partner:
+                        waiting.append((start, index, new_start, partner, level + 1))
                     start, new_start = index + 1, partner + 1
 
     def match_alike(self) -> None:
         """Match what is between the matched items: versions of one item, or replacements."""
         for start, stop, new_start, new_stop in self._gaps():
-            self._match_alike_ends(start, stop, new_start, new_stop)
+            if stop - start == new_stop - new_start == 1:
+                # Without ids it is paired below, alike or not.
+                if not self._both_without_id(start, new_start):
+                    self._match_if_alike(start, new_start)
+            elif (stop - start) * (new_stop - new_start) <= _LARGEST_ALIKE_BLOCK:
+                self._match_best(start, stop, new_start, new_stop)
+            else:
+                self._match_shifted(start, stop, new_start, new_stop)
         for start, stop, new_start, new_stop in self._gaps():
             if stop - start == new_stop - new_start:
-                for index, partner in zip(
-                    range(start, stop), range(new_start, new_stop), strict=True
-                ):
-                    if self._old.identities[index] is self._new.identities[partner] is None:
+                for index, partner in enumerate(range(new_start, new_stop), start):
+                    if self._both_without_id(index, partner):
                         self.partners[index] = partner
 
     def slide(self) -> None:
@@ -139,10 +155,13 @@ class _Alignment:
                 self.partners[index] = partner = expected
             previous = partner
 
+    def _both_without_id(self, index: int, partner: int) -> bool:
+        return self._old.identities[index] is self._new.identities[partner] is None
+
     def _belongs(self, index: int, partner: int) -> bool:
-        old, new = self._old, self._new
-        if old.identities[index] is not None or new.identities[partner] is not None:
+        if not self._both_without_id(index, partner):
             return False
+        old, new = self._old, self._new
         if old.encoded[index] == new.encoded[partner]:
             return True
         return is_filled(old.values[index], new.values[partner])
@@ -164,18 +183,35 @@ class _Alignment:
         self, start: int, stop: int, new_start: int, new_stop: int, level: int
     ) -> list[tuple[int, int]]:
         """Return ascending pairs of items of a block that are the same."""
-        old, new = self._old, self._new
         block = (start, stop, new_start, new_stop)
         if level == 0:
-            pairs = _pairs_of_unique(old.identities, new.identities, *block)
+            pairs = _pairs_of_unique(self._old.identities, self._new.identities, *block)
             if pairs:
                 return _longest_ascending(pairs)
-        pairs = _pairs_of_unique(old.encoded, new.encoded, *block) if level < _LEVELS else []
-        if not pairs and (stop - start) * (new_stop - new_start) <= _LARGEST_BLOCK:
-            return _common_subsequence(old.encoded, new.encoded, *block)
-        if not pairs:
-            pairs = _pairs_of_equal_number(old.encoded, new.encoded, *block)
-        return _longest_ascending(pairs)
+        if stop - start == new_stop - new_start == 1:
+            return []
+        old, new = self._old.encoded, self._new.encoded
+        if level < _LEVELS and (pairs := _pairs_of_unique(old, new, *block)):
+            return _longest_ascending(pairs)
+        size = (stop - start) * (new_stop - new_start)
+        if size <= min(_LARGEST_BLOCK, self._pairs_left):
+            self._pairs_left -= size
+            return _common_subsequence(old, new, *block)
+        return self._pairs_of_runs(block, level) or _longest_ascending(
+            _pairs_of_equal_number(old, new, *block)
+        )
+
+    def _pairs_of_runs(self, block: tuple[int, int, int, int], level: int) -> list[tuple[int, int]]:
+        """Return pairs of items that are told apart by the items that follow them."""
+        start, stop, new_start, new_stop = block
+        for length in _RUNS if level < _LEVELS else ():
+            old = _runs(self._old.encoded[start : stop + length], length)
+            new = _runs(self._new.encoded[new_start : new_stop + length], length)
+            ends = min(len(old), stop - start), min(len(new), new_stop - new_start)
+            if pairs := _pairs_of_unique(old, new, 0, ends[0], 0, ends[1]):
+                pairs = _longest_ascending(pairs)
+                return [(start + index, new_start + partner) for index, partner in pairs]
+        return []
 
     def _gaps(self) -> Iterator[tuple[int, int, int, int]]:
         """Yield the blocks between matched items in which both lists have items."""
@@ -186,18 +222,24 @@ class _Alignment:
                     yield start, index, new_start, partner
                 start, new_start = index + 1, partner + 1
 
-    def _match_alike_ends(self, start: int, stop: int, new_start: int, new_stop: int) -> None:
-        if stop - start == new_stop - new_start == 1:
-            self._match_if_alike(start, new_start)
-            return
-        if (stop - start) * (new_stop - new_start) <= _LARGEST_ALIKE_BLOCK:
-            self._match_best(start, stop, new_start, new_stop)
-            return
-        while start < stop and new_start < new_stop and self._match_if_alike(start, new_start):
-            start, new_start = start + 1, new_start + 1
-        while (
-            start < stop and new_start < new_stop and self._match_if_alike(stop - 1, new_stop - 1)
-        ):
+    def _match_shifted(self, start: int, stop: int, new_start: int, new_stop: int) -> None:
+        """Match what is alike from the front of a large block, then from its end."""
+        partner, unlike = new_start, 0
+        same_length = stop - start == new_stop - new_start
+        for index in range(start, stop):
+            if same_length and index - start == partner - new_start == _ALIKE_IN_PLACE:
+                # Nothing has shifted: the rest is paired by position.
+                return
+            for shifted in range(partner, min(partner + _SHIFT, new_stop)):
+                if self._match_if_alike(index, shifted):
+                    partner, unlike = shifted + 1, NONE
+                    break
+            else:
+                if unlike != NONE and (unlike := unlike + 1) == _UNLIKE:
+                    break
+        while new_stop > partner and stop > start and self.partners[stop - 1] == NONE:
+            if not self._match_if_alike(stop - 1, new_stop - 1):
+                break
             stop, new_stop = stop - 1, new_stop - 1
 
     def _match_if_alike(self, index: int, partner: int) -> bool:
@@ -212,9 +254,9 @@ class _Alignment:
             return 0.0
         if other is not None and other in self._old_ids:
             return 0.0
-        if self._comparisons <= 0:
+        if self._likenesses_left <= 0:
             return 0.0
-        self._comparisons -= 1
+        self._likenesses_left -= 1
         return likeness(self._old.values[index], self._new.values[partner])
 
     def _match_best(self, start: int, stop: int, new_start: int, new_stop: int) -> None:
@@ -266,6 +308,11 @@ def _unique(entries: Sequence[object], start: int, stop: int) -> dict[object, in
     return {each: index for each, index in places.items() if index != NONE and each is not None}
 
 
+def _runs(entries: Sequence[bytes], length: int) -> list[object]:
+    """Return for each entry what identifies the run of *length* entries that it begins."""
+    return list(zip(*(entries[shift:] for shift in range(length)), strict=False))
+
+
 def _pairs_of_equal_number(
     old: Sequence[bytes],
     new: Sequence[bytes],
@@ -290,10 +337,13 @@ def _pairs_of_equal_number(
 
 def _longest_ascending(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the longest subsequence of *pairs* whose second numbers ascend."""
+    partners = [partner for _, partner in pairs]
+    if partners == sorted(partners):
+        return pairs
     ends: list[int] = []
     last: list[int] = []
     before: list[int] = []
-    for number, (_, partner) in enumerate(pairs):
+    for number, partner in enumerate(partners):
         length = bisect_left(ends, partner)
         before.append(last[length - 1] if length else NONE)
         if length == len(ends):

@@ -126,11 +126,18 @@ class ThreeWay:
         theirs: Sequence[Any],
         partners: Partners | None,
     ) -> Weaving:
-        lists = Items(base), Items(mine), Items(theirs)
-        ambiguous = forget_ambiguous(*lists)
+        encoded = [codec.encode_each(values) for values in (base, mine, theirs)]
+        same = _number_of_same(encoded, partners)
+        old, new, now = (
+            Items(values[same:], items[same:])
+            for values, items in zip((base, mine, theirs), encoded, strict=True)
+        )
+        ambiguous = forget_ambiguous(old, new, now)
         if partners is None:
-            partners = Partners(align(lists[0], lists[1]), align(lists[0], lists[2]))
-        return Weaving(self, path, *lists, partners, ambiguous)
+            known = Partners(align(old, new), align(old, now))
+        else:
+            known = partners.without(same)
+        return Weaving(self, path, theirs[:same], old, new, now, known, ambiguous)
 
     def _report(self, paths: list[str], path: Path) -> None:
         if len(paths) >= REPORTED:
@@ -142,6 +149,23 @@ class ThreeWay:
                 text = text[:_LONGEST_PATH] + "..."
                 break
         paths.append(text)
+
+
+def _number_of_same(lists: list[list[bytes]], partners: Partners | None) -> int:
+    """Return how many items in front are the same in all three lists."""
+    base, mine, theirs = lists
+    same = min(map(len, lists))
+    if partners is not None:
+        same = min(same, partners.in_place())
+    low = 0
+    # Slices of lists are compared in C.
+    while low < same:
+        middle = (low + same + 1) // 2
+        if base[low:middle] == mine[low:middle] == theirs[low:middle]:
+            low = middle
+        else:
+            same = middle - 1
+    return low
 
 
 def _same(first: Any, second: Any) -> bool:

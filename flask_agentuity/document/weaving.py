@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -31,6 +31,21 @@ class Partners:
 
     mine: list[int]
     theirs: list[int]
+
+    def in_place(self) -> int:
+        """Return how many items in front have the same index in all lists."""
+        pairs = enumerate(zip(self.mine, self.theirs, strict=True))
+        moved = (index for index, (mine, theirs) in pairs if not index == mine == theirs)
+        return next(moved, len(self.mine))
+
+    def without(self, count: int) -> Partners:
+        """Return the partners of the items behind the first *count*, which are in place."""
+        return Partners(
+            *(
+                [each if each == NONE else each - count for each in side[count:]]
+                for side in (self.mine, self.theirs)
+            )
+        )
 
 
 class _Side:
@@ -73,23 +88,26 @@ class _Side:
 class Weaving:
     """A merge of two lists: the items of base in their order, and between them what is new.
 
-    What both put at the same place comes in the order theirs, mine. An item with an id is
-    there once. Afterwards ``values`` is the merged list, and ``places`` has for each item of
-    mine its index in there, None for one that is gone.
+    *unchanged* are the items in front that are the same in all versions; the others do not
+    have them. What both put at the same place comes in the order theirs, mine. An item with
+    an id is there once. Afterwards ``values`` is the merged list, and ``places`` has for each
+    item of mine its index in there, None for one that is gone.
     """
 
     def __init__(
         self,
         reports: Reports,
         path: Path,
+        unchanged: Sequence[Any],
         base: Items,
         mine: Items,
         theirs: Items,
         partners: Partners,
         ambiguous: set[Identity],
     ) -> None:
-        self.values: list[Any] = []
-        self.places: list[int | None] = [None] * len(mine)
+        self.values = list(unchanged)
+        self.places: list[int | None] = [*range(len(unchanged)), *[None] * len(mine)]
+        self._before = len(unchanged)
         self._reports = reports
         self._path = path
         self._base = base
@@ -118,11 +136,11 @@ class Weaving:
         before = self._base.encoded[index]
         if at == NONE:
             if other != NONE and theirs.items.encoded[other] != before:
-                self._reports.override((*self._path, other))
+                self._reports.override(self._path_of(other))
             return _GONE
         if other == NONE:
             if mine.items.encoded[at] != before:
-                self._reports.drop((*self._path, at))
+                self._reports.drop(self._path_of(at))
             return _GONE
         if mine.items.encoded[at] == before:
             return theirs.items.values[other]
@@ -130,7 +148,7 @@ class Weaving:
             return mine.items.values[at]
         return (
             yield from self._reports.both(
-                (*self._path, at),
+                self._path_of(at),
                 self._base.values[index],
                 mine.items.values[at],
                 theirs.items.values[other],
@@ -150,7 +168,7 @@ class Weaving:
                     for name, value in mine.items()
                     if name in theirs and codec.is_same(value, theirs[name])
                 }
-                path = (*self._path, at)
+                path = self._path_of(at)
                 twins[index] = yield from self._reports.both(path, shared, mine, theirs)
         return twins
 
@@ -181,11 +199,14 @@ class Weaving:
             if each in self._seen:
                 # One of us gave the id to an item that was there, the other one to a new one.
                 if mine != NONE:
-                    self._reports.drop((*self._path, mine))
+                    self._reports.drop(self._path_of(mine))
                 if theirs != NONE:
-                    self._reports.override((*self._path, theirs))
+                    self._reports.override(self._path_of(theirs))
                 return
             self._seen.add(each)
         if mine != NONE:
-            self.places[mine] = len(self.values)
+            self.places[self._before + mine] = len(self.values)
         self.values.append(value)
+
+    def _path_of(self, index: int) -> Path:
+        return *self._path, self._before + index
