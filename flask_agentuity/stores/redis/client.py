@@ -8,16 +8,19 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from ...errors import ConfigurationError
 
+# The other modules take redis-py from here, so that this is said wherever it is missing.
 try:
-    import redis
+    import redis as redis
 except ImportError as error:
     raise ConfigurationError(
         "Keeping threads in Redis needs the package redis. Install it with:\n"
         'python -m pip install "flask-agentuity[redis]"'
     ) from error
 
+from redis import exceptions as exceptions
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
+from redis.connection import AbstractConnection as AbstractConnection
 from redis.connection import parse_url
 from redis.exceptions import RedisError
 from redis.retry import Retry

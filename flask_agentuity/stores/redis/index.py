@@ -1,7 +1,7 @@
 """Finding threads in Redis: a listing asks the index of each partition, and merges the answers.
 
-Indexes know ids and times only. Threads that have expired are still in them until somebody
-comes by, so a listing leaves out, and removes, what it finds gone.
+Indexes know ids and times only. A thread that has expired stays in them until it is noticed, so a
+listing leaves out, and removes, the expired threads that it finds.
 """
 
 from __future__ import annotations
@@ -16,126 +16,12 @@ from typing import Any
 from ...document.codec import damaged, document_size
 from .calls import Caller
 from .keys import Partition
-from .scripts import Script
+from .scripts import PAGE, SCAN, SWEEP
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
 
 #: How many threads of an index one call may look at: Redis does nothing else meanwhile.
 MOST_LOOKED_AT = 1000
-
-# KEYS: the index. ARGV: how many threads are wanted, how many may be looked at, the time and
-# the id that they come after ("" and "" for the first ones), and the labels that they have.
-#
-# Replies with the id, the text and the metadata of each, and with the time and the id of the
-# last that was looked at where there may be more.
-PAGE = Script("""
-local index_name, wanted, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
-local updated, id = ARGV[3], ARGV[4]
-
--- The rarest label says which threads are looked at, the others only test those.
-local names, chosen = {}, 1
-for place = 5, #ARGV do
-  names[#names + 1] = index_name .. '.' .. ARGV[place]
-end
-if #names == 0 then
-  names[1] = index_name
-end
-local fewest = math.huge
-for place, name in ipairs(names) do
-  local count = redis.call('ZCARD', name)
-  if count < fewest then
-    chosen, fewest = place, count
-  end
-end
-local name = table.remove(names, chosen)
-
--- In the order of bytes, as the index has it; Lua's own is that of a language.
-local function comes_after(one, other)
-  for place = 1, math.min(#one, #other) do
-    local byte, another = string.byte(one, place), string.byte(other, place)
-    if byte ~= another then
-      return byte < another
-    end
-  end
-  return #one < #other
-end
-
-local rank = 0
-if updated ~= '' then
-  rank = redis.call('ZCOUNT', name, '(' .. updated, '+inf')
-  local last = rank + redis.call('ZCOUNT', name, updated, updated)
-  while rank < last do
-    local middle = math.floor((rank + last) / 2)
-    if comes_after(redis.call('ZREVRANGE', name, middle, middle)[1], id) then
-      last = middle
-    else
-      rank = middle + 1
-    end
-  end
-end
-
-local found, gone, looked_at, more = {}, {}, 0, true
-while more and #found < wanted and looked_at < most do
-  local count = math.min(wanted - #found, most - looked_at)
-  local members = redis.call('ZREVRANGE', name, rank, rank + count - 1, 'WITHSCORES')
-  more = #members == 2 * count
-  rank, looked_at = rank + count, looked_at + count
-  for place = 1, #members, 2 do
-    id, updated = members[place], members[place + 1]
-    local all = true
-    for _, other in ipairs(names) do
-      all = all and redis.call('ZSCORE', other, id)
-    end
-    if all then
-      local thread_name = index_name .. ':' .. id
-      local thread = redis.pcall('HMGET', thread_name, 'thread', 'metadata')
-      if thread[1] or redis.call('EXISTS', thread_name) == 1 then
-        found[#found + 1] = {id, thread[1] or '', thread[2] or ''}
-      else
-        gone[#gone + 1] = id
-      end
-    end
-  end
-end
-names[#names + 1] = name
-names[#names + 1] = index_name
-for _, member in ipairs(gone) do
-  for _, other in ipairs(names) do
-    -- Where nothing may be written now, listing still can be done.
-    redis.pcall('ZREM', other, member)
-  end
-end
-return {found, more and {updated, id} or {}}
-""")
-
-# KEYS: the index. ARGV: where ZSCAN goes on, and about how many threads it looks at. Replies with
-# where it goes on then, and how many were removed because they are gone.
-SWEEP = Script("""
-local step = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-local removed = 0
-for place = 1, #step[2], 2 do
-  if redis.call('EXISTS', KEYS[1] .. ':' .. step[2][place]) == 0 then
-    removed = removed + redis.call('ZREM', KEYS[1], step[2][place])
-  end
-end
-return {step[1], removed}
-""")
-
-
-# KEYS: the index. ARGV: where ZSCAN goes on, and about how many threads it looks at. Replies with
-# where it goes on then, and with the id, the text and the metadata of each thread.
-SCAN = Script("""
-local step, found = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]), {}
-for place = 1, #step[2], 2 do
-  local id = step[2][place]
-  local thread_name = KEYS[1] .. ':' .. id
-  local thread = redis.pcall('HMGET', thread_name, 'thread', 'metadata')
-  if thread[1] or redis.call('EXISTS', thread_name) == 1 then
-    found[#found + 1] = {id, thread[1] or '', thread[2] or ''}
-  end
-end
-return {step[1], found}
-""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -220,11 +106,15 @@ def scan(caller: Caller, partitions: Iterable[Partition]) -> Iterator[Row]:
         while True:
             call = partition.index, (cursor, MOST_LOOKED_AT)
             ((cursor, found),) = caller.run_each("(all)", SCAN, [call])
-            for thread_id, head, metadata in found:
+            for fields in found:
                 try:
-                    yield _row(thread_id, head, metadata)
+                    row = _row(*fields)
                 except ValueError:
-                    yield Row(thread_id.decode(errors="replace"), 0.0, 0.0, 0, b"{}")
+                    row = Row(fields[0].decode(errors="replace"), 0.0, 0.0, 0, b"{}")
+                    yield row
+                else:
+                    if row.size:
+                        yield row
             if cursor == b"0":
                 break
 
@@ -238,14 +128,15 @@ def _question(stream: _Stream, count: int, labels: Sequence[bytes]) -> list[Any]
 
 def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:
     found, position = reply
-    for thread_id, head, metadata in found:
+    for fields in found:
         try:
-            row = _row(thread_id, head, metadata)
+            row = _row(*fields)
         except ValueError as error:
             # One damaged thread does not hide all the others; restoring it raises.
-            logger.error("%s", damaged(thread_id.decode(errors="replace"), str(error)))  # noqa: TRY400
+            logger.error("%s", damaged(fields[0].decode(errors="replace"), str(error)))  # noqa: TRY400
             continue
-        if accept(row):
+        # A thread without state and metadata is hidden.
+        if row.size and accept(row):
             stream.rows.append(row)
     if position:
         updated, thread_id = position
@@ -254,11 +145,16 @@ def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:
         stream.ended = True
 
 
-def _row(thread_id: bytes, head: bytes, text: bytes) -> Row:
-    parts = head.split()
-    if len(parts) != 6 or not all(math.isfinite(float(part)) for part in parts):
+def _row(thread_id: bytes, head: bytes, former_head: bytes, text: bytes) -> Row:
+    if head:
+        parts = head.split()
+        parts = [*parts[:1], *parts[3:4], *parts[6:]]
+    else:
+        parts = former_head.split()
+        parts = [*parts[:1], *parts[3:5]] if len(parts) == 6 else []
+    if len(parts) != 3 or not all(math.isfinite(float(part)) for part in parts):
         raise ValueError("what is known of the whole thread is not as it should be")
-    size, _, _, created, updated, _ = parts
+    size, created, updated = parts
     metadata = (text or b"{}").partition(b"\n")[0]
     total = document_size(int(size), len(metadata))
     return Row(thread_id.decode(), float(updated), float(created), total, metadata)

@@ -1,0 +1,47 @@
+"""What the configuration of a Redis may do to threads one day."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .reading import pairs
+
+
+def advise(memory: Any, persistence: Any, save: Any, *, expires: bool) -> list[str]:
+    """Return warnings, each with how to correct it.
+
+    :param memory: what Redis answers to ``INFO memory``, or an error.
+    :param persistence: what it answers to ``INFO persistence``, or an error.
+    :param save: what it answers to ``CONFIG GET save``, or an error.
+    :param expires: whether threads expire.
+    """
+    found = []
+    if not isinstance(memory, bytes) or not isinstance(persistence, bytes):
+        found.append(
+            "Redis does not say whether it removes threads when its memory is full, or what it"
+            " keeps on disk: its user may not ask (INFO)."
+        )
+    policy = _line_of(memory, b"maxmemory_policy")
+    spares = policy == "noeviction" or (policy.startswith("volatile") and not expires)
+    if policy and not spares and _line_of(memory, b"maxmemory") != "0":
+        found.append(
+            f"Redis removes threads when its memory is full (maxmemory-policy {policy})."
+            " Set it to noeviction: then writing fails, and nothing is lost."
+        )
+    # A hosted Redis may not tell.
+    saves = isinstance(save, Exception) or any(pairs(save).values())
+    if _line_of(persistence, b"aof_enabled") == "0" and not saves:
+        found.append(
+            "Redis keeps nothing on disk, and its end is that of all threads. Set appendonly yes."
+        )
+    return found
+
+
+def _line_of(info: Any, name: bytes) -> str:
+    """Return a value of what INFO says; empty if it does not say, or was not allowed to."""
+    if isinstance(info, bytes):
+        for line in info.splitlines():
+            known, _, value = line.partition(b":")
+            if known == name:
+                return value.decode(errors="replace")
+    return ""

@@ -1,0 +1,168 @@
+"""A connection to Redis on which commands go out in one packet, and their replies come back.
+
+With the package hiredis a connection of redis-py is used directly: packing, sending and reading
+take a fraction of the time then. Whatever is unusual about a connection (Sentinel watches it, it
+checks its health, it keeps a cache) goes through redis-py's own methods.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .client import AbstractConnection, exceptions, redis
+from .scripts import Script
+
+try:
+    import hiredis
+except ImportError:
+    hiredis = None  # type: ignore[assignment]
+
+Command = tuple[Any, ...]
+
+_MISSING = object()
+# A long history comes in one piece or two; a connection that is borrowed for one call has no time
+# for a large buffer.
+_KEPT_BUFFER, _BORROWED_BUFFER = 262_144, 65_536
+_PUSH = getattr(hiredis, "PushNotification", None)
+
+
+class Line:
+    """A connection that was taken from *pool*, and goes back there.
+
+    :param keep: whether it may stay out of the pool while nobody uses it.
+    """
+
+    __slots__ = ("_buffer", "_connection", "_poll", "_reader", "_sock", "keep", "pool")
+
+    def __init__(self, connection: Any, pool: redis.ConnectionPool, *, keep: bool) -> None:
+        self._connection = connection
+        self.pool = pool
+        self._sock: Any = connection._sock if _is_plain(connection) else None
+        self._reader: Any = None
+        self._poll: Callable[[int], Sequence[Any]] | None = None
+        if self._sock is not None:
+            self._reader = hiredis.Reader(
+                protocolError=exceptions.InvalidResponse,
+                replyError=connection._parser.parse_error,
+                notEnoughData=_MISSING,
+            )
+            self._poll = _poll_of(self._sock)
+        self.keep = keep and self._poll is not None
+        self._buffer = bytearray(_KEPT_BUFFER if self.keep else _BORROWED_BUFFER)
+
+    def is_ready(self) -> bool:
+        """Whether a line that was kept is open still, and nothing has come after the last reply."""
+        connection = self._connection
+        if connection._sock is not self._sock or self._reader.has_data():
+            return False
+        # It is marked when its server announces that it moves.
+        if getattr(connection, "_should_reconnect", False):
+            return False
+        assert self._poll is not None
+        return not self._poll(0)
+
+    def release(self) -> None:
+        """Give the connection back to its pool."""
+        self.pool.release(self._connection)
+
+    def exchange(self, *commands: Command) -> list[Any]:
+        """Send *commands* at once and return their replies, errors among them.
+
+        Not by the client's own methods: many clients are set to repeat a command whose answer
+        was lost, and a push that is repeated is there twice.
+        """
+        try:
+            if self._reader is None:
+                return self._exchange_by_redis(commands)
+            return self._exchange(commands)
+        except BaseException:
+            # The next to use the connection would read the answers to these commands.
+            self._connection.disconnect()
+            raise
+
+    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[Any] = ()) -> Any:
+        """Return the reply of a script."""
+        call = (len(names), *names, *arguments)
+        (reply,) = self.exchange((b"EVALSHA", script.digest, *call))
+        if isinstance(reply, exceptions.NoScriptError):
+            (reply,) = self.exchange((b"EVAL", script.text, *call))
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
+
+    def run_each(self, script: Script, calls: Sequence[tuple[bytes, Sequence[Any]]]) -> list[Any]:
+        """Return the replies of a script to several calls with a name each, errors among them."""
+        commands = [(b"EVALSHA", script.digest, 1, name, *arguments) for name, arguments in calls]
+        replies = self.exchange(*commands)
+        if any(isinstance(reply, exceptions.NoScriptError) for reply in replies):
+            self.exchange((b"SCRIPT", b"LOAD", script.text))
+            replies = self.exchange(*commands)
+        return replies
+
+    def _exchange_by_redis(self, commands: Sequence[Command]) -> list[Any]:
+        connection = self._connection
+        replies: list[Any] = []
+        connection.send_packed_command(connection.pack_commands(commands))
+        for _ in commands:
+            try:
+                replies.append(connection.read_response(disable_decoding=True))
+            except exceptions.ResponseError as error:
+                replies.append(error)
+        return replies
+
+    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+        try:
+            self._sock.sendall(b"".join(map(hiredis.pack_command, commands)))
+            replies: list[Any] = []
+            gets = self._reader.gets
+            while len(replies) < len(commands):
+                reply = gets()
+                if reply is _MISSING:
+                    self._receive()
+                elif _PUSH is not None and type(reply) is _PUSH:
+                    self._connection._parser.handle_push_response(reply)
+                else:
+                    replies.append(reply)
+        except TimeoutError as error:
+            raise exceptions.TimeoutError(f"Redis did not answer in time ({error})") from error
+        except OSError as error:
+            raise exceptions.ConnectionError(f"the connection failed: {error}") from error
+        for reply in replies:
+            if isinstance(reply, exceptions.ConnectionError):
+                raise reply
+        return replies
+
+    def _receive(self) -> None:
+        size = self._sock.recv_into(self._buffer)
+        if not size:
+            raise exceptions.ConnectionError("the server closed the connection")
+        self._reader.feed(self._buffer, 0, size)
+
+
+def _is_plain(connection: Any) -> bool:
+    """Return whether redis-py would only send and read, if hiredis is there to do it instead."""
+    kind = type(connection)
+    return (
+        hiredis is not None
+        and isinstance(connection, AbstractConnection)
+        and kind.read_response is AbstractConnection.read_response
+        and kind.send_packed_command is AbstractConnection.send_packed_command
+        and not connection.health_check_interval
+        and hasattr(connection._parser, "parse_error")
+    )
+
+
+def _poll_of(sock: socket.socket) -> Callable[[int], Sequence[Any]] | None:
+    """Return what says without waiting whether there is something to read, if the system can."""
+    if not hasattr(select, "poll"):
+        return None
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
+    if isinstance(sock, ssl.SSLSocket):
+        # What was decrypted already cannot be seen from outside.
+        return lambda timeout: [sock] if sock.pending() else poll.poll(timeout)
+    return poll.poll

@@ -1,0 +1,24 @@
+-- KEYS: the thread, the index. ARGV: for how many milliseconds the deletion is remembered.
+local thread_name, index_name = KEYS[1], KEYS[2]
+local fields = redis.call('HGETALL', thread_name)
+local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone')
+local strings = string_names(thread_name, fields)
+local indexes = index_names(index_name, stored[3])
+-- A wrong type under any of the names is an error before anything is removed.
+for _, name in ipairs(strings) do
+  redis.call('STRLEN', name)
+end
+for _, name in ipairs(indexes) do
+  redis.call('ZCARD', name)
+end
+local head = parse_head(stored[1], stored[2])
+local version = head and head.version or string.match(stored[4] or '', ' (%d+)$') or '0'
+for _, name in ipairs(indexes) do
+  redis.call('ZREM', name, string.sub(thread_name, #index_name + 2))
+end
+for _, name in ipairs(strings) do
+  redis.call('DEL', name)
+end
+redis.call('DEL', thread_name)
+redis.call('HSET', thread_name, 'gone', string.format('%.0f', micros) .. ' ' .. version)
+redis.call('PEXPIRE', thread_name, ARGV[1])

@@ -1,0 +1,31 @@
+-- What is known of a whole thread: the texts of its head by name. Times and versions stay the
+-- texts that they are, because a number could not be written as exactly in as few digits.
+
+local function join_head(head)
+  return table.concat({head.size, head.following, head.born, head.created, head.safe,
+                       head.version, head.updated}, ' ')
+end
+
+-- Read a head of this format, or else of the former one; nothing if it is neither.
+local function parse_head(text, former)
+  local head = {former = not text}
+  if text then
+    head.size, head.following, head.born, head.created, head.safe, head.version, head.updated =
+      string.match(text, '^(%d+) (%d+) (%d+) (%S+) (%S+) (%d+) (%S+)$')
+  else
+    head.size, head.following, head.version, head.created, head.updated, head.safe =
+      string.match(former or '', '^(%d+) (%d+) (%d+) (%S+) (%S+) (%S+)$')
+    head.born = '0'
+  end
+  return head.size and head
+end
+
+local function store_safe(thread_name, head, safe)
+  head.safe = safe
+  if head.former then
+    redis.call('HSET', thread_name, 'thread', table.concat(
+      {head.size, head.following, head.version, head.created, head.updated, safe}, ' '))
+  else
+    redis.call('HSET', thread_name, 'head', join_head(head))
+  end
+end

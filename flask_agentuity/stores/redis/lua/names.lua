@@ -1,0 +1,44 @@
+-- The names of the keys that belong to a thread, and whether there is a thread at all.
+
+local function string_name(thread_name, key)
+  return thread_name .. '.' .. key
+end
+
+-- Whether an entry has a string besides its field. Entries of both formats are understood.
+local function has_string(text)
+  local kind, size = string.match(text, '^%d+ %d+ ([%*|])(%d+)')
+  if not kind then
+    kind, size = string.match(text, '^%d+ ([%*%[|])(%d+)')
+  end
+  return kind and (kind == '*' or size ~= '2')
+end
+
+-- The names of all strings of a thread, from what HGETALL returns.
+local function string_names(thread_name, fields)
+  local names = {}
+  for place = 1, #fields, 2 do
+    if string.byte(fields[place]) == 34 and has_string(fields[place + 1]) then
+      names[#names + 1] = string_name(thread_name, fields[place])
+    end
+  end
+  return names
+end
+
+-- The indexes that a thread with this text of metadata is in.
+local function index_names(index_name, text)
+  local names = {index_name}
+  for label in string.gmatch(text or '', '\n([^\n]+)') do
+    names[#names + 1] = index_name .. '.' .. label
+  end
+  return names
+end
+
+-- A hash with only a tombstone or a lock is no thread. Anything else is one, also if it is
+-- damaged: reading it says so.
+local function is_thread(name)
+  local stored = redis.pcall('HMGET', name, 'head', 'gone', 'lock')
+  if stored.err or stored[1] then
+    return true
+  end
+  return redis.call('HLEN', name) > (stored[2] and 1 or 0) + (stored[3] and 1 or 0)
+end

@@ -1,0 +1,100 @@
+-- The short way for what most writes are: items for one list that exists, without a window. Where
+-- anything is not as usual, it stops before it has written anything that the long way would not
+-- write as well.
+--
+-- A caller that has seen the thread at its present version also says how the head and the entry
+-- will be (ARGV[7] and the following), so that nothing has to be taken apart here.
+
+local function prepared_push()
+  return {
+    head = ARGV[7], entry = ARGV[8], stop = ARGV[9], length = ARGV[10] + 0,
+    first_second = ARGV[11] + 0, last_second = ARGV[12] + 0, version = ARGV[13], updated = '0',
+    most_metadata = ARGV[14] + 0, ttl = ARGV[15], nulls = ARGV[16],
+  }
+end
+
+-- The same for a caller that has seen nothing, or another version.
+local function parsed_push(head, entry)
+  local size, rest, safe, version, updated = string.match(
+    head or '', '^(%d+) (%d+ %d+ %S+ (%S+)) (%d+) (%S+)$')
+  local number, bytes, items, dead, tail = string.match(
+    entry or '', '^(%d+ %d+ |)(%d+) (%d+) (%d+) (%d+)$')
+  local ttl, limit, nulls = string.match(ARGV[1], '^(%d+) (%d+) %d+ (%d) %d+ %d+ %d+ $')
+  local count = string.match(ARGV[5], '^%d+$')
+  if not (version and number and ttl and count) or items == '0' or (ttl == '0') ~= (safe == '0') then
+    return
+  end
+  local added = #ARGV[6] + 1
+  local stop = dead + bytes - 2
+  return {
+    head = size + added .. ' ' .. rest, version = version, updated = updated,
+    entry = number .. bytes + added .. ' ' .. items + count .. ' ' .. dead .. ' '
+      .. math.max(1, tail - added),
+    stop = stop, length = stop + tail, items = items + 0, ttl = ttl, nulls = nulls,
+    first_second = ttl == '0' and 0 or safe - (ttl * 1.2 + 3) / 1000,
+    last_second = ttl == '0' and math.huge or safe - (ttl + 1001) / 1000,
+    -- With all of the metadata and its labels, and what is around them.
+    most_metadata = limit - 23 - size - added,
+  }
+end
+
+-- Moves the thread to the front of its indexes; false if it is not in all of them.
+local function is_moved(index_name, id, clock, metadata)
+  local labels = {}
+  if metadata then
+    for label in string.gmatch(metadata, '\n([^\n]+)') do
+      labels[#labels + 1] = index_name .. '.' .. label
+      redis.call('ZCARD', labels[#labels])
+    end
+  end
+  if redis.call('ZADD', index_name, 'XX', 'CH', clock, id) == 0 then
+    return false
+  end
+  for _, label in ipairs(labels) do
+    if redis.call('ZADD', label, 'XX', 'CH', clock, id) == 0 then
+      return false
+    end
+  end
+  return true
+end
+
+local function push_items()
+  local thread_name, index_name, name = KEYS[1], KEYS[2], KEYS[3]
+  local stored = redis.call('HMGET', thread_name, 'head', 'metadata', 'gone', 'lock', ARGV[4])
+  if stored[3] or stored[4] then
+    return
+  end
+  local seen = stored[1] == ARGV[2]
+  local push = seen and prepared_push() or parsed_push(stored[1], stored[5])
+  if not push or redis.call('STRLEN', name) ~= push.length then
+    return
+  end
+  local time = redis.call('TIME')
+  local seconds, micros = time[1], string.format('%06d', time[2])
+  local clock, version = seconds .. '.' .. micros, seconds .. micros
+  -- However clocks go, a write has another version and comes later than the one before.
+  if version + 0 <= push.version + 0 or clock + 0 <= push.updated + 0
+    or seconds + 0 < push.first_second or seconds + 0 > push.last_second
+    or (stored[2] and #stored[2] or 0) > push.most_metadata
+    or not is_moved(index_name, string.sub(thread_name, #index_name + 2), clock, stored[2]) then
+    return
+  end
+  local head = push.head .. ' ' .. version .. ' ' .. clock
+  if push.nulls == '1' then
+    redis.call('HSET', thread_name, 'head', head, ARGV[4], push.entry, 'nulls', 1)
+  else
+    redis.call('HSET', thread_name, 'head', head, ARGV[4], push.entry)
+  end
+  redis.call('SETRANGE', name, push.stop, '\n' .. ARGV[6] .. ']')
+  if push.ttl ~= '0' then
+    redis.call('PEXPIRE', thread_name, push.ttl)
+  end
+  return seen and version or {'written', version, head, {ARGV[4], push.entry}, {push.items}, {}}
+end
+
+if (#ARGV == 6 or ARGV[2] ~= '') and ARGV[3] == 'push' then
+  local reply = push_items()
+  if reply then
+    return reply
+  end
+end

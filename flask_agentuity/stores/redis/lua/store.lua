@@ -1,0 +1,101 @@
+-- From here on it is written. The first write fails if Redis has no memory left, and is one that
+-- may fail if the thread grows: whatever makes it smaller is allowed even then.
+
+if size_after <= size_before then
+  redis.call('HDEL', thread_name, '')
+end
+local entered = {}
+for _, name in ipairs(indexes) do
+  if enter(name, id, head.updated, ttl, longer) then
+    entered[#entered + 1] = name
+  end
+end
+
+-- Returns the names and texts of fields to be set, the names of those to be removed, and the lists.
+local function fields_to_write()
+  local fields, removed, lists = {'head', join_head(head)}, {'lock', 'thread'}, {}
+  if left == 0 then
+    removed[3] = 'gone'
+  end
+  if metadata == '{}' then
+    removed[#removed + 1] = 'metadata'
+  elseif metadata ~= former_metadata then
+    fields[3], fields[4] = 'metadata', metadata
+  end
+  if nulls == '1' then
+    fields[#fields + 1], fields[#fields + 2] = 'nulls', 1
+  elseif cleared then
+    removed[#removed + 1] = 'nulls'
+  end
+  for place = 1, cleared and #cleared or 0, 2 do
+    if string.byte(cleared[place]) == 34 and not entries[cleared[place]] then
+      removed[#removed + 1] = cleared[place]
+    end
+  end
+  for key in pairs(changed) do
+    local entry = entries[key]
+    if entry then
+      fields[#fields + 1], fields[#fields + 2] = key, join_entry(entry)
+      if is_list(entry) then
+        lists[#lists + 1], lists[#lists + 2] = key, fields[#fields]
+      end
+    else
+      removed[#removed + 1] = key
+    end
+  end
+  return fields, removed, lists
+end
+
+local function in_batches(command, arguments)
+  for first = 1, #arguments, 1000 do
+    redis.call(command, thread_name, unpack(arguments, first, math.min(first + 999, #arguments)))
+  end
+end
+
+local fields, removed, lists = fields_to_write()
+in_batches('HSET', fields)
+in_batches('HDEL', removed)
+expire(thread_name, ttl)
+for _, name in ipairs(dropped) do
+  redis.call('DEL', name)
+end
+for _, name in ipairs(left_behind) do
+  redis.call('ZREM', name, id)
+end
+
+local milliseconds = ttl > 0 and math.ceil((head.safe - now) * 1000) or 0
+for name, body in pairs(bodies) do
+  -- As a whole: something may be left there of a thread that has expired.
+  redis.call('SET', name, body)
+  if ttl > 0 then
+    redis.call('PEXPIRE', name, milliseconds)
+  end
+end
+for _, patch in ipairs(patches) do
+  redis.call('SETRANGE', patch[1], patch[2], patch[3])
+end
+if longer then
+  for _, name in ipairs(string_names(thread_name, redis.call('HGETALL', thread_name))) do
+    expire(name, milliseconds)
+  end
+end
+
+-- Threads expire without telling the index. Who enters it looks whether the last thread and a few at
+-- random still exist, so that expired ones stay a small part of it.
+local function sweep(name)
+  local members = redis.call('ZRANGE', name, 0, 0)
+  local place = time[2] * 7919 % redis.call('ZCARD', name)
+  for _, member in ipairs(redis.call('ZRANGE', name, place, place + 2)) do
+    members[#members + 1] = member
+  end
+  for _, member in ipairs(members) do
+    if not is_thread(index_name .. ':' .. member) then
+      redis.call('ZREM', name, member)
+    end
+  end
+end
+
+for _, name in ipairs(entered) do
+  sweep(name)
+end
+return {'written', version_text, join_head(head), lists, counts, skipped}

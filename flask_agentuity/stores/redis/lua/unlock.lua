@@ -1,0 +1,5 @@
+-- KEYS: the thread. ARGV: who gives the lock back.
+local holder = string.match(redis.call('HGET', KEYS[1], 'lock') or '', '^%S+')
+if holder == ARGV[1] then
+  redis.call('HDEL', KEYS[1], 'lock')
+end

@@ -1,0 +1,44 @@
+-- Values as a whole: comparing them, searching them and adding to them.
+
+-- Whether an entry (false: there is none) has this value ("": none), spelled as in the document.
+local function has_value(name, entry, expected)
+  if not entry or expected == '' then
+    return not entry and expected == ''
+  end
+  if entry.size ~= length_of(expected) then
+    return false
+  end
+  local text = entry.value
+  if entry.kind == '|' then
+    text = '[' .. string.gsub(whole(name, entry), '\n', ',') .. ']'
+  elseif not text then
+    text = redis.call('GET', name)
+    if not text or #text ~= entry.size then
+      damaged()
+    end
+  end
+  return is_same(text, expected)
+end
+
+-- Whether a list has an object with this field.
+local function contains(name, list, field)
+  verify(name, list)
+  if list.from and list.searched_from ~= list.from then
+    list.searched, list.searched_from = redis.call('GETRANGE', name, list.from, list.upto - 1), list.from
+  end
+  return list.from and has_field(list.searched, field) or has_field(list.head, field)
+    or has_field(table.concat(list.pieces, '\n'), field)
+end
+
+-- The sum of two whole numbers as text; nothing if a double could not hold it exactly, or if one is
+-- no whole number.
+local function exact_sum(former, by)
+  local one, other = string.match(former, '^%-?%d+$'), string.match(by, '^%-?%d+$')
+  if not (one and other) or #one > 17 or #other > 17 or one == '-0' then
+    return
+  end
+  local sum, largest = one + other, 2 ^ 53
+  if math.max(math.abs(one), math.abs(other), math.abs(sum)) < largest then
+    return string.format('%.0f', sum)
+  end
+end

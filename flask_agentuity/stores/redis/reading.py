@@ -1,0 +1,134 @@
+"""Putting a thread together from the fields and strings that Redis has of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ...document import codec
+from ...document.codec import Snapshot
+from .seen import Seen
+
+#: Fields of a hash that is no thread.
+_NO_THREAD = frozenset((b"gone", b"lock"))
+
+
+def pairs(fields: Any) -> dict[bytes, bytes]:
+    """Return fields by name, which one protocol gives as a map and the other as a list."""
+    if isinstance(fields, dict):
+        return fields
+    return dict(zip(fields[::2], fields[1::2], strict=True))
+
+
+def head_of(fields: Mapping[bytes, bytes]) -> bytes | None:
+    """Return the head of a thread, of either format."""
+    return fields.get(b"head") or fields.get(b"thread")
+
+
+def compose(
+    thread_id: str, fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]
+) -> Snapshot | None:
+    """Compose a snapshot of the fields of a thread and of the strings that were fetched.
+
+    Returns None if there is no thread, or nothing in it.
+
+    :raises StoreError: if they are not as the script writes them.
+    """
+    if not fields.keys() - _NO_THREAD:
+        return None
+    try:
+        if b"head" in fields or b"thread" not in fields:
+            return _compose(fields, strings)
+        return _compose_former(fields, strings)
+    except ValueError as error:
+        raise codec.damaged(thread_id, str(error)) from None
+
+
+def _compose(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) -> Snapshot | None:
+    head = fields.get(b"head", b"")
+    parts = head.split(b" ")
+    if len(parts) != 7:
+        raise ValueError("what is known of the whole thread is not as it should be")
+    entries = []
+    for key, text in fields.items():
+        if key.startswith(b'"'):
+            number, _, rest = text.split(b" ", 2)
+            entries.append((int(number), key, rest))
+    if not entries and b"metadata" not in fields:
+        return None
+    entries.sort()
+    encoded = {codec.decode(key): _value(key, rest, strings) for _, key, rest in entries}
+    return _snapshot(encoded, fields, int(parts[5]), Seen(head, fields))
+
+
+def _value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> bytes | None:
+    kind, known = rest[:1], rest[1:]
+    if kind == b"=":
+        return known
+    if known.startswith(b"2 0 "):
+        return codec.EMPTY_LIST
+    if key not in strings:
+        return None
+    text = _present(strings[key])
+    if kind == b"*":
+        return _of_size(text, int(known))
+    size, _, dead, tail = map(int, known.split(b" "))
+    if len(text) != dead + size - 2 + tail:
+        raise ValueError("a list has not the size that was stored")
+    # Most lists are the string as it is: long texts are copied once only.
+    if size == len(text):
+        return text.replace(b"\n", b",")
+    return b"[%b]" % text[dead : dead + size - 2].replace(b"\n", b",")
+
+
+def _compose_former(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) -> Snapshot:
+    parts = fields[b"thread"].split(b" ")
+    if len(parts) != 6:
+        raise ValueError("what is known of the whole thread is not as it should be")
+    entries = []
+    for key, text in fields.items():
+        if key.startswith(b'"'):
+            number, _, rest = text.partition(b" ")
+            entries.append((int(number), key, rest))
+    entries.sort()
+    encoded = {codec.decode(key): _former_value(key, rest, strings) for _, key, rest in entries}
+    return _snapshot(encoded, fields, int(parts[2]), None)
+
+
+def _former_value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> bytes | None:
+    kind, known = rest[:1], rest[1:]
+    if kind == b"=":
+        return known
+    if kind == b"[" and known == b"2":
+        return codec.EMPTY_LIST
+    if key not in strings:
+        return None
+    text = _present(strings[key])
+    if kind == b"|":
+        known, _, dead = known.split()
+        text = text[int(dead) :].replace(b"\n", b",")
+    return _of_size(text if kind == b"*" else b"[%b]" % text, int(known))
+
+
+def _present(text: bytes | None) -> bytes:
+    if text is None:
+        raise ValueError("the string of a value is missing")
+    return text
+
+
+def _of_size(value: bytes, size: int) -> bytes:
+    if len(value) != size:
+        raise ValueError("a value has not the size that was stored")
+    return value
+
+
+def _snapshot(
+    encoded: dict[str, bytes | None], fields: dict[bytes, bytes], version: int, seen: Seen | None
+) -> Snapshot:
+    return Snapshot(
+        encoded,
+        fields.get(b"metadata", b"{}").partition(b"\n")[0],
+        without_null=frozenset() if b"nulls" in fields else encoded.keys(),
+        version=version,
+        seen=seen,
+    )

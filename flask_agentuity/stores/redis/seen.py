@@ -1,0 +1,85 @@
+"""What a read or a write has seen of a thread, and the short way that it opens for pushes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from .steps import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The head of a thread at one version, and its entries as far as they are known, encoded."""
+
+    head: bytes
+    entries: Mapping[bytes, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedPush:
+    """A push as it will be if the thread still has the head that was seen.
+
+    ``arguments`` is what the script needs to do it without taking anything apart. ``preceding``
+    is the number of items before.
+    """
+
+    arguments: tuple[bytes, ...]
+    preceding: int
+
+    def seen_after(self, key: bytes, version: bytes) -> Seen:
+        """Return what is known once the push was done and gave the thread *version*."""
+        head, entry = self.arguments[:2]
+        return Seen(b"%b %b %b" % (head, version, _seconds(version)), {key: entry})
+
+
+def prepare_push(
+    seen: Seen, run: Run, milliseconds: int, max_bytes: int, *, nulls: bool
+) -> PreparedPush | None:
+    """Prepare the push of *run*; None if it cannot be known how the thread will be.
+
+    :param milliseconds: after which an unused thread expires; 0: never.
+    """
+    size, following, born, created, safe, version, updated = seen.head.split(b" ")
+    entry = seen.entries.get(run.encoded_key, b"")
+    number, _, rest = entry.partition(b"|")
+    # An updated time that is not that of the version was taken over from another store.
+    if not rest or not number.endswith(b" ") or updated != _seconds(version):
+        return None
+    value_size, items, dead, tail = map(int, rest.split(b" "))
+    seconds = _seconds_for(float(safe), milliseconds)
+    if not items or seconds is None:
+        return None
+    added = len(run.items) + 1
+    stop, new_size = dead + value_size - 2, int(size) + added
+    return PreparedPush(
+        (
+            b"%d %b %b %b %b" % (new_size, following, born, created, safe),
+            b"%b|%d %d %d %d"
+            % (number, value_size + added, items + run.count, dead, max(1, tail - added)),
+            b"%d" % stop,
+            b"%d" % (stop + tail),
+            b"%d" % seconds[0],
+            b"%d" % seconds[1],
+            version,
+            # What is left for the metadata, its labels and what is around them.
+            b"%d" % (max_bytes - 23 - new_size),
+            b"%d" % milliseconds,
+            b"%d" % nulls,
+        ),
+        items,
+    )
+
+
+def _seconds(version: bytes) -> bytes:
+    return b"%b.%b" % (version[:-6], version[-6:])
+
+
+def _seconds_for(safe: float, milliseconds: int) -> tuple[int, int] | None:
+    """Return in which seconds of Redis's clock no key needs to be renewed but the thread's."""
+    if not milliseconds or not safe:
+        return None if milliseconds or safe else (0, 2**53)
+    first = math.ceil(safe - (milliseconds * 1.2 + 3) / 1000)
+    last = math.floor(safe - (milliseconds + 1001) / 1000)
+    return (first, last) if first <= last else None

@@ -1,0 +1,217 @@
+"""Operations as the arguments of the script that applies them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha1
+from typing import assert_never
+
+from ...document import codec
+from ...document.operations import (
+    Clear,
+    Delete,
+    Edit,
+    EditMetadata,
+    Increment,
+    Operation,
+    PopLast,
+    Push,
+    Replace,
+    ReplaceMetadata,
+    Set,
+    SetMetadata,
+    Splice,
+    Truncate,
+)
+from .. import listing
+from .keys import encode_label
+
+#: Values up to this size are fetched with every read; larger ones and lists only when wanted.
+INLINE_BYTES = 1000
+#: What a script compares is sent as its length and its SHA-1 if it is longer.
+_COMPARED_BYTES = 100
+
+
+@dataclass(slots=True)
+class Run:
+    """Pushes to one key that are one step. The first *edited* of them belong to an edit."""
+
+    key: str
+    encoded_key: bytes
+    items: bytes
+    count: int
+    edited: int = 0
+
+
+@dataclass(slots=True)
+class Steps:
+    """The operations of one write as the script takes them.
+
+    ``operations`` has those of each step, ``runs`` the pushes of each step that pushes. ``labels``
+    are those of the new metadata, and ``nulls`` says whether a null may be among the values.
+    """
+
+    arguments: list[bytes] = field(default_factory=list)
+    keys: dict[bytes, None] = field(default_factory=dict)
+    labels: list[bytes] = field(default_factory=list)
+    operations: list[Sequence[Operation]] = field(default_factory=list)
+    runs: list[Run] = field(default_factory=list)
+    nulls: bool = False
+
+    @property
+    def only_push(self) -> Run | None:
+        """The run of a write that appends to one list and does nothing else."""
+        if len(self.operations) == 1 and len(self.arguments) == 4 and self.runs:
+            return self.runs[0] if self.arguments[2].isdigit() else None
+        return None
+
+    def add(self, operation: Operation) -> None:
+        """Add the step of one operation.
+
+        :raises TypeError: if it is an edit, which has to be merged first.
+        """
+        self.operations.append([operation])
+        match operation:
+            case Push():
+                self._push([operation], 0)
+            case Set(key, value, only_if_missing):
+                name = b"default" if only_if_missing else b"set"
+                self.arguments += (name, self._key(key), *self._value(value))
+            case Replace(key, old, new, since):
+                expected = b"" if old is None else _compared(old)
+                self.arguments += (b"replace", self._key(key), b"%d" % since, expected)
+                self.arguments += self._value(new)
+            case Splice():
+                self._splice(operation)
+            case Delete(key):
+                self.arguments += (b"delete", self._key(key))
+            case Truncate(key, keep):
+                self.arguments += (b"truncate", self._key(key), b"%d" % max(0, keep))
+            case PopLast(key):
+                self.arguments += (b"pop", self._key(key))
+            case Increment(key, by):
+                self.arguments += (b"increment", self._key(key), codec.encode_unchecked(by))
+            case Clear():
+                self.arguments.append(b"clear")
+            case SetMetadata(value):
+                self._metadata(value, b"")
+            case ReplaceMetadata(old, new):
+                self._metadata(new, _compared(old))
+            case Edit() | EditMetadata():
+                raise TypeError("an edit must be merged before it is written")
+            case _:
+                assert_never(operation)
+
+    def add_pushes(self, pushes: Sequence[Push], edited: int) -> None:
+        """Add the step of pushes to one key that have the same window, if any."""
+        self.operations.append(pushes)
+        self._push(pushes, edited)
+
+    def adopt(self, created: float, updated: float) -> None:
+        """Add the step that replaces a thread by one with these times, if it is newer."""
+        self.operations.append([])
+        self.arguments += (b"adopt", repr(created).encode(), repr(updated).encode())
+
+    def _push(self, pushes: Sequence[Push], edited: int) -> None:
+        first = pushes[0]
+        key = self._key(first.key)
+        items = _lines([push.value for push in pushes])
+        self.nulls = self.nulls or codec.may_hold_null(items)
+        numbers = b"%d" % len(pushes)
+        if first.max_records is not None:
+            numbers += b" %d %d" % (max(0, first.max_records), max(0, first.keep_first))
+        if (unique := _field_of(first)) is None:
+            self.arguments += (b"push", key, numbers, items)
+        else:
+            self.arguments += (b"unique", unique, key, numbers, items)
+        self.runs.append(Run(first.key, key, items, len(pushes), edited))
+
+    def _splice(self, splice: Splice) -> None:
+        arguments = [b"splice", self._key(splice.key), b"%d" % splice.since]
+        arguments.append(b"%d" % len(splice.changes))
+        for change in splice.changes:
+            new = _lines(change.new)
+            self.nulls = self.nulls or codec.may_hold_null(new)
+            arguments += (b"%d" % change.place, b"%d" % len(change.gone))
+            arguments += (_compared(b"\n".join(change.gone)), b"%d" % len(change.new), new)
+        self.arguments += arguments
+
+    def _metadata(self, value: bytes, expected: bytes) -> None:
+        metadata = codec.decode(value)
+        labels = [encode_label(*label) for label in listing.encode_labels(metadata)]
+        self.labels += labels
+        self.arguments += (b"metadata", b"\n".join([value, *labels]), expected)
+
+    def _key(self, key: str) -> bytes:
+        encoded = codec.encode_key(key)
+        self.keys[encoded] = None
+        return encoded
+
+    def _value(self, value: bytes) -> tuple[bytes, bytes, bytes]:
+        self.nulls = self.nulls or codec.may_hold_null(value)
+        if value == codec.EMPTY_LIST:
+            return b"|", b"0", b""
+        if codec.is_list(value):
+            items = codec.items_of(value)
+            return b"|", b"%d" % len(items), b"\n".join(items)
+        return b"*" if len(value) > INLINE_BYTES else b"=", b"0", value
+
+
+def encode_steps(operations: Iterable[Operation], edited: Collection[int] = ()) -> Steps:
+    """Return the steps of *operations*. Pushes in a row are one step where they can be.
+
+    *edited* has the ids (of :func:`id`) of pushes that belong to an edit.
+    """
+    steps = Steps()
+    pushes: list[Push] = []
+    for operation in operations:
+        if pushes and not (isinstance(operation, Push) and _belongs_to(pushes[0], operation)):
+            _add_pushes(steps, pushes, edited)
+            pushes = []
+        if isinstance(operation, Push):
+            pushes.append(operation)
+        else:
+            steps.add(operation)
+    if pushes:
+        _add_pushes(steps, pushes, edited)
+    return steps
+
+
+def _add_pushes(steps: Steps, pushes: Sequence[Push], edited: Collection[int]) -> None:
+    steps.add_pushes(pushes, sum(id(push) in edited for push in pushes) if edited else 0)
+
+
+def _belongs_to(first: Push, push: Push) -> bool:
+    return (
+        push.key == first.key
+        and push.max_records == first.max_records
+        and push.keep_first == first.keep_first
+        and push.unique is None
+        and first.unique is None
+    )
+
+
+def _field_of(push: Push) -> bytes | None:
+    """Return the field that no item of the list may have yet, encoded as a part of an object."""
+    name = push.unique
+    if name is None or not push.value.startswith(b"{"):
+        return None
+    item = codec.decode(push.value)
+    if name not in item:
+        return None
+    return b"%b:%b" % (codec.encode_key(name), codec.encode_unchecked(item[name]))
+
+
+def _lines(items: Sequence[bytes]) -> bytes:
+    """Join items by line feeds, which must be nowhere else."""
+    joined = b"\n".join(items)
+    if joined.count(b"\n") != max(0, len(items) - 1):
+        joined = b"\n".join(map(codec.respell, items))
+    return joined
+
+
+def _compared(value: bytes) -> bytes:
+    if len(value) <= _COMPARED_BYTES:
+        return value
+    return b"#%d %b" % (len(value), sha1(value, usedforsecurity=False).hexdigest().encode())

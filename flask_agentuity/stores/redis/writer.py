@@ -1,0 +1,192 @@
+"""Writing to a thread: one script applies all operations of a write, or none."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Collection, Sequence
+from functools import partial
+from typing import Any
+
+from ...document import codec
+from ...errors import ServiceUnavailable, StateTooLarge, ThreadGone
+from ..base import TOMBSTONE_SECONDS
+from ..listing import ListedThread
+from ..writing import Conflict, Write, Written, warn_of_skipped
+from .calls import Caller
+from .keys import label_name, string_name
+from .line import Line
+from .scripts import WRITE
+from .seen import PreparedPush, Seen, prepare_push
+from .steps import Run, Steps, encode_steps
+
+#: For how many milliseconds a deletion is remembered.
+REMEMBERED = round(TOMBSTONE_SECONDS * 1000)
+#: Seconds after which the lock of a process that has died is another's.
+LOCK_SECONDS = 3.0
+#: Seconds that a write waits for another's lock. It outlives a holder that has died.
+PATIENCE = 5.0
+_SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
+
+
+class Pauses:
+    """Waiting for the lock of a thread: longer each time, and at random."""
+
+    def __init__(self, thread_id: str) -> None:
+        self._thread_id = thread_id
+        self._ends = time.monotonic() + PATIENCE
+        self._pause = _SHORTEST_PAUSE
+
+    def wait(self) -> None:
+        """Wait before the next attempt.
+
+        :raises ServiceUnavailable: if there have been enough.
+        """
+        if time.monotonic() > self._ends:
+            raise ServiceUnavailable(
+                f"Thread {self._thread_id} stays locked by requests that merge their changes;"
+                " nothing was changed."
+            )
+        time.sleep(random.uniform(self._pause / 2, self._pause))
+        self._pause = min(_LONGEST_PAUSE, self._pause * 2)
+
+
+class LockLost(Exception):
+    """The lock has expired, and another may have it."""
+
+
+class Writer:
+    """Writes to the threads of one store.
+
+    :param milliseconds: after which an unused thread expires; 0: never.
+    """
+
+    def __init__(self, caller: Caller, milliseconds: int, max_bytes: int) -> None:
+        self._caller = caller
+        self._milliseconds = milliseconds
+        self._max_bytes = max_bytes
+
+    def write(
+        self,
+        names: tuple[bytes, bytes],
+        thread_id: str,
+        write: Write,
+        *,
+        lock: bytes = b"",
+        edited: Collection[int] = (),
+    ) -> Written | Conflict:
+        """Apply a write that has no edits.
+
+        :param names: those of the thread and of its index.
+        :param lock: the lock that the caller holds; a write that is applied ends it.
+        :param edited: the ids (of :func:`id`) of pushes that belong to edits.
+        :raises LockLost: if the caller does not have the lock any more.
+        """
+        steps = encode_steps(write.operations, edited)
+        prepared = None
+        if write.seen.__class__ is Seen and not lock and (run := steps.only_push):
+            prepared = prepare_push(
+                write.seen, run, self._milliseconds, self._max_bytes, nulls=steps.nulls
+            )
+        reply = self._apply(names, thread_id, write, steps, lock, prepared)
+        if reply.__class__ is bytes:
+            assert prepared is not None
+            return _written_as_prepared(steps.runs[0], prepared, reply, write.counted)
+        match reply[0]:
+            case b"written":
+                return _written(thread_id, steps, reply, write.counted)
+            case b"conflict":
+                return _conflict(reply)
+            case b"lost":
+                raise LockLost
+            case _:
+                raise self._refused(thread_id, reply)
+
+    def adopt(self, names: tuple[bytes, bytes], thread: ListedThread, steps: Steps) -> bool:
+        """Replace a thread by one from another store; False if the stored one is as new."""
+        reply = self._apply(names, thread.id, Write(()), steps, b"", None)
+        if reply[0] == b"kept":
+            return False
+        if reply[0] != b"written":
+            raise self._refused(thread.id, reply)
+        return True
+
+    def _apply(
+        self,
+        names: tuple[bytes, bytes],
+        thread_id: str,
+        write: Write,
+        steps: Steps,
+        lock: bytes,
+        prepared: PreparedPush | None,
+    ) -> Any:
+        thread, index = names
+        keys = [thread, index, *[string_name(thread, key) for key in steps.keys]]
+        if steps.labels:
+            keys += [label_name(index, label) for label in steps.labels]
+        tail: Sequence[bytes] = steps.arguments
+        seen = b""
+        if prepared:
+            seen, tail = write.seen.head, (*tail, *prepared.arguments)
+        pauses = None
+        while True:
+            settings = b"%d %d %d %d %d %d %d %b" % (
+                self._milliseconds,
+                self._max_bytes,
+                len(steps.keys),
+                steps.nulls,
+                write.age * 1_000_000,
+                write.version,
+                REMEMBERED,
+                lock,
+            )
+            reply = self._caller.call(
+                thread,
+                thread_id,
+                partial(Line.run, script=WRITE, names=keys, arguments=(settings, seen, *tail)),
+                changes=True,
+            )
+            if reply[0] != b"busy":
+                return reply
+            pauses = pauses or Pauses(thread_id)
+            pauses.wait()
+
+    def _refused(self, thread_id: str, reply: Any) -> Exception:
+        match reply[0]:
+            case b"gone":
+                return ThreadGone(thread_id)
+            case b"large":
+                return StateTooLarge(reply[1], self._max_bytes, thread_id)
+            case status:
+                raise AssertionError(f"the script answered {status!r}")
+
+
+def _written_as_prepared(
+    run: Run, prepared: PreparedPush, version: bytes, counted: Collection[str]
+) -> Written:
+    preceding = {run.key: prepared.preceding} if run.key in counted else {}
+    return Written(int(version), prepared.seen_after(run.encoded_key, version), preceding)
+
+
+def _written(
+    thread_id: str, steps: Steps, reply: Sequence[Any], counted: Collection[str]
+) -> Written:
+    _, version, head, lists, counts, skipped = reply
+    if skipped:
+        operations = [each for number in skipped for each in steps.operations[number]]
+        warn_of_skipped(thread_id, operations)
+    preceding: dict[str, int] = {}
+    for run, count in zip(steps.runs, counts, strict=True):
+        # The first push that does not belong to an edit counts, unless the value is no list.
+        is_first = run.key in counted and run.key not in preceding and run.count > run.edited
+        if is_first and count >= 0:
+            preceding[run.key] = count + run.edited
+    seen = Seen(head, dict(zip(lists[::2], lists[1::2], strict=True))) if head else None
+    return Written(int(version), seen, preceding)
+
+
+def _conflict(reply: Sequence[Any]) -> Conflict:
+    _, found, metadata = reply
+    keys = [codec.decode(key) for key in found[::2]]
+    assigned = [key for key, is_assigned in zip(keys, found[1::2], strict=True) if is_assigned]
+    return Conflict(frozenset(keys), frozenset(assigned), bool(metadata))
