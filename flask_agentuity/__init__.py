@@ -14,6 +14,7 @@ from .errors import (
     StateTooLarge,
     StateTypeError,
     StoreError,
+    ThreadGone,
 )
 from .stores import ThreadStore
 from .thread.session import Session
@@ -52,6 +53,7 @@ __all__ = [
     "StateTypeError",
     "StoreError",
     "Thread",
+    "ThreadGone",
     "ThreadIDProvider",
     "ThreadManager",
     "ThreadState",

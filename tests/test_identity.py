@@ -23,16 +23,9 @@ from werkzeug.test import EnvironBuilder, TestResponse
 
 from flask_agentuity import ThreadIDProvider, ThreadManager
 from flask_agentuity.errors import ConfigurationError, InvalidThreadId
-from flask_agentuity.web.provider import (
-    CookieSettings,
-    SignedIDProvider,
-    instance_secret,
-    is_thread_id,
-    make_thread_id,
-    require_thread_id,
-    sign,
-    verify,
-)
+from flask_agentuity.web.provider import CookieSettings, SignedIDProvider
+from flask_agentuity.web.signing import instance_secret, sign, verify
+from flask_agentuity.web.thread_ids import is_thread_id, make_thread_id, require_thread_id
 
 VECTORS: dict[str, Any] = json.loads(
     Path(__file__).with_name("data").joinpath("vectors.json").read_text(encoding="utf-8")
@@ -43,6 +36,13 @@ APP = Flask("vectors")
 
 def provider(secret: str) -> SignedIDProvider:
     return SignedIDProvider(lambda: [secret.encode()], CookieSettings(), lambda: False)
+
+
+def header_value(secret: str, thread_id: str) -> str:
+    """Return the header that a response has."""
+    response = Response()
+    provider(secret).set_thread_id(APP, response, thread_id)
+    return response.headers["x-thread-id"]
 
 
 def request(cookie: str | None = None, header: str | None = None) -> Request:
@@ -73,7 +73,7 @@ def test_thread_ids(case: dict[str, Any]) -> None:
 def test_signing_pairs(case: dict[str, Any]) -> None:
     ours = provider(case["secret"])
     assert ours.cookie_value(case["thread_id"]) == case["cookie_value"]
-    assert ours.header_value(case["thread_id"]) == case["header_value"]
+    assert header_value(case["secret"], case["thread_id"]) == case["header_value"]
     assert ours.find_thread_id(request(f"atid={case['cookie_value']}")) == case["thread_id"]
     assert ours.find_thread_id(request(header=case["header_value"])) == case["thread_id"]
     other = provider(case["secret"] + "x")
@@ -232,9 +232,9 @@ def test_a_bad_cookie_is_a_new_thread(
 
 
 BAD_HEADERS = [
-    provider("another secret").header_value(ID),
-    provider("secret").header_value(ID)[:-3],
-    "%s, %s" % ((provider("secret").header_value(ID),) * 2),
+    header_value("another secret", ID),
+    header_value("secret", ID)[:-3],
+    "%s, %s" % ((header_value("secret", ID),) * 2),
     ";",
     ID,
     "x" * 100_000,
@@ -268,11 +268,11 @@ def test_a_good_header_wins_over_a_good_cookie(tmp_path: Path) -> None:
         app,
         headers={
             "Cookie": f"atid={GOOD}",
-            "X-Thread-ID": provider("secret").header_value(other),
+            "X-Thread-ID": header_value("secret", other),
         },
     )
     assert response.json["id"] == other
-    assert response.headers["x-thread-id"] == provider("secret").header_value(other)
+    assert response.headers["x-thread-id"] == header_value("secret", other)
 
 
 def test_a_good_cookie_among_bad_ones_of_its_name_is_found(tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_the_cookie_and_header_of_a_touched_thread(tmp_path: Path) -> None:
     assert morsel["httponly"]
     assert not morsel["secure"]
     assert not morsel["domain"]
-    assert response.headers["x-thread-id"] == provider("secret").header_value(thread_id)
+    assert response.headers["x-thread-id"] == header_value("secret", thread_id)
     assert set(response.vary) == {"Cookie", "x-thread-id"}
     assert response.headers["Cache-Control"] == "private"
 

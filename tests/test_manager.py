@@ -24,7 +24,8 @@ from flask_agentuity import (
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.testing.client import ThreadTestClient
 from flask_agentuity.thread.state import ThreadState
-from flask_agentuity.web.provider import make_thread_id
+from flask_agentuity.web.app_threads import threads_of
+from flask_agentuity.web.thread_ids import make_thread_id
 
 OWN_ID = "thrd_0123456789abcdef0123456789abcdef"
 
@@ -334,7 +335,7 @@ def test_destroy_is_for_good(app: Flask, manager: ThreadManager) -> None:
     assert "Max-Age=0" in response.headers["Set-Cookie"]
     assert "x-thread-id" not in response.headers
     assert client.thread_id is None
-    assert manager.store().restore(str(thread_id)) is None
+    assert threads_of(app).store.restore(str(thread_id)) is None
 
 
 def test_new_after_destroy(app: Flask, manager: ThreadManager) -> None:

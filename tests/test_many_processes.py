@@ -27,7 +27,7 @@ WORKER = """
 import json, random, sys, tempfile
 from flask import Flask, g, request
 from flask_agentuity import ThreadManager
-from flask_agentuity.web.manager import signed_provider
+from flask_agentuity.web.app_threads import threads_of
 
 url, worker, turns, ids = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4].split(",")
 app = Flask("worker", instance_path=tempfile.mkdtemp())
@@ -46,9 +46,9 @@ def push():
     g.thread.state.push("turns", request.json)
     return ""
 
-provider = signed_provider(app)
+provider = threads_of(app).signed_provider
 chance = random.Random(worker)
-client = app.test_client()
+client = app.test_client(use_cookies=False)
 number = 0
 while number < turns:
     number += 1
@@ -56,7 +56,7 @@ while number < turns:
     answer = client.post(
         chance.choice(["/append", "/push"]),
         json=[worker, number],
-        headers={"x-thread-id": provider.header_value(thread_id)},
+        headers={"Cookie": "atid=" + provider.cookie_value(thread_id)},
     )
     print(json.dumps([answer.status_code, thread_id, number]), flush=True)
 """

@@ -28,7 +28,8 @@ from flask_agentuity.errors import (
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.web import events as signals
-from flask_agentuity.web.provider import is_thread_id
+from flask_agentuity.web.app_threads import threads_of
+from flask_agentuity.web.thread_ids import is_thread_id
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 OTHER = "thrd_fedcba9876543210fedcba9876543210"
@@ -112,8 +113,8 @@ def test_it_is_saved_at_the_end(threads: ThreadManager, store: RecordingStore) -
         thread.state["a"] = 1
         thread.metadata = {"owner": "ada"}
         assert store.merges == []
-    assert store.restore(ID) == b'{"state":{"a":1},"metadata":{"owner":"ada"}}'
     assert store.calls == (0, 1)
+    assert store.restore(ID) == b'{"state":{"a":1},"metadata":{"owner":"ada"}}'
     with threads.open(ID) as thread:
         thread.state.push("l", 1)
         assert thread.state["a"] == 1
@@ -183,8 +184,8 @@ def test_create_makes_a_thread(
         thread.state["a"] = 1
         assert thread.is_new
     assert is_thread_id(thread.id)
-    assert store.restore(thread.id) == b'{"state":{"a":1}}'
     assert store.calls == (0, 1)
+    assert store.restore(thread.id) == b'{"state":{"a":1}}'
     assert told.events == [
         ("thread.created", app, thread.id, None),
         ("thread.saved", app, thread.id, None),
@@ -210,8 +211,8 @@ def test_an_id_is_taken_stored_or_not(
         with threads.open(ID, create=create) as thread:
             assert not thread.is_new
             thread.state.push("l", number)
-    assert store.restore(ID) == b'{"state":{"l":[0,1]}}'
     assert store.reads == []
+    assert store.restore(ID) == b'{"state":{"l":[0,1]}}'
 
 
 def test_create_false_takes_only_what_is_stored(
@@ -338,7 +339,7 @@ def test_a_manager_of_several_apps_has_to_be_told_which(make_app: MakeApp, told:
             thread.state["number"] = number
     for number, app in enumerate(apps):
         with app.app_context():
-            assert threads.store().restore(ID) == b'{"state":{"number":%d}}' % number
+            assert threads_of(app).store.restore(ID) == b'{"state":{"number":%d}}' % number
             assert [thread.id for thread in threads.list().threads] == [ID]
     assert [sender for _, sender, *_ in told.events] == apps
 
@@ -363,10 +364,8 @@ def test_the_context_may_change_inside_the_block(
         thread.save()
         thread.state["a"] = 2
     assert [(name, sender) for name, sender, *_ in told.events] == [("thread.saved", apps[0])] * 2
-    with apps[0].app_context():
-        assert threads.store().restore(ID) == b'{"state":{"a":2}}'
-    with apps[1].app_context():
-        assert threads.store().restore(ID) is None
+    assert threads_of(apps[0]).store.restore(ID) == b'{"state":{"a":2}}'
+    assert threads_of(apps[1]).store.restore(ID) is None
 
 
 def test_an_app_that_is_gone_is_not_kept(make_app: MakeApp) -> None:
@@ -381,7 +380,7 @@ def test_an_app_that_is_gone_is_not_kept(make_app: MakeApp) -> None:
     assert gone() is None
     with threads.open(ID) as thread:
         thread.state["a"] = 1
-    assert kept.extensions["agentuity"].store().restore(ID) == b'{"state":{"a":1}}'
+    assert threads_of(kept).store.restore(ID) == b'{"state":{"a":1}}'
 
 
 def test_a_listener_and_a_receiver_that_raise_stop_nothing(
@@ -419,7 +418,7 @@ def test_in_a_pool_of_threads(make_app: MakeApp, tmp_path: Path) -> None:
         for name in range(6):
             assert [number for who, number in messages if who == name] == list(range(20))
             assert thread.state[f"last {name}"] == 19
-    threads.store().close()
+    threads_of(app).store.close()
 
 
 def test_in_a_coroutine(threads: ThreadManager, store: RecordingStore) -> None:

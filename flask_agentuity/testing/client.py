@@ -20,8 +20,9 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from ..thread.thread import Thread
-from ..web.manager import ThreadManager, signed_provider
-from ..web.provider import make_thread_id
+from ..web.app_threads import threads_of
+from ..web.manager import ThreadManager
+from ..web.thread_ids import make_thread_id
 
 
 class ThreadTestClient(FlaskClient):
@@ -44,7 +45,7 @@ class ThreadTestClient(FlaskClient):
         if thread_id is None and state is None and metadata is None:
             return
         thread_id = thread_id or make_thread_id()
-        provider = signed_provider(self.application)
+        provider = threads_of(self.application).signed_provider
         self.set_cookie(
             provider.cookie.name,
             provider.cookie_value(thread_id),
@@ -59,7 +60,7 @@ class ThreadTestClient(FlaskClient):
     @property
     def thread_id(self) -> str | None:
         """The id in this client's cookie; None before a response has set one."""
-        provider = signed_provider(self.application)
+        provider = threads_of(self.application).signed_provider
         cookie = self.get_cookie(provider.cookie.name, path=provider.cookie.path)
         return None if cookie is None else provider.read_cookie_value(cookie.value)
 

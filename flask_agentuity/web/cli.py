@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar, cast
 
 import click
-from flask import current_app
 from flask.cli import AppGroup
 
 from ..document import codec
@@ -28,6 +27,7 @@ from ..document.operations import Set
 from ..errors import (
     AgentuityError,
     AuthenticationFailed,
+    ConfigurationError,
     RequestTimeout,
     ServiceUnavailable,
     StateNotSerializable,
@@ -37,8 +37,9 @@ from ..stores import ListedThread, ThreadStore
 from ..stores.base import complete
 from ..stores.listing import matches, require_filter
 from ..stores.sqlite.store import SQLiteStore
-from .manager import ThreadManager
-from .provider import make_thread_id, require_thread_id
+from .app_threads import AppThreads, threads_of
+from .flask_internals import current_app_object
+from .thread_ids import make_thread_id, require_thread_id
 
 # Seconds; the first moment that datetime cannot hold: the year 10000.
 _END_OF_TIME = 253_402_300_800
@@ -104,7 +105,7 @@ def _where_option(command: _Command) -> _Command:
 @_json_option
 def check(as_json: bool) -> None:
     """Say which store is used, why, and whether it works."""
-    store, settings = _store(), _manager().settings()
+    store, settings = _store(), _threads().settings
     report: dict[str, Any] = {
         "store": type(store).__name__,
         "url": _without_credentials(settings.store),
@@ -331,7 +332,7 @@ def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...
     from ..service.thread_service import ThreadService
 
     all_keys = [*keys, *(key for path in key_files for key in read_keys(path))]
-    own = _manager().settings().sdk_key
+    own = _threads().settings.sdk_key
     if not all_keys and own:
         all_keys.append(own)
     if not all_keys:
@@ -340,15 +341,17 @@ def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...
     sys.exit(run(ThreadService(store, all_keys, host=host, port=port), store))
 
 
-def _manager() -> ThreadManager:
-    manager = current_app.extensions.get("agentuity")
-    if manager is None:
-        raise _Failure("This app has no ThreadManager. Call ThreadManager(app) where it is made.")
-    return cast(ThreadManager, manager)
+def _threads() -> AppThreads:
+    try:
+        return threads_of(current_app_object())
+    except ConfigurationError:
+        raise _Failure(
+            "This app has no ThreadManager. Call ThreadManager(app) where it is made."
+        ) from None
 
 
 def _store() -> ThreadStore:
-    return _manager().store()
+    return _threads().store
 
 
 def _confirm(question: str, yes: bool) -> None:

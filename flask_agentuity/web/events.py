@@ -1,7 +1,8 @@
-"""The blinker signals, and the way they are sent.
+"""The blinker signals, and how they are sent.
 
-The sender is the app, so a receiver can be connected to one app only. Every signal
-carries ``thread=``, ``session=`` and ``error=``, each None where there is none::
+The sender is the app, so that a receiver can be connected to one app only. Every signal
+has the keyword arguments ``thread=``, ``session=`` and ``error=``; they are None if they do
+not apply::
 
     @thread_restore_failed.connect_via(app)
     def count(app, error, **extra):
@@ -24,25 +25,26 @@ logger = logging.getLogger("flask_agentuity.signals")
 
 _signals = Namespace()
 
-#: A thread is new: its id was made, or it was stored for the first time.
+#: A thread is new: its id was generated, or it was stored for the first time.
 thread_created = _signals.signal("thread.created")
 #: A thread was read from its store.
 thread_restored = _signals.signal("thread.restored")
-#: Changes of a thread are stored.
+#: Changes to a thread were stored.
 thread_saved = _signals.signal("thread.saved")
 #: A thread was deleted by ``destroy()``.
 thread_destroyed = _signals.signal("thread.destroyed")
-#: A thread could not be read; ``error=`` says why.
+#: A thread could not be read; ``error=`` is the reason.
 thread_restore_failed = _signals.signal("thread.restore_failed")
-#: Changes of a thread could not be stored; ``error=`` says why.
+#: Changes to a thread were not stored; ``error=`` is the reason. It is a
+#: :exc:`~flask_agentuity.ThreadGone` if the thread had been deleted.
 thread_save_failed = _signals.signal("thread.save_failed")
-#: A request began. Its thread was not touched yet.
+#: A request began. It has not used its thread yet.
 session_started = _signals.signal("session.started")
-#: A request and its response are over; ``error=`` is what ended it, if something did.
+#: A request and its response have ended; ``error=`` is the exception that ended them, if any.
 session_completed = _signals.signal("session.completed")
-#: The connection to the thread service stands.
+#: The connection to the thread service was established.
 service_connected = _signals.signal("service.connected")
-#: The connection to the thread service was lost; ``error=`` says why.
+#: The connection to the thread service was lost; ``error=`` is the reason.
 service_disconnected = _signals.signal("service.disconnected")
 
 
@@ -54,7 +56,7 @@ def send(
     session: Any = None,
     error: BaseException | None = None,
 ) -> None:
-    """Send *signal*; what a receiver raises is logged, and the next one is called."""
+    """Send *signal*. If a receiver raises, that is logged and the next one is called."""
     if signal.is_muted or not signal.receivers:
         return
     for receiver in signal.receivers_for(app):
@@ -62,7 +64,7 @@ def send(
 
 
 def call(app: Flask, function: Callable[..., Any], *arguments: Any, **named: Any) -> None:
-    """Call *function*, which may be async, and log what it raises."""
+    """Call *function*, which may be async. If it raises, that is logged."""
     try:
         if inspect.iscoroutinefunction(function):
             function = app.ensure_sync(function)
@@ -71,4 +73,4 @@ def call(app: Flask, function: Callable[..., Any], *arguments: Any, **named: Any
         function(*arguments, **named)
     except Exception:
         name = getattr(function, "__qualname__", repr(function))
-        logger.exception("%s raised; the others are called all the same.", name)
+        logger.exception("%s raised an exception; continuing with the remaining receivers.", name)

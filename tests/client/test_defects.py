@@ -22,6 +22,7 @@ from flask_agentuity.service import ThreadService
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
+from flask_agentuity.web.app_threads import threads_of
 
 KEY = "a key"
 ID = "thrd_0123456789abcdef0123456789abcdef"
@@ -123,8 +124,7 @@ def test_defect_1_a_failed_restore_never_overwrites(
         kept.hold = threading.Event()
     client = client_of(app)
     store.close()
-    manager = app.extensions["agentuity"]
-    binding = manager._binding_of(app)
+    binding = threads_of(app)
     binding.store = open_store(direct.client.settings.address.url, request_timeout=0.3)
     try:
         client.get("/count")

@@ -225,7 +225,7 @@ def test_a_copied_context_that_outlives_the_request(
         assert client.get("/state").json == {"before": True, "messages": ["late"]}
     else:
         assert client.get("/state").json == {"before": True}
-        assert ["that is lost" in error.getMessage() for error in errors] == [True]
+        assert ["the change is lost" in error.getMessage() for error in errors] == [True]
 
 
 @pytest.mark.parametrize("touch", [False, True])
@@ -238,7 +238,7 @@ def test_a_change_in_a_teardown_function_is_a_loud_error(
 
     client = app.test_client()
     client.get("/state" if touch else "/plain")
-    assert "that is lost" in caplog.text
+    assert "the change is lost" in caplog.text
 
 
 def make_app(tmp_path: Path, name: str) -> Flask:

@@ -192,5 +192,5 @@ def test_the_first_touch_in_a_generator_is_too_late_for_a_cookie(
     assert visitor.get(f"/late?mark={mark}").body == b"begun done"
     assert not visitor.cookies
     said = server.log()[before:]
-    assert "first touched after its response had begun" in said
+    assert "first used after its response had begun" in said
     assert "Use g.thread.id in the view" in said

@@ -1,0 +1,151 @@
+"""The functions that Flask calls in each request."""
+
+from __future__ import annotations
+
+import logging
+import time
+import weakref
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+from flask import Flask, Response, current_app
+from flask.signals import got_request_exception
+from werkzeug.exceptions import Conflict, ServiceUnavailable
+
+from ..errors import AgentuityError, ConfigurationError, StoreError, ThreadGone
+from . import events as signals
+from .app_threads import AppThreads
+from .context_globals import globals_class
+from .flask_internals import (
+    current_request,
+    find_error_handler,
+    is_before_request_function,
+    move_last_after_view,
+    run_before_all,
+    set_default_error_handler,
+)
+from .scope import RequestScope
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+logger = logging.getLogger("flask_agentuity")
+
+
+def register(app: Flask, threads: AppThreads) -> None:
+    """Have *app* call *threads* in each of its requests.
+
+    :raises ConfigurationError: if the app has handled a request already.
+    """
+    _register_end(app, threads)
+    _note_beginning(app, threads)
+    _begin_for_listeners(app, threads)
+    set_default_error_handler(app, StoreError, _answer_store_error)
+    app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, threads)
+    _note_exceptions(app, threads)
+
+
+def _register_end(app: Flask, threads: AppThreads) -> None:
+    """Save and answer after everything else that happens after the view.
+
+    The hooks are functions, because Flask inspects each hook in each request, which takes
+    longer for a bound method.
+    """
+    scope_key, answered_key = threads.scope_key, threads.answered_key
+    completed = signals.session_completed
+
+    def answer_request(response: Response) -> Response:
+        current = current_request()
+        scope: RequestScope | None = current.__dict__.get(scope_key)
+        if scope is None:
+            # The usual body is a list; the property is_streamed takes longer to find out.
+            if response.response.__class__ is list or not response.is_streamed:
+                current.__dict__[answered_key] = True
+                return response
+            # Its generator may still use the thread.
+            scope = threads.begin_scope(current)
+        return response if scope is None else scope.answer(response)
+
+    def end_request(error: BaseException | None) -> None:
+        scope: RequestScope | None = current_request().__dict__.get(scope_key)
+        if scope is None and completed.receivers:
+            scope = threads.begin_scope(current_request())
+        if scope is not None:
+            scope.tear_down(error)
+
+    try:
+        app.after_request(answer_request)
+        app.teardown_request(end_request)
+    except AssertionError as error:
+        raise ConfigurationError(
+            f"The app {app.name!r} has already handled a request, and that request had no"
+            " thread. Call ThreadManager(app), or threads.init_app(app), where the app is"
+            " created, before it handles its first request."
+        ) from error
+    move_last_after_view(app, answer_request, end_request)
+
+
+def _note_beginning(app: Flask, threads: AppThreads) -> None:
+    """Note in the WSGI environment when each request begins.
+
+    A thread that is deleted during a request must not be written by it, even if the request
+    first uses the thread afterwards. Flask does not tell when a request began. A function
+    around ``wsgi_app`` is the cheapest way to know: a tenth of a ``before_request`` function.
+    """
+    wsgi_app, began_key = app.wsgi_app, threads.began_key
+
+    def noting_wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        environ[began_key] = time.monotonic()
+        return wsgi_app(environ, start_response)
+
+    app.wsgi_app = noting_wsgi_app  # type: ignore[method-assign]
+
+
+def _begin_for_listeners(app: Flask, threads: AppThreads) -> None:
+    """Begin each request with ``session_started``, once the signal has a receiver.
+
+    Until then, a request that does not use its thread does not pay for it.
+    """
+    started = signals.session_started
+    app_reference = weakref.ref(app)
+
+    def begin_request() -> None:
+        if started.receivers and (scope := threads.begin_scope(current_request())):
+            threads.send(started, scope.thread, scope.session)
+
+    def listen(*_: object, **__: object) -> None:
+        app = app_reference()
+        if app is not None and not is_before_request_function(app, begin_request):
+            run_before_all(app, begin_request)
+
+    _connect(started.receiver_connected, listen, threads)
+    if started.receivers:
+        listen()
+
+
+def _note_exceptions(app: Flask, threads: AppThreads) -> None:
+    def note_exception(sender: Flask, exception: BaseException, **extra: Any) -> None:
+        if scope := threads.begin_scope(current_request()):
+            scope.error = exception
+
+    _connect(got_request_exception, note_exception, threads, app)
+
+
+def _connect(
+    signal: Any, receiver: Callable[..., Any], threads: AppThreads, *sender: Flask
+) -> None:
+    # Signals hold receivers weakly: this one lives as long as the app.
+    threads.receivers.append(receiver)
+    signal.connect(receiver, *sender)
+
+
+def _answer_store_error(error: StoreError) -> Any:
+    # A handler of the app comes first. The text of a store's error is for the log only.
+    if handler := find_error_handler(AgentuityError):
+        return current_app.ensure_sync(handler)(error)
+    if isinstance(error, ThreadGone):
+        return current_app.handle_http_exception(
+            Conflict("This conversation was deleted while the request was working on it.")
+        )
+    logger.error("A request was answered with 503: %s", error, exc_info=error)
+    return current_app.handle_http_exception(ServiceUnavailable())

@@ -1,0 +1,121 @@
+"""What is logged and signalled about a thread."""
+
+from __future__ import annotations
+
+import logging
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from blinker import NamedSignal
+
+from ..errors import AgentuityError, StoreError, ThreadGone
+from ..thread.session import Session
+from ..thread.thread import Thread
+from . import events as signals
+
+if TYPE_CHECKING:
+    from .app_threads import AppThreads
+    from .scope import RequestScope
+
+logger = logging.getLogger("flask_agentuity")
+
+
+class Observer:
+    """Reports what happens to a thread outside a request, by signals and in the log.
+
+    A thread holds its observer, which holds neither the thread nor the request. What a
+    request has read is therefore freed when the request ends, without the garbage collector.
+    """
+
+    def __init__(self, threads: AppThreads) -> None:
+        self._threads = threads
+
+    @property
+    def session(self) -> Session | None:
+        """The session of the request, if there is one."""
+        return None
+
+    def send(self, signal: NamedSignal, thread: Thread, error: BaseException | None = None) -> None:
+        """Send *signal* if it has receivers."""
+        if signal.receivers:
+            self._threads.send(signal, thread, self.session, error)
+
+    def thread_touched(self, thread: Thread) -> None:
+        if thread.is_new:
+            self.send(signals.thread_created, thread)
+
+    def thread_restored(self, thread: Thread) -> None:
+        self.send(signals.thread_restored, thread)
+
+    def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
+        logger.error("Thread %s could not be read: %s", thread.id, error)
+        self.send(signals.thread_restore_failed, thread, error)
+
+    def thread_saved(self, thread: Thread) -> None:
+        self.send(signals.thread_saved, thread)
+
+    def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
+        if isinstance(error, ThreadGone):
+            # Deleting a thread that is in use is normal operation, and its message is complete.
+            logger.warning("%s", error)
+        else:
+            logger.error("Thread %s could not be saved: %s", thread.id, error)
+        self.send(signals.thread_save_failed, thread, error)
+
+    def thread_destroyed(self, thread: Thread) -> None:
+        self.send(signals.thread_destroyed, thread)
+
+    def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
+        signals.call(self._threads.app, listener, *arguments)
+
+
+class RequestObserver(Observer):
+    """Reports what happens to the threads of a request."""
+
+    def __init__(self, threads: AppThreads, scope: RequestScope, *, answered: bool) -> None:
+        """Create the observer of *scope*.
+
+        :param answered: whether the headers of the response are complete, so that it is too
+            late for a cookie.
+        """
+        self._threads = threads
+        self._scope = weakref.ref(scope)
+        self.answered = answered
+        self._has_begun = False
+        #: The ids of threads that were deleted while this request was working on them.
+        self.gone: frozenset[str] = frozenset()
+
+    @property
+    def session(self) -> Session | None:
+        scope = self._scope()
+        return scope.session if scope else None
+
+    def thread_touched(self, thread: Thread) -> None:
+        if not thread.is_new:
+            return
+        self.send(signals.thread_created, thread)
+        if self.answered:
+            logger.warning(
+                "Thread %s was first used after its response had begun, too late for its cookie:"
+                " the client will not find the thread again. Use g.thread.id in the view, before"
+                " the response begins.",
+                thread.id,
+            )
+
+    def thread_saved(self, thread: Thread) -> None:
+        if (
+            thread.was_missing
+            and not self._has_begun
+            and not thread.is_new
+            and self._threads.has_own_provider
+        ):
+            # The id came from the app's provider; only now is it known to begin a thread.
+            self._has_begun = True
+            self.send(signals.thread_created, thread)
+        super().thread_saved(thread)
+
+    def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
+        if isinstance(error, ThreadGone):
+            self.gone |= {thread.id}
+        super().thread_save_failed(thread, error)
