@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
@@ -66,7 +67,7 @@ class Scenario:
 
     kind: Kind
     length: int
-    #: Calls in each round; the value of a round is the mean of what they took.
+    #: Calls in each round.
     calls: int
 
     @property
@@ -121,8 +122,16 @@ def warm(workers: Iterable[Worker]) -> None:
         worker("block", TURN.method, f"/{TURN.name}", 4)
 
 
-def measure(workers: Iterable[Worker], scenario: Scenario, rounds: int) -> Rounds:
-    """Return the µs of a request for each system that can do it, round by round."""
+def measure(
+    workers: Iterable[Worker],
+    scenario: Scenario,
+    rounds: int,
+    average: Callable[[list[float]], float] = statistics.fmean,
+) -> Rounds:
+    """Return the µs of a request for each system that can do it, round by round.
+
+    :param average: what makes one value of the µs of the calls in one round.
+    """
     subjects = {}
     for worker in workers:
         if scenario.fits(worker):
@@ -130,15 +139,15 @@ def measure(workers: Iterable[Worker], scenario: Scenario, rounds: int) -> Round
             worker("start", scenario.length, scenario.visitors(rounds + 1))
             if scenario.kind.stored is not None and worker.peer.has_history:
                 worker("check", scenario.path, scenario.kind.stored)
-            subjects[worker.label] = partial(_mean, worker, scenario)
+            subjects[worker.label] = partial(_round, worker, scenario, average)
     alternately(1, subjects)
     return alternately(rounds, subjects)
 
 
-def _mean(worker: Worker, scenario: Scenario) -> float:
+def _round(worker: Worker, scenario: Scenario, average: Callable[[list[float]], float]) -> float:
     calls = scenario.calls + _WARMING_CALLS
     taken: list[float] = worker("block", scenario.kind.method, scenario.path, calls)
-    return sum(taken[_WARMING_CALLS:]) / scenario.calls
+    return average(taken[_WARMING_CALLS:])
 
 
 def written(
