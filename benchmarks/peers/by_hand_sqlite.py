@@ -68,6 +68,19 @@ class Blob(_ByHand):
     def push(self, message: Message) -> None:
         self.turn([message])
 
+    def grow(self, token: str) -> str:
+        document = self._read()
+        last: Message = document["messages"][-1]
+        last["content"] += token
+        self._write(conversation(), document)
+        return last["content"]
+
+    def edit(self, message: Message) -> str:
+        document = self._read()
+        document["messages"][len(document["messages"]) // 2] = message
+        self._write(conversation(), document)
+        return message["content"]
+
     def _read(self) -> dict[str, Any]:
         document: dict[str, Any] = orjson.loads(
             self._one("SELECT document FROM blobs WHERE id = ?", conversation())
@@ -114,12 +127,15 @@ class _InRows(_ByHand):
         self._append([message])
 
     def _bodies(self) -> list[bytes]:
-        return [
-            body
-            for (body,) in self._connection.execute(
-                "SELECT body FROM bodies WHERE id = ? ORDER BY number", (conversation(),)
-            )
-        ]
+        return [body for (body,) in self._rows("body")]
+
+    def _rows(self, columns: str) -> sqlite3.Cursor:
+        return self._connection.execute(
+            f"SELECT {columns} FROM bodies WHERE id = ? ORDER BY number", (conversation(),)
+        )
+
+    def _update(self, number: int, body: bytes) -> None:
+        self._connection.execute("UPDATE bodies SET body = ? WHERE number = ?", (body, number))
 
     @abstractmethod
     def _insert(self, id: str, messages: list[Message]) -> None: ...
@@ -132,6 +148,22 @@ class Rows(_InRows):
 
     def read(self) -> list[Message]:
         return [orjson.loads(body) for body in self._bodies()]
+
+    def grow(self, token: str) -> str:
+        messages = self._numbered()
+        number, last = messages[-1]
+        last["content"] += token
+        self._update(number, orjson.dumps(last))
+        return last["content"]
+
+    def edit(self, message: Message) -> str:
+        messages = self._numbered()
+        number, _ = messages[len(messages) // 2]
+        self._update(number, orjson.dumps(message))
+        return message["content"]
+
+    def _numbered(self) -> list[tuple[int, Message]]:
+        return [(number, orjson.loads(body)) for number, body in self._rows("number, body")]
 
     def _insert(self, id: str, messages: list[Message]) -> None:
         self._connection.executemany(
@@ -151,6 +183,27 @@ class Fragments(_InRows):
             self._join()
         messages: list[Message] = orjson.loads(b"[%b]" % b",".join(bodies))
         return messages
+
+    def grow(self, token: str) -> str:
+        *_, (number, messages) = self._decoded()
+        messages[-1]["content"] += token
+        self._update(number, orjson.dumps(messages)[1:-1])
+        return messages[-1]["content"]
+
+    def edit(self, message: Message) -> str:
+        fragments = self._decoded()
+        place = sum(len(messages) for _, messages in fragments) // 2
+        for number, messages in fragments:
+            if place < len(messages):
+                messages[place] = message
+                self._update(number, orjson.dumps(messages)[1:-1])
+                break
+            place -= len(messages)
+        return message["content"]
+
+    def _decoded(self) -> list[tuple[int, list[Message]]]:
+        rows = self._rows("number, body").fetchall()
+        return [(number, orjson.loads(b"[%b]" % body)) for number, body in rows]
 
     def _insert(self, id: str, messages: list[Message]) -> None:
         self._connection.execute(
