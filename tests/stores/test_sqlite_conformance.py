@@ -8,13 +8,16 @@ from typing import Any
 
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
-
-from .conformance import StoreConformance
+from flask_agentuity.testing.conformance import StoreConformance
 
 
 class TestSQLiteStore(StoreConformance):
     shared = True
     reads_keys_apart = True
+    edits = True
+    lists = True
+    transfers = True
+    turns = True
 
     def open(self, place: Any, **options: Any) -> ThreadStore:
         return SQLiteStore(place / "threads.db", timeout=30.0, **options)
@@ -25,12 +28,12 @@ class TestSQLiteStore(StoreConformance):
     def damage(self, store: ThreadStore, place: Any, thread_id: str, key: str) -> None:
         with closing(sqlite3.connect(place / "threads.db", isolation_level=None)) as connection:
             (entry,) = connection.execute(
-                "SELECT e.number FROM entries e JOIN threads t ON t.number = e.thread"
+                "SELECT e.number FROM state_entries e JOIN threads t ON t.number = e.thread"
                 " WHERE t.id = ? AND e.key = ?",
                 (thread_id, key),
             ).fetchone()
             changed = connection.execute(
-                "UPDATE entries SET value = CAST('{\"a\":' AS BLOB)"
+                "UPDATE state_entries SET value = CAST('{\"a\":' AS BLOB)"
                 " WHERE number = ? AND value IS NOT NULL",
                 (entry,),
             ).rowcount

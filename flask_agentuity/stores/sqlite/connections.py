@@ -1,4 +1,4 @@
-"""The connections of one process to one SQLite file: opened, lent, and kept out of forks."""
+"""The connections of one process to one SQLite file: opened, lent, and not used after a fork."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ...errors import StoreError
-from .layout import APPLICATION_ID, FORMAT_VERSION, SCHEMA
+from .schema import APPLICATION_ID, FORMAT_VERSION, SCHEMA, UPGRADES
 
 _IDLE_CONNECTIONS = 16
 #: The part of the file that reads take from the system's memory, without copying each page.
@@ -21,8 +21,8 @@ _MAPPED_BYTES = 1 << 28
 class Connections:
     """The open connections of one process to one file, lent to one thread at a time.
 
-    SQLite forbids to carry a connection over a fork: idle ones are closed before it, and
-    a child never touches what it inherited all the same.
+    SQLite forbids using a connection after a fork: idle ones are closed before it, and a child
+    does not touch any that it inherits.
     """
 
     def __init__(self, path: Path, timeout: float, synchronous: str) -> None:
@@ -43,14 +43,14 @@ class Connections:
     def lend(self, thread_id: str = "(all)") -> Loan:
         """Lend a connection for the time of a block, to read what belongs to a thread.
 
-        :raises StoreError: for whatever SQLite raises in the block; it names the thread.
+        :raises StoreError: instead of any error of SQLite in the block; it names the thread.
         """
         return Loan(self, thread_id)
 
     def write(self, thread_id: str = "(all)") -> WritingLoan:
         """Lend a connection inside a transaction that writes: it commits, or rolls back.
 
-        :raises StoreError: as :meth:`lend`, and when others write for longer than the timeout.
+        :raises StoreError: as :meth:`lend`, and if others write for longer than the timeout.
         """
         return WritingLoan(self, thread_id)
 
@@ -92,15 +92,30 @@ class Connections:
             if self._forking:
                 self._returned.notify_all()
 
-    def start_writing(self, thread_id: str) -> threading.Lock:
-        """Wait until no other thread of this process writes; return what has to be released.
+    def start_writing(self, thread_id: str) -> tuple[threading.Lock, float | None]:
+        """Wait until no other thread of this process writes.
 
-        SQLite has those who wait look again after some milliseconds: here the next is woken.
+        SQLite polls while it waits; here the next thread is woken at once. Returns the lock,
+        which has to be released, and how many seconds of the timeout are left to wait for
+        other processes, None if all of them are.
         """
         writing = self._writing
+        if writing.acquire(blocking=False):
+            return writing, None
+        deadline = time.monotonic() + self._timeout
         if not writing.acquire(timeout=self._timeout):
             raise self.failure(thread_id, "other threads of this process are writing")
-        return writing
+        return writing, max(0.0, deadline - time.monotonic())
+
+    def begin(self, connection: sqlite3.Connection, remaining: float | None) -> None:
+        """Begin a transaction that writes, within the seconds that remain of the timeout."""
+        # A deferred transaction would fail at its first write if another came first.
+        if remaining is None:
+            connection.execute("BEGIN IMMEDIATE")
+            return
+        connection.execute(f"PRAGMA busy_timeout = {int(remaining * 1000)}")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
 
     def failure(self, thread_id: str, reason: object) -> StoreError:
         """Return the error for a thread that could not be served."""
@@ -117,7 +132,7 @@ class Connections:
         self._lock.acquire()
         self._forking = True
         # A thread inside SQLite holds locks of the whole process, which would stay locked in
-        # the child. What it does is short: at most it waits for another writer.
+        # the child. It is there for a short time: at most it waits for another writer.
         thread = threading.get_ident()
         self._returned.wait_for(
             lambda: all(lent == thread for lent in self._lent), self._timeout + 1
@@ -156,36 +171,50 @@ class Connections:
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
-        # In one statement: another connection may be making the file just now.
-        application, version = connection.execute(
-            "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
-        ).fetchone()
-        if (application, version) == (0, 0):
+        version = self._format_of(connection)
+        if version == 0:
             self._create(connection)
-        elif application != APPLICATION_ID:
-            raise StoreError(f"{self._path} belongs to another program; name another file.")
+        elif version in UPGRADES:
+            self._upgrade(connection)
         elif version > FORMAT_VERSION:
             raise StoreError(
                 f"{self._path} has format {version}; this version of flask_agentuity reads"
-                f" {FORMAT_VERSION}. Install a newer one, or name another file."
+                f" {FORMAT_VERSION}. Install a newer version, or name another file."
             )
         elif version < FORMAT_VERSION:
             raise StoreError(
-                f"{self._path} has format {version}, of an earlier flask_agentuity; this one reads"
-                f" {FORMAT_VERSION}. Have that one export its threads (flask threads export),"
-                " name another file, and import them there."
+                f"{self._path} has format {version}, of an early version of flask_agentuity; this"
+                f" version reads {', '.join(map(str, UPGRADES))} and {FORMAT_VERSION}. Export the"
+                " threads with that version (flask threads export), name another file, and import"
+                " them there."
             )
         connection.execute(f"PRAGMA synchronous = {self._synchronous}")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
 
+    def _format_of(self, connection: sqlite3.Connection) -> int:
+        """Return the format of the file, 0 for an empty one; refuse one of another program."""
+        # In one statement, because another connection may be creating the file.
+        application, version = connection.execute(
+            "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
+        ).fetchone()
+        if (application, version) != (0, 0) and application != APPLICATION_ID:
+            raise StoreError(f"{self._path} belongs to another program; name another file.")
+        return int(version)
+
     def _create(self, connection: sqlite3.Connection) -> None:
-        # What another program has made is not even given a log.
+        # The file of another program does not even get a write-ahead log.
         self._require_ours(connection)
         self._enter_wal(connection)
         connection.execute("BEGIN IMMEDIATE")
         if self._require_ours(connection):
-            for statement in SCHEMA.split(";"):
-                connection.execute(statement)
+            _run_script(connection, SCHEMA)
+        connection.execute("COMMIT")
+
+    def _upgrade(self, connection: sqlite3.Connection) -> None:
+        connection.execute("BEGIN IMMEDIATE")
+        # Another process may have upgraded the file while this one waited.
+        while script := UPGRADES.get(self._format_of(connection)):
+            _run_script(connection, script)
         connection.execute("COMMIT")
 
     def _require_ours(self, connection: sqlite3.Connection) -> bool:
@@ -198,7 +227,7 @@ class Connections:
         return not tables
 
     def _enter_wal(self, connection: sqlite3.Connection) -> None:
-        # Changing the mode does not wait for others as a transaction does.
+        # Changing the mode does not wait for other connections as a transaction does.
         deadline = time.monotonic() + self._timeout
         while True:
             try:
@@ -213,6 +242,12 @@ class Connections:
                 f"{self._path} cannot have a write-ahead log (its mode stays {mode});"
                 " name a file on a local disk."
             )
+
+
+def _run_script(connection: sqlite3.Connection, script: str) -> None:
+    # executescript() would commit the transaction first.
+    for statement in script.split(";"):
+        connection.execute(statement)
 
 
 class Loan:
@@ -238,7 +273,7 @@ class Loan:
         traceback: TracebackType | None,
     ) -> None:
         failed = isinstance(error, sqlite3.Error)
-        # It may be the connection that is at fault.
+        # The connection itself may be the cause.
         self._connections.take_back(self._connection, self._process, keep=not failed)
         if failed:
             raise self._connections.failure(self._thread_id, error) from error
@@ -250,12 +285,11 @@ class WritingLoan(Loan):
     __slots__ = ("_writing",)
 
     def __enter__(self) -> sqlite3.Connection:
-        self._writing = self._connections.start_writing(self._thread_id)
+        self._writing, remaining = self._connections.start_writing(self._thread_id)
         try:
             connection = super().__enter__()
             try:
-                # A plain BEGIN would fail at its first write when another came first.
-                connection.execute("BEGIN IMMEDIATE")
+                self._connections.begin(connection, remaining)
             except BaseException as error:
                 super().__exit__(type(error), error, error.__traceback__)
                 raise
@@ -282,7 +316,7 @@ class WritingLoan(Loan):
 
 
 _all_connections: weakref.WeakSet[Connections] = weakref.WeakSet()
-# Kept for ever: a child may not even close what it inherited.
+# Never freed: a child may not even close what it inherited.
 _inherited: list[sqlite3.Connection] = []
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,19 +12,26 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ...document import codec
 from ...document.codec import Snapshot
-from ...document.operations import Operation, Push, Set
+from ...document.operations import Set
 from ...errors import ConfigurationError, StoreError
 from .. import base, listing
 from ..base import KeyedStore
 from ..listing import ListedThread, Page
+from ..writing import Conflict, Write, Written, warn_of_skipped
 from .connections import Connections
-from .layout import OpenThread, Step, erase_thread, prepare, read_thread
+from .listing import list_threads, scan_threads
+from .opening import find_thread, open_stored
+from .reading import read_thread
+from .seen import Seen
+from .steps import Step, prepare, prepare_metadata
+from .tombstones import has_old_tombstones, is_gone, purge_tombstones, put_tombstone
+from .writing import Planned, open_for_write, plan_write, replace_thread, write_row
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
 _PURGE_BATCH = 20
+_PURGE_TOMBSTONES = 500
 _PURGE_INTERVAL = 60.0
-_MOST_COUNTED = 500
 # Threads that a scan fetches at a time.
 _SCANNED = 500
 
@@ -33,17 +39,22 @@ _SCANNED = 500
 class SQLiteStore(KeyedStore):
     """Keeps threads in one SQLite file, for many threads and processes of one machine.
 
+    A file of the previous format is upgraded when it is opened. Processes that still run the
+    previous version and have the file open then fail, without changing any thread, until they
+    are restarted with the new version.
+
     :param path: the file; it and its folder are made at the first use.
     :param ttl: seconds without use after which a thread expires; None: never.
     :param max_bytes: the largest document.
     :param timeout: seconds to wait for other writers before a
         :exc:`~flask_agentuity.errors.StoreError`.
-    :param synchronous: ``"normal"``: an acknowledged write survives the end of the process
-        however it comes; a power failure may take the last writes, never half of one.
-        ``"full"``: it survives a power failure too, at the price of an fsync each.
+    :param synchronous: ``"normal"``: an acknowledged write survives any end of the process. A
+        power failure may lose the last writes, but each of them as a whole.
+        ``"full"``: it survives a power failure too, at the cost of one fsync per write.
     """
 
     shared_by_machines = False
+    edits = True
 
     def __init__(
         self,
@@ -72,7 +83,7 @@ class SQLiteStore(KeyedStore):
 
         A relative path is taken from *folder*, or else from the working directory.
 
-        :raises ConfigurationError: when there is no path, or an option is unknown or wrong.
+        :raises ConfigurationError: if there is no path, or an option is unknown or wrong.
         """
         parts = urlsplit(url)
         path = unquote(parts.path)[1:]
@@ -96,48 +107,56 @@ class SQLiteStore(KeyedStore):
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._connections.lend(thread_id) as connection:
             found = read_thread(connection, thread_id, keys)
-        if found is None or self._expired(found[0]):
+        if found is None:
             return None
-        used, snapshot = found
-        if time.time() - used > self._renew_after:
+        head, snapshot = found
+        now = time.time()
+        if head.is_expired(now, self.ttl):
+            return None
+        if now - max(head.used, head.updated) > self._renew_after:
             self._renew(thread_id)
-        return snapshot
+        return None if head.is_empty else snapshot
 
     def peek_at(self, thread_id: str) -> Snapshot | None:
         with self._connections.lend(thread_id) as connection:
             found = read_thread(connection, thread_id, None)
-        return None if found is None or self._expired(found[0]) else found[1]
+        if found is None or found[0].is_empty or found[0].is_expired(time.time(), self.ttl):
+            return None
+        return found[1]
 
-    def merge(
-        self,
-        thread_id: str,
-        operations: Sequence[Operation],
-        metadata: Mapping[str, Any] | None = None,
-    ) -> None:
-        encoded = None if metadata is None else codec.encode(dict(metadata), "metadata")
-        steps = prepare(operations)
-        skipped: list[Push] = []
+    def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        # The clocks are read before the lock, so that waiting for it makes nothing look later.
+        began = time.time() - write.age
+        steps = prepare(write.operations)
+        planned = self._plan(thread_id, write, steps, began)
         with self._connections.write(thread_id) as connection:
-            now = time.time()
-            thread, note_use = self._open(connection, thread_id, steps, now)
-            before = thread.size
-            for step in steps:
-                skipped.extend(thread.apply(step))
-            if encoded is not None:
-                thread.metadata = encoded
-            codec.require_size(thread.size, self.max_bytes, thread_id, before)
-            thread.close(now, note_use=note_use)
-        if now >= self._next_purge:
+            if planned is not None and planned.run(connection):
+                thread, outcome = planned.thread, planned.written(steps)
+            else:
+                now = time.time()
+                thread = open_for_write(
+                    connection, thread_id, steps, write, began=began, now=now, ttl=self.ttl
+                )
+                before = thread.size
+                for step in steps:
+                    thread.apply(step)
+                if (conflict := thread.conflict) is not None:
+                    connection.execute("ROLLBACK")
+                    return conflict
+                codec.require_size(thread.size, self.max_bytes, thread_id, before)
+                outcome = write_row(connection, thread, now, self._renew_after)
+        warn_of_skipped(thread_id, thread.skipped)
+        if time.time() >= self._next_purge:
             self._purge_now_and_then()
-        base.warn_of_skipped(thread_id, skipped)
+        return outcome
 
     def delete(self, thread_id: str) -> None:
         with self._connections.write(thread_id) as connection:
-            row = connection.execute(
-                "SELECT number FROM threads WHERE id = ?", (thread_id,)
-            ).fetchone()
-            if row:
-                erase_thread(connection, row[0], thread_id)
+            stored = find_thread(connection, thread_id, ())
+            if stored is not None:
+                open_stored(connection, thread_id, stored, 0).erase()
+            version = stored.head.version if stored is not None else 0
+            put_tombstone(connection, thread_id, time.time(), version)
 
     def list(
         self,
@@ -148,77 +167,44 @@ class SQLiteStore(KeyedStore):
     ) -> Page:
         wanted = metadata or {}
         listing.require_question(wanted, limit)
-        conditions = ["max(t.used, t.updated) >= ?"]
-        arguments: list[Any] = [0.0 if self.ttl is None else time.time() - self.ttl]
-        labels = listing.encode_labels(wanted)
-        found: list[ListedThread] = []
         before = listing.decode_cursor(cursor) if cursor else None
+        used_since = 0.0 if self.ttl is None else time.time() - self.ttl
         with self._connections.lend() as connection:
-            if len(labels) > 1:
-                # The rarest says which threads are looked at, the others only test those.
-                labels.sort(key=lambda label: _count_label(connection, label))
-            for place, label in enumerate(labels):
-                found_by = "SELECT thread FROM labels WHERE key = ? AND value = ?"
-                conditions.append(
-                    f"EXISTS ({found_by} AND thread = t.number)"
-                    if place
-                    else f"t.number IN ({found_by})"
-                )
-                arguments.extend(label)
-            while len(found) <= limit:
-                rows = connection.execute(
-                    "SELECT t.id, t.metadata, t.created, t.updated, t.entries_size"
-                    f" FROM threads t WHERE {' AND '.join(conditions)}"
-                    + (" AND (t.updated, t.id) < (?, ?)" if before else "")
-                    + " ORDER BY t.updated DESC, t.id DESC LIMIT ?",
-                    (*arguments, *(before or ()), limit + 1),
-                ).fetchall()
-                for row in rows:
-                    thread = self._listed(*row)
-                    if listing.matches(thread.metadata, wanted):
-                        found.append(thread)
-                if len(rows) <= limit:
-                    break
-                before = rows[-1][3], rows[-1][0]
-        return listing.page_of(found[: limit + 1], limit)
+            # One more than is shown, to know whether there are more.
+            found = list_threads(connection, wanted, used_since, before, limit + 1)
+        return listing.page_of(found, limit)
 
     def scan(self) -> Iterator[ListedThread]:
         last = 0
         while True:
             with self._connections.lend() as connection:
-                rows = connection.execute(
-                    "SELECT number, max(used, updated), id, metadata, created, updated,"
-                    " entries_size FROM threads WHERE number > ? ORDER BY number LIMIT ?",
-                    (last, _SCANNED),
-                ).fetchall()
+                rows = scan_threads(connection, last, _SCANNED)
             if not rows:
                 return
-            for _, used, *row in rows:
-                if not self._expired(used):
-                    yield self._listed(*row)
+            for _, used, thread in rows:
+                if self.ttl is None or time.time() <= used + self.ttl:
+                    yield thread
             last = rows[-1][0]
 
     def adopt(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         steps = prepare([Set(key, value) for key, value in state.items()])
-        metadata = codec.encode(thread.metadata, "metadata")
+        metadata = prepare_metadata(codec.encode(thread.metadata, "metadata"))
         with self._connections.write(thread.id) as connection:
-            row = connection.execute(
-                "SELECT number, updated, max(used, updated) FROM threads WHERE id = ?",
-                (thread.id,),
-            ).fetchone()
-            if row and row[1] >= thread.updated and not self._expired(row[2]):
-                return False
-            if row:
-                erase_thread(connection, row[0], thread.id)
             now = time.time()
-            opened = OpenThread.create(connection, thread.id, now)
-            for step in steps:
+            stored = find_thread(connection, thread.id, ())
+            if (
+                stored is not None
+                and stored.head.updated >= thread.updated
+                and not stored.head.is_expired(now, self.ttl)
+            ):
+                return False
+            opened = replace_thread(connection, thread.id, stored, now)
+            for step in (*steps, metadata):
                 opened.apply(step)
-            opened.metadata = metadata
             codec.require_size(opened.size, self.max_bytes, thread.id)
-            opened.close(now, note_use=False)
+            write_row(connection, opened, now, self._renew_after)
             connection.execute(
                 "UPDATE threads SET created = ?, updated = ? WHERE id = ?",
                 (thread.created, thread.updated, thread.id),
@@ -227,7 +213,7 @@ class SQLiteStore(KeyedStore):
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         removed = 0
-        # Small transactions: requests get their turn between them.
+        # Small transactions let requests write between them.
         while batch := self._purge_batch():
             removed += batch
             if progress:
@@ -238,7 +224,7 @@ class SQLiteStore(KeyedStore):
         now = time.time()
         query = "SELECT 1 FROM turns WHERE thread_id = ? AND holder != ? AND until > ?"
         arguments = (thread_id, holder, now)
-        # Whoever waits looks often, and only looking takes no lock.
+        # A request that waits looks often, and looking takes no lock.
         with self._connections.lend(thread_id) as connection:
             if connection.execute(query, arguments).fetchone():
                 return False
@@ -261,32 +247,21 @@ class SQLiteStore(KeyedStore):
     def close(self) -> None:
         self._connections.close()
 
-    def _listed(
-        self, thread_id: str, encoded: bytes, created: float, updated: float, entries_size: int
-    ) -> ListedThread:
-        size = codec.document_size(entries_size, len(encoded))
-        try:
-            metadata = codec.decode(encoded)
-        except ValueError as error:
-            # One damaged thread does not hide all the others; restoring it raises.
-            logger.error("%s", codec.damaged(thread_id, str(error)))  # noqa: TRY400
-            metadata = {}
-        return ListedThread(thread_id, metadata, created, updated, size)
-
-    def _open(
-        self, connection: sqlite3.Connection, thread_id: str, steps: Sequence[Step], now: float
-    ) -> tuple[OpenThread, bool]:
-        """Return a thread for writing, and whether its use has to be noted."""
-        found = OpenThread.find(connection, thread_id, steps)
-        if found is not None:
-            thread, last_use, noted_use = found
-            if not self._expired(last_use):
-                return thread, now - noted_use > self._renew_after
-            thread.erase()
-        return OpenThread.create(connection, thread_id, now), False
-
-    def _expired(self, used: float) -> bool:
-        return self.ttl is not None and time.time() > used + self.ttl
+    def _plan(
+        self, thread_id: str, write: Write, steps: Sequence[Step], began: float
+    ) -> Planned | None:
+        """Return a write that needs not read, if the request has seen enough of the thread."""
+        seen = write.seen
+        if not isinstance(seen, Seen) or seen.thread_id != thread_id:
+            return None
+        head, now = seen.head, time.time()
+        if (
+            head.is_expired(now, self.ttl)
+            or now - head.used > self._renew_after
+            or is_gone(head.deleted, head.born, write, began, now)
+        ):
+            return None
+        return plan_write(seen, steps, write, now, self.max_bytes)
 
     def _renew(self, thread_id: str) -> None:
         try:
@@ -307,28 +282,22 @@ class SQLiteStore(KeyedStore):
             logger.debug("Expired threads could not be removed now: %s", error)
 
     def _purge_batch(self) -> int:
-        if self.ttl is None:
-            return 0
-        cutoff = time.time() - self.ttl
-        query = "SELECT number, id FROM threads WHERE used < ? AND updated < ? LIMIT ?"
+        """Remove some expired threads and old tombstones; return how many threads."""
+        now = time.time()
+        cutoff = float("-inf") if self.ttl is None else now - self.ttl
+        query = "SELECT id FROM threads WHERE used < ? AND updated < ? LIMIT ?"
         arguments = (cutoff, cutoff, _PURGE_BATCH)
         with self._connections.lend() as connection:
-            if not connection.execute(query, arguments).fetchone():
+            is_due = connection.execute(query, arguments).fetchone() is not None
+            if not is_due and not has_old_tombstones(connection, now):
                 return 0
         with self._connections.write() as connection:
             expired = connection.execute(query, arguments).fetchall()
-            for number, thread_id in expired:
-                erase_thread(connection, number, thread_id)
+            for (thread_id,) in expired:
+                if (stored := find_thread(connection, thread_id, ())) is not None:
+                    open_stored(connection, thread_id, stored, 0).erase()
+            purge_tombstones(connection, now, _PURGE_TOMBSTONES)
         return len(expired)
-
-
-def _count_label(connection: sqlite3.Connection, label: tuple[str, str]) -> int:
-    """Return how many threads have a label, as far as it pays to count."""
-    (count,) = connection.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM labels WHERE key = ? AND value = ? LIMIT ?)",
-        (*label, _MOST_COUNTED),
-    ).fetchone()
-    return int(count)
 
 
 def _is_seconds(text: str) -> bool:

@@ -1,0 +1,95 @@
+"""Finding threads in the file: pages of a listing, and all threads one after the other."""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from ...document import codec
+from .. import listing
+from ..listing import ListedThread
+
+logger = logging.getLogger("flask_agentuity.stores.sqlite")
+
+# Labels that more threads have are not counted further.
+_MOST_COUNTED = 500
+
+_COLUMNS = "t.id, t.metadata, t.created, t.updated, t.entries_size"
+# A thread without state and metadata is kept, but not shown.
+_IS_SHOWN = "(t.entries_size > 0 OR length(t.metadata) > 2)"
+_FOUND_BY = "SELECT thread FROM labels WHERE key = ? AND value = ?"
+
+_SCAN = (
+    f"SELECT t.number, max(t.used, t.updated), {_COLUMNS} FROM threads t"
+    f" WHERE t.number > ? AND {_IS_SHOWN} ORDER BY t.number LIMIT ?"
+)
+
+
+def list_threads(
+    connection: sqlite3.Connection,
+    wanted: Mapping[str, Any],
+    used_since: float,
+    before: tuple[float, str] | None,
+    limit: int,
+) -> list[ListedThread]:
+    """Return up to *limit* threads with the metadata *wanted*, the latest updated first.
+
+    :param used_since: only threads that were used at this time or later.
+    :param before: only threads behind one that was updated at this time and has this id.
+    """
+    conditions = [_IS_SHOWN, "max(t.used, t.updated) >= ?"]
+    arguments: list[Any] = [used_since]
+    labels = listing.encode_labels(wanted)
+    if len(labels) > 1:
+        # The rarest says which threads are looked at, the others only test those.
+        labels.sort(key=lambda label: _count_label(connection, label))
+    for place, label in enumerate(labels):
+        conditions.append(
+            f"EXISTS ({_FOUND_BY} AND thread = t.number)" if place else f"t.number IN ({_FOUND_BY})"
+        )
+        arguments.extend(label)
+    found: list[ListedThread] = []
+    while len(found) < limit:
+        rows = connection.execute(
+            f"SELECT {_COLUMNS} FROM threads t WHERE {' AND '.join(conditions)}"
+            + (" AND (t.updated, t.id) < (?, ?)" if before else "")
+            + " ORDER BY t.updated DESC, t.id DESC LIMIT ?",
+            (*arguments, *(before or ()), limit),
+        ).fetchall()
+        threads = (_listed(*row) for row in rows)
+        found += [thread for thread in threads if listing.matches(thread.metadata, wanted)]
+        if len(rows) < limit:
+            break
+        before = rows[-1][3], rows[-1][0]
+    return found[:limit]
+
+
+def scan_threads(
+    connection: sqlite3.Connection, after: int, limit: int
+) -> list[tuple[int, float, ListedThread]]:
+    """Return threads with a number above *after*, each with its number and its last use."""
+    rows = connection.execute(_SCAN, (after, limit)).fetchall()
+    return [(number, used, _listed(*row)) for number, used, *row in rows]
+
+
+def _count_label(connection: sqlite3.Connection, label: tuple[str, str]) -> int:
+    """Return how many threads have a label, up to a limit."""
+    (count,) = connection.execute(
+        f"SELECT count(*) FROM ({_FOUND_BY} LIMIT ?)", (*label, _MOST_COUNTED)
+    ).fetchone()
+    return int(count)
+
+
+def _listed(
+    thread_id: str, encoded: bytes, created: float, updated: float, entries_size: int
+) -> ListedThread:
+    size = codec.document_size(entries_size, len(encoded))
+    try:
+        metadata = codec.decode(encoded)
+    except ValueError as error:
+        # One damaged thread does not hide the others; restoring it raises.
+        logger.error("%s", codec.damaged(thread_id, str(error)))  # noqa: TRY400
+        metadata = {}
+    return ListedThread(thread_id, metadata, created, updated, size)

@@ -1,0 +1,132 @@
+"""The tables of the SQLite file, and the constants that say how threads are laid out in it.
+
+A list is kept as *segments*: rows of a few kilobytes that hold several items each, as JSON
+joined by commas. A push writes the last segment only, an edit those segments that it
+touches, so both cost the same at any length. The segments of one list are numbered in
+ascending order, with free numbers between them for segments that are split.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+#: Marks a file as ours (SQLite's application_id): "agth".
+APPLICATION_ID = 0x61677468
+FORMAT_VERSION = 3
+
+#: How far a segment is filled. With FULL_BYTES it leaves room to edit and insert in place.
+SEGMENT_BYTES = 3_800
+#: A longer segment is split: its row would no longer fit into a page of 4,096 bytes.
+FULL_BYTES = 4_040
+#: Values up to this size are fetched with every read; larger ones and lists only when wanted.
+INLINE_BYTES = 1_000
+#: Segments of one entry are numbered within this many bits below the entry's own number.
+SEGMENT_BITS = 24
+#: The number of a list's first segment, in its range: there is room for segments before it.
+FIRST_SEGMENT = 1 << 22
+#: The distance between the numbers of segments that follow each other.
+STRIDE = 64
+#: With more keys than these, a statement picks all entries instead of naming them.
+MOST_NAMED = 100
+
+#: The kinds of an entry: a short value in its row, a long value in one segment, a list.
+INLINE, LARGE, LIST = range(3)
+
+# `version` is 0 in threads of a file that was upgraded, until they are written. `born` is the
+# version of the first write, `deleted` when an earlier thread with this id was deleted.
+# `items_before` counts the items of a list before its last segment. It is valid there as long
+# as `epoch` is that of the thread.
+SCHEMA = f"""
+CREATE TABLE threads (
+    number INTEGER PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
+    created REAL NOT NULL,
+    updated REAL NOT NULL,
+    used REAL NOT NULL,
+    entries_size INTEGER NOT NULL,
+    metadata BLOB NOT NULL,
+    version INTEGER NOT NULL DEFAULT 0,
+    born INTEGER NOT NULL DEFAULT 0,
+    epoch INTEGER NOT NULL DEFAULT 0,
+    deleted REAL
+);
+CREATE INDEX threads_used ON threads (used);
+CREATE TABLE state_entries (
+    number INTEGER PRIMARY KEY,
+    thread INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    nulls INTEGER NOT NULL,
+    value BLOB,
+    assigned INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (thread, key)
+);
+CREATE TABLE segments (
+    number INTEGER PRIMARY KEY,
+    items INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    items_before INTEGER,
+    epoch INTEGER NOT NULL DEFAULT 0
+);
+CREATE TABLE labels (
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    thread INTEGER NOT NULL,
+    PRIMARY KEY (key, value, thread)
+) WITHOUT ROWID;
+CREATE INDEX labels_thread ON labels (thread);
+CREATE TABLE turns (
+    thread_id TEXT PRIMARY KEY,
+    holder TEXT NOT NULL,
+    until REAL NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE tombstones (
+    thread_id TEXT PRIMARY KEY,
+    deleted REAL NOT NULL,
+    version INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tombstones_deleted ON tombstones (deleted);
+PRAGMA application_id = {APPLICATION_ID};
+PRAGMA user_version = {FORMAT_VERSION};
+"""
+
+# A process with the program of format 2 may still have the file open, and it looks at the
+# format only when it opens it. All its statements that write a thread name the table `entries`:
+# without that table they fail and change nothing.
+_UPGRADE_FROM_2 = f"""
+ALTER TABLE entries RENAME TO state_entries;
+ALTER TABLE state_entries ADD COLUMN assigned INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE threads ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE threads ADD COLUMN born INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE threads ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE threads ADD COLUMN deleted REAL;
+ALTER TABLE segments ADD COLUMN items_before INTEGER;
+ALTER TABLE segments ADD COLUMN epoch INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE tombstones (
+    thread_id TEXT PRIMARY KEY,
+    deleted REAL NOT NULL,
+    version INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX tombstones_deleted ON tombstones (deleted);
+PRAGMA user_version = {FORMAT_VERSION};
+"""
+
+#: What upgrades a file of an earlier format, for each format. It changes no row.
+UPGRADES = {2: _UPGRADE_FROM_2}
+
+_SEGMENTS = (1 << SEGMENT_BITS) - 1
+
+#: A condition on `segments`: they belong to the entry `e`.
+OF_ENTRY = f"BETWEEN e.number << {SEGMENT_BITS} AND e.number << {SEGMENT_BITS} | {_SEGMENTS}"
+
+
+def segment_range(entry: int) -> tuple[int, int]:
+    """Return the first and the last number that a segment of *entry* can have."""
+    first = entry << SEGMENT_BITS
+    return first, first + _SEGMENTS
+
+
+@lru_cache(maxsize=4 * MOST_NAMED)
+def placeholders(count: int) -> str:
+    """Return that many parameters for a list in a statement."""
+    return ", ".join("?" * count)

@@ -1,0 +1,97 @@
+"""What a request has seen of a thread, for its next write to begin with.
+
+If the thread still has the version that was seen, everything here is as it is stored, and
+the write needs to read nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Head(NamedTuple):
+    """The row of a thread. Times are in seconds, versions in microseconds since 1970.
+
+    ``used`` is indexed and therefore lags behind; the last use is the later of it and
+    ``updated``. ``stored_version`` is 0 in a file that was upgraded, until the thread is written.
+    """
+
+    number: int
+    stored_version: int
+    used: float
+    updated: float
+    born: int
+    deleted: float | None
+    entries_size: int
+    epoch: int
+    metadata: bytes
+
+    @property
+    def version(self) -> int:
+        """The version of the thread, which is never 0."""
+        return self.stored_version or max(1, int(self.updated * 1_000_000))
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is left of the thread: it is kept, but not shown."""
+        return self.entries_size == 0 and len(self.metadata) <= 2
+
+    def is_expired(self, now: float, ttl: float | None) -> bool:
+        """Return whether the thread was not used for *ttl* seconds (None: it never expires)."""
+        return ttl is not None and now > max(self.used, self.updated) + ttl
+
+
+#: The columns of a thread's row, in the order of :class:`Head`.
+HEAD_COLUMNS = (
+    "t.number, t.version, t.used, t.updated, t.born, t.deleted, t.entries_size, t.epoch,"
+    " CAST(t.metadata AS BLOB)"
+)
+
+#: Number, key, kind, nulls, assigned, value; perhaps with more columns behind.
+EntryRow = tuple[int, str, int, int, int, bytes | None]
+
+#: The columns of an entry's row, in the order of :data:`EntryRow`.
+ENTRY_COLUMNS = "e.number, e.key, e.kind, e.nulls, e.assigned, CAST(e.value AS BLOB)"
+
+
+@dataclass(slots=True)
+class Segment:
+    """A row of a list: its number, its items, its bytes, and its body if that was fetched."""
+
+    number: int
+    items: int
+    size: int
+    body: bytes | None = None
+
+
+class Inner(NamedTuple):
+    """All segments of a list as they were read, and the encoded list, which has their bodies."""
+
+    numbers: tuple[int, ...]
+    items: tuple[int, ...]
+    sizes: tuple[int, ...]
+    encoded: bytes
+
+
+class SeenList(NamedTuple):
+    """The last segment of a list, the number of items before it, and the list's length.
+
+    A long value that is no list is seen as a list of one segment.
+    """
+
+    tail: Segment | None
+    before: int | None
+    size: int | None
+    inner: Inner | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """The rows of a thread at one version; ``entries`` and ``lists`` may lack some keys."""
+
+    thread_id: str
+    head: Head
+    entries: Mapping[str, EntryRow]
+    lists: Mapping[str, SeenList]

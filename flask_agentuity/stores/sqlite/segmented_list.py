@@ -1,0 +1,307 @@
+"""One list inside a write, kept as segments: appended to, spliced, cut and searched."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...document import codec
+from ...document.operations import Change
+from ..segments import pack
+from . import packing, schema
+from .list_rows import ListRows
+from .packing import Packed
+from .regions import Part, Region
+from .seen import SeenList, Segment
+
+
+class SegmentedList:
+    """The list of one entry. Its last segment is known; others are looked up if needed.
+
+    :param before: the number of items before the last segment, if it is known.
+    :param size: the length of the encoded list, if it is known.
+    """
+
+    __slots__ = (
+        "_had_items",
+        "_payload",
+        "_rows",
+        "_saved",
+        "_size",
+        "_thread_id",
+        "before",
+        "tail",
+    )
+
+    def __init__(
+        self,
+        rows: ListRows,
+        thread_id: str,
+        tail: Segment | None = None,
+        before: int | None = 0,
+        size: int | None = 2,
+    ) -> None:
+        self._rows = rows
+        self._thread_id = thread_id
+        self.tail = tail
+        self.before = before
+        self._size = size
+        # The change of the length, counting a comma behind each item.
+        self._payload = 0
+        self._had_items = tail is not None
+        # What the row of the last segment says.
+        self._saved = (tail.number, before) if tail else None
+
+    @property
+    def miscounted(self) -> bool:
+        """Whether the last segment's row does not say how many items come before it now."""
+        return self.tail is not None and self._saved != (self.tail.number, self.before)
+
+    def seen(self) -> SeenList:
+        """Return what a later write of the same request may know of the list."""
+        return SeenList(self.tail, self.before, self._size, self._rows.inner)
+
+    def total(self) -> int:
+        """Return the number of items."""
+        if self.tail is None:
+            return 0
+        if self.before is None:
+            self.before = self._rows.count_before(self.tail.number)
+            self._saved = (self.tail.number, self.before)
+        return self.before + self.tail.items
+
+    def take_growth(self) -> int:
+        """Return by how many bytes the encoded list has grown since the last call."""
+        has_items = self.tail is not None
+        growth = self._payload + self._had_items - has_items
+        self._payload, self._had_items = 0, has_items
+        if self._size is not None:
+            self._size += growth
+        return growth
+
+    def measure(self) -> int:
+        """Return the length of the encoded list."""
+        if self._size is None:
+            self._size = self._rows.measure()
+        return self._size
+
+    def encode(self) -> bytes:
+        """Return the encoded list."""
+        return self._rows.encode()
+
+    def erase(self) -> None:
+        """Remove all segments."""
+        self._rows.erase_all()
+
+    def push(self, items: Sequence[bytes], max_records: int | None, keep_first: int) -> None:
+        """Append *items*, and keep the first *keep_first* and the last, *max_records* together."""
+        if max_records is not None:
+            limit, total = max(0, max_records), self.total()
+            excess = total + len(items) - limit
+            if excess > 0:
+                first = min(max(0, keep_first), limit)
+                # The old items go first, so that the last segment is written once.
+                self.remove(min(first, total), min(first + excess, total))
+                kept = items[max(0, first + excess - total) :]
+                items = [*items[: max(0, first - total)], *kept]
+        if items:
+            self.append(items)
+
+    def append(self, items: Sequence[bytes]) -> None:
+        """Append *items*, of which there is at least one."""
+        tail, fitting = self.tail, 0
+        if tail is not None:
+            size = tail.size
+            for item in items:
+                if size + len(item) + 1 > schema.SEGMENT_BYTES:
+                    break
+                size += len(item) + 1
+                fitting += 1
+            if fitting:
+                added = b"," + b",".join(items[:fitting])
+                self._payload += size - tail.size
+                tail.items += fitting
+                tail.size = size
+                if tail.body is None:
+                    self._rows.extend(tail, added, self._before(tail))
+                else:
+                    tail.body += added
+                    self._rows.update(tail, self._before(tail))
+        if fitting < len(items):
+            self.append_packed(pack(items[fitting:], b",", schema.SEGMENT_BYTES))
+
+    def append_packed(self, packed: Sequence[Packed]) -> None:
+        """Append segments, of which there is at least one."""
+        start, end = self._rows.range
+        tail, before = self.tail, self.before
+        last = start + schema.FIRST_SEGMENT - schema.STRIDE if tail is None else tail.number
+        rows = [Segment(0, count, len(body), body) for count, body in packed]
+        numbers = packing.numbers_after(last, end, len(rows))
+        if numbers is None:
+            self._rows.renumber([*self._rows.walk(), *rows])
+        else:
+            for row, number in zip(rows, numbers, strict=True):
+                row.number = number
+        if before is not None:
+            before += (tail.items if tail else 0) + sum(row.items for row in rows[:-1])
+        self._payload += sum(row.size + 1 for row in rows)
+        self.tail, self.before = rows[-1], before
+        for row in rows:
+            self._rows.insert(row, self._before(row))
+
+    def pop_last(self) -> None:
+        """Remove the last item, if there is one."""
+        if (tail := self.tail) is not None:
+            part = Part([tail], [0], from_start=self.before == 0)
+            self._cut(part, tail.items - 1, tail.items)
+
+    def truncate(self, keep: int) -> None:
+        """Keep the first *keep* items."""
+        self.remove(max(0, keep), self.total())
+
+    def remove(self, start: int, stop: int) -> None:
+        """Remove the items from *start* to before *stop*, which are there."""
+        if start < stop:
+            part = self._part(start, stop)
+            if part is None:
+                raise codec.damaged(self._thread_id, "a list has a wrong number of items")
+            self._cut(part, start, stop)
+
+    def splice(self, changes: Sequence[Change]) -> bool:
+        """Make *changes*; False, and nothing changed, if not all the items to go are there."""
+        if not changes:
+            return True
+        last = changes[-1]
+        part = self._part(changes[0].place, last.place + len(last.gone))
+        if part is None:
+            return False
+        regions = part.regions(changes)
+        for region in regions:
+            region.items = self._rows.load(region.old)
+            if not region.apply_changes():
+                return False
+        self._replace(part, regions)
+        return True
+
+    def has(self, field: str, value: bytes) -> bool:
+        """Return whether an item is an object whose *field* has the encoded *value*."""
+        # The text may also stand deeper inside an item, or within a string.
+        searched = b"%b:%b" % (codec.encode_key(field), value)
+        try:
+            return any(
+                isinstance(item, dict)
+                and field in item
+                and codec.encode_unchecked(item[field]) == value
+                for body in self._rows.bodies_with(searched)
+                for item in codec.decode(b"[%b]" % body)
+            )
+        except ValueError as error:
+            raise codec.damaged(self._thread_id, str(error)) from None
+
+    def _part(self, start: int, stop: int) -> Part | None:
+        """Return the segments with the items *start* to *stop*; None if there are fewer items."""
+        tail, before = self.tail, self.before
+        if tail is None or start < 0:
+            return None
+        if before is not None and start >= before:
+            part = Part([tail], [before], from_start=before == 0)
+            return part if stop <= before + tail.items else None
+        found = self._rows.part(start, stop)
+        if found is not None and found.segments[-1].number == tail.number:
+            found.segments[-1] = tail
+            if before is None:
+                self.before = found.firsts[-1]
+                self._saved = (tail.number, self.before)
+        return found
+
+    def _cut(self, part: Part, start: int, stop: int) -> None:
+        region = part.region(start, stop)
+        old, offset = region.old, part.firsts[region.first]
+        behind = part.firsts[region.last] + old[-1].items - stop
+        # Segments that go as a whole are not fetched.
+        if start > offset:
+            region.items = self._rows.load(old[:1])[: start - offset]
+        if behind:
+            region.items += self._rows.load(old[-1:])[-behind:]
+        self._replace(part, [region])
+
+    def _replace(self, part: Part, regions: Sequence[Region]) -> None:
+        tail = self.tail
+        assert tail is not None
+        is_last = part.segments[regions[-1].last] is tail
+        total = None if self.before is None else self.before + tail.items
+        for region in regions:
+            old = region.old
+            self._payload += sum(map(len, region.items)) + len(region.items)
+            self._payload -= sum(row.size + 1 for row in old)
+            if total is not None:
+                total += len(region.items) - sum(row.items for row in old)
+            region.arrange(is_last=is_last and region is regions[-1])
+        has_room = self._find_numbers(part, regions, is_last=is_last)
+        if is_last:
+            self.tail = self._last_of(part, regions)
+        for region in regions:
+            if region.dropped:
+                self._rows.erase(region.dropped[0].number, region.dropped[-1].number)
+        if not has_room:
+            self._renumber(part, regions)
+        if self.tail is None:
+            self.before = 0
+        elif total is not None:
+            self.before = total - self.tail.items
+        for region in regions:
+            self._write(region)
+
+    def _find_numbers(self, part: Part, regions: Sequence[Region], *, is_last: bool) -> bool:
+        """Give new rows numbers; False if one region has no room for its new rows."""
+        for region in regions:
+            if not region.new:
+                continue
+            following = None
+            if region.last + 1 < len(part.segments):
+                following = part.segments[region.last + 1].number
+            elif not is_last:
+                following = self._rows.next_number(part.segments[-1].number)
+            if not region.find_numbers(self._rows.range, following):
+                return False
+        return True
+
+    def _last_of(self, part: Part, regions: Sequence[Region]) -> Segment | None:
+        """Return the last segment of the list, whose end is that of *part*, after the edit."""
+        index = len(part.segments) - 1
+        for region in reversed(regions):
+            if region.last < index:
+                break
+            if rows := region.rows:
+                return rows[-1]
+            index = region.first - 1
+        if index >= 0:
+            return part.segments[index]
+        return None if part.from_start else self._rows.previous(part.segments[0].number)
+
+    def _renumber(self, part: Part, regions: Sequence[Region]) -> None:
+        tail, saved = self.tail, self._saved
+        is_saved = tail is not None and saved is not None and saved[0] == tail.number
+        first, last = part.segments[0].number, part.segments[-1].number
+        stored = [tail if tail and row.number == tail.number else row for row in self._rows.walk()]
+        inner, index = [], 0
+        for region in regions:
+            inner += part.segments[index : region.first] + region.rows
+            index = region.last + 1
+        inner += part.segments[index:]
+        before = [row for row in stored if row.number < first]
+        self._rows.renumber(before + inner + [row for row in stored if row.number > last])
+        if is_saved and tail and saved:
+            self._saved = (tail.number, saved[1])
+
+    def _write(self, region: Region) -> None:
+        for row in region.changed:
+            self._rows.update(row, self._before(row))
+        for row in region.new:
+            self._rows.insert(row, self._before(row))
+
+    def _before(self, row: Segment) -> int | None:
+        """Return what the row of a segment is to say of the items before it, and note that."""
+        if row is not self.tail:
+            return None
+        self._saved = (row.number, self.before)
+        return self.before

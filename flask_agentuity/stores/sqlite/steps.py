@@ -1,0 +1,177 @@
+"""Operations prepared for the tables, so that little JSON is handled under the write lock."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import assert_never
+
+from ...document import codec
+from ...document.operations import (
+    Clear,
+    Delete,
+    Edit,
+    EditMetadata,
+    Increment,
+    Operation,
+    PopLast,
+    Push,
+    Replace,
+    ReplaceMetadata,
+    Set,
+    SetMetadata,
+    Splice,
+    Truncate,
+)
+from .. import listing
+from ..segments import pack
+from . import schema
+from .packing import Packed
+
+#: What an index keeps of the metadata: keys with the JSON text of scalars.
+Labels = frozenset[tuple[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class PushRun:
+    """Pushes in a row to one key with one window; ``unique`` is a field and its value."""
+
+    key: str
+    pushes: Sequence[Push]
+    nulls: bool
+    max_records: int | None
+    keep_first: int
+    unique: tuple[str, bytes] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A value, packed for its rows."""
+
+    kind: int
+    nulls: bool
+    inline: bytes | None
+    segments: Sequence[Packed]
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetValue:
+    """A set, or a replacement, whose condition is :attr:`replaces`."""
+
+    key: str
+    value: Value
+    only_if_missing: bool = False
+    replaces: Replace | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SpliceList:
+    """A splice; ``nulls`` says whether a new item may hold a null."""
+
+    splice: Splice
+    nulls: bool
+
+    @property
+    def key(self) -> str:
+        return self.splice.key
+
+
+@dataclass(frozen=True, slots=True)
+class SetMetadataValue:
+    """New metadata with its labels; ``old`` and its labels where that is a condition."""
+
+    value: bytes
+    labels: Labels
+    old: bytes | None = None
+    old_labels: Labels | None = None
+
+
+MetadataStep = SetMetadataValue | EditMetadata
+KeyStep = PushRun | SetValue | SpliceList | Delete | Increment | Truncate | PopLast | Edit
+Step = KeyStep | Clear | MetadataStep
+
+
+def prepare(operations: Sequence[Operation]) -> list[Step]:
+    """Do whatever handles JSON, except for edits: those need what is stored."""
+    return [_prepare(run) for run in _runs(operations)]
+
+
+def keys_of(steps: Sequence[Step]) -> set[str]:
+    """Return the keys whose entries *steps* need."""
+    return {
+        step.key for step in steps if not isinstance(step, Clear | SetMetadataValue | EditMetadata)
+    }
+
+
+def prepare_metadata(value: bytes, old: bytes | None = None) -> SetMetadataValue:
+    """Return the step to new metadata, under the condition that they are *old* (None: none)."""
+    old_labels = None
+    if old is not None:
+        try:
+            old_labels = _labels_of(old)
+        except (ValueError, AttributeError):
+            # What is stored is damaged, and so its labels have to be looked up.
+            old_labels = None
+    return SetMetadataValue(value, _labels_of(value), old, old_labels)
+
+
+def _runs(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
+    """Bring pushes in a row to one key together, if the result is that of one after the other."""
+
+    def together(operation: Operation) -> object:
+        if isinstance(operation, Push) and operation.unique is None:
+            return operation.key, operation.max_records, operation.keep_first
+        return object()
+
+    for _, run in groupby(operations, together):
+        yield list(run)
+
+
+def _prepare(run: Sequence[Operation]) -> Step:
+    match run[0]:
+        case Push():
+            return _prepare_pushes([push for push in run if isinstance(push, Push)])
+        case Set(key, value, only_if_missing):
+            return SetValue(key, _pack(value), only_if_missing)
+        case Replace(key, _, new) as replace:
+            return SetValue(key, _pack(new), replaces=replace)
+        case Splice(_, changes) as splice:
+            items = (item for change in changes for item in change.new)
+            return SpliceList(splice, any(map(codec.may_hold_null, items)))
+        case SetMetadata(value):
+            return prepare_metadata(value)
+        case ReplaceMetadata(old, new):
+            return prepare_metadata(new, old)
+        case (
+            Delete() | Clear() | Increment() | Truncate() | PopLast() | Edit() | EditMetadata()
+        ) as operation:
+            return operation
+        case _ as other:
+            assert_never(other)
+
+
+def _prepare_pushes(pushes: Sequence[Push]) -> PushRun:
+    first = pushes[0]
+    nulls = any(codec.may_hold_null(push.value) for push in pushes)
+    unique = None
+    if first.unique is not None:
+        item = codec.decode(first.value)
+        if isinstance(item, dict) and first.unique in item:
+            unique = first.unique, codec.encode_unchecked(item[first.unique])
+    return PushRun(first.key, pushes, nulls, first.max_records, first.keep_first, unique)
+
+
+def _labels_of(metadata: bytes) -> Labels:
+    return frozenset(listing.encode_labels(codec.decode(metadata)))
+
+
+def _pack(value: bytes) -> Value:
+    size, nulls = len(value), codec.may_hold_null(value)
+    if codec.is_list(value):
+        items = codec.items_of(value) if size > 2 else []
+        return Value(schema.LIST, nulls, None, pack(items, b",", schema.SEGMENT_BYTES), size)
+    if size > schema.INLINE_BYTES:
+        return Value(schema.LARGE, nulls, None, [(1, value)], size)
+    return Value(schema.INLINE, nulls, value, [], size)

@@ -1,0 +1,66 @@
+"""Deleted threads are remembered for an hour, so that older requests do not recreate them."""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from ..base import TOMBSTONE_SECONDS
+from ..writing import Write
+
+_FIND = "SELECT deleted, version FROM tombstones WHERE thread_id = ?"
+_PUT = "INSERT OR REPLACE INTO tombstones (thread_id, deleted, version) VALUES (?, ?, ?)"
+_PURGE = (
+    "DELETE FROM tombstones WHERE thread_id IN"
+    " (SELECT thread_id FROM tombstones WHERE deleted <= ? LIMIT ?)"
+)
+_IS_DUE = "SELECT 1 FROM tombstones WHERE deleted <= ? LIMIT 1"
+
+
+class Tombstone(NamedTuple):
+    """A thread was deleted at this time; no version that it had is used again."""
+
+    deleted: float
+    version: int
+
+
+NO_TOMBSTONE = Tombstone(0.0, 0)
+
+
+def find_tombstone(connection: sqlite3.Connection, thread_id: str) -> Tombstone:
+    """Return the tombstone of a thread, or :data:`NO_TOMBSTONE`."""
+    row = connection.execute(_FIND, (thread_id,)).fetchone()
+    return Tombstone(*row) if row else NO_TOMBSTONE
+
+
+def put_tombstone(
+    connection: sqlite3.Connection, thread_id: str, deleted: float, version: int
+) -> None:
+    """Note that a thread was deleted; *version* is the last one that it had."""
+    earlier = find_tombstone(connection, thread_id)
+    connection.execute(_PUT, (thread_id, deleted, max(version, earlier.version)))
+
+
+def purge_tombstones(connection: sqlite3.Connection, now: float, limit: int) -> None:
+    """Remove up to *limit* tombstones that are older than an hour."""
+    connection.execute(_PURGE, (now - TOMBSTONE_SECONDS, limit))
+
+
+def has_old_tombstones(connection: sqlite3.Connection, now: float) -> bool:
+    """Return whether there are tombstones to be removed."""
+    return connection.execute(_IS_DUE, (now - TOMBSTONE_SECONDS,)).fetchone() is not None
+
+
+def is_gone(
+    deleted: float | None, born: int | None, write: Write, began: float, now: float
+) -> bool:
+    """Return whether the thread of a write was deleted after the write's request began.
+
+    *deleted* is when a thread with the id was deleted last, *born* the version with which the
+    stored one began, None if there is none. *began* and *now* are times of the store's clock.
+    """
+    if not deleted or deleted <= now - TOMBSTONE_SECONDS:
+        return False
+    # What the request has read may be gone although the request began after the deletion:
+    # another process can have another clock.
+    return deleted >= began or bool(write.version and (born is None or born > write.version))

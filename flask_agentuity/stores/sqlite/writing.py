@@ -1,0 +1,188 @@
+"""A write to a thread: without reading if nothing has changed, or with what is stored."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from ...document import codec
+from ...errors import StateTooLarge, StoreError, ThreadGone
+from ..writing import Write, Written
+from . import schema
+from .open_thread import OpenThread
+from .opening import Stored, find_thread, insert_thread, open_seen, open_stored
+from .seen import Head, Seen
+from .statements import CollectedStatements, DirectStatements, NotSeen
+from .steps import Step, keys_of
+from .tombstones import Tombstone, find_tombstone, is_gone
+
+_COLUMNS = "UPDATE threads SET entries_size = ?, updated = ?, version = ?, epoch = ?"
+_UPDATE = f"{_COLUMNS} WHERE number = ?"
+_UPDATE_METADATA = f"{_COLUMNS}, metadata = ? WHERE number = ?"
+_UPDATE_USED = "UPDATE threads SET used = ? WHERE number = ?"
+# The number of a thread can be used again, so the id is compared as well.
+_AS_SEEN = " AND version = ? AND id = ?"
+
+
+class Planned:
+    """A write whose statements are known if the thread is still as its request has seen it."""
+
+    __slots__ = ("_row", "_seen", "_statements", "head", "thread")
+
+    def __init__(
+        self, seen: Seen, thread: OpenThread, statements: CollectedStatements, head: Head
+    ) -> None:
+        self.thread = thread
+        #: The row of the thread after the write.
+        self.head = head
+        self._seen = seen
+        self._statements = statements
+        update, arguments = _update_row(thread, head)
+        self._row = update + _AS_SEEN, (*arguments, seen.head.stored_version, seen.thread_id)
+
+    def run(self, connection: sqlite3.Connection) -> bool:
+        """Write inside a transaction; False, and nothing written, if the thread has changed."""
+        if connection.execute(*self._row).rowcount != 1:
+            return False
+        self._statements.run_on(connection)
+        return True
+
+    def written(self, steps: Sequence[Step]) -> Written:
+        """Return what the write has to report."""
+        return _written(self.thread, self.head, self._seen, keys_of(steps))
+
+
+def plan_write(
+    seen: Seen, steps: Sequence[Step], write: Write, now: float, max_bytes: int
+) -> Planned | None:
+    """Prepare a write before the lock; None if it needs more than what was seen."""
+    statements = CollectedStatements()
+    version = _next_version(seen.head.version, now)
+    try:
+        thread = open_seen(statements, seen, keys_of(steps), version, write.counted)
+        before = thread.size
+        for step in steps:
+            thread.apply(step)
+        if thread.conflict is not None:
+            return None
+        codec.require_size(thread.size, max_bytes, seen.thread_id, before)
+        return Planned(seen, thread, statements, _next_head(thread, now))
+    except (NotSeen, StateTooLarge, StoreError):
+        # The write that reads what is stored raises the error, if there is still a reason.
+        return None
+
+
+def open_for_write(
+    connection: sqlite3.Connection,
+    thread_id: str,
+    steps: Sequence[Step],
+    write: Write,
+    *,
+    began: float,
+    now: float,
+    ttl: float | None,
+) -> OpenThread:
+    """Return the thread as it is stored, or a new one.
+
+    *began* says when the write's request began, by the same clock as *now*.
+
+    :raises ThreadGone: if the thread was deleted after that.
+    """
+    stored = find_thread(connection, thread_id, keys_of(steps))
+    if stored is None or stored.head.is_expired(now, ttl):
+        tombstone = find_tombstone(connection, thread_id)
+        if is_gone(tombstone.deleted, None, write, began, now):
+            raise ThreadGone(thread_id)
+        return _begin(connection, thread_id, stored, tombstone, now, write.counted)
+    head = stored.head
+    if is_gone(head.deleted, head.born, write, began, now):
+        raise ThreadGone(thread_id)
+    version = _next_version(head.version, now)
+    return open_stored(connection, thread_id, stored, version, write.counted)
+
+
+def replace_thread(
+    connection: sqlite3.Connection, thread_id: str, stored: Stored | None, now: float
+) -> OpenThread:
+    """Return a new thread in the place of what is stored."""
+    return _begin(connection, thread_id, stored, find_tombstone(connection, thread_id), now)
+
+
+def write_row(
+    connection: sqlite3.Connection, thread: OpenThread, now: float, renew_after: float
+) -> Written:
+    """Write the row of a thread after its steps, and return what the write has to report."""
+    head = _next_head(thread, now)
+    if thread.is_new and head.is_empty:
+        thread.erase()
+        return Written(head.version)
+    connection.execute(*_update_row(thread, head))
+    if now - head.used > renew_after:
+        # The column is indexed, and most writes need not touch the index.
+        connection.execute(_UPDATE_USED, (now, head.number))
+        head = head._replace(used=now)
+    return _written(thread, head)
+
+
+def _begin(
+    connection: sqlite3.Connection,
+    thread_id: str,
+    stored: Stored | None,
+    tombstone: Tombstone,
+    now: float,
+    counted: Collection[str] = (),
+) -> OpenThread:
+    last = tombstone.version
+    if stored is not None:
+        last = max(last, stored.head.version)
+        open_stored(connection, thread_id, stored, 0).erase()
+    version = _next_version(last, now)
+    deleted = tombstone.deleted or None
+    head = insert_thread(connection, thread_id, now, version, deleted)
+    statements = DirectStatements(connection)
+    return OpenThread(statements, thread_id, head, (), version, counted, is_new=True)
+
+
+def _next_version(version: int, now: float) -> int:
+    return max(version + 1, int(now * 1_000_000))
+
+
+def _next_head(thread: OpenThread, now: float) -> Head:
+    thread.metadata.write_labels()
+    before = thread.head
+    return Head(
+        before.number,
+        thread.version,
+        before.used,
+        now,
+        before.born,
+        before.deleted,
+        thread.entries_size,
+        thread.next_epoch(),
+        thread.metadata.value,
+    )
+
+
+def _update_row(thread: OpenThread, head: Head) -> tuple[str, tuple[Any, ...]]:
+    changes = head.entries_size, head.updated, head.stored_version, head.epoch
+    if head.metadata == thread.head.metadata:
+        return _UPDATE, (*changes, head.number)
+    return _UPDATE_METADATA, (*changes, head.metadata, head.number)
+
+
+def _written(
+    thread: OpenThread, head: Head, seen: Seen | None = None, keys: Collection[str] = ()
+) -> Written:
+    entries = dict(seen.entries) if seen else {}
+    lists = dict(seen.lists) if seen else {}
+    for key in keys:
+        entries.pop(key, None)
+        lists.pop(key, None)
+    if len(thread.entries) <= schema.MOST_NAMED:
+        for key, entry in thread.entries.items():
+            entries[key] = entry.row
+            if (found := entry.seen()) is not None:
+                lists[key] = found
+    seen = Seen(thread.thread_id, head, entries, lists)
+    return Written(head.version, seen, thread.preceding, thread.merged)
