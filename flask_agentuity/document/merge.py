@@ -268,4 +268,9 @@ def _places(mine: bytes | None, merged: bytes | None) -> Places | None:
         return _nowhere(mine)
     old, new = Items(codec.decode(mine)), Items(codec.decode(merged))
     forget_ambiguous(old, new)
-    return tuple(None if each == NONE else each for each in align(old, new, same_only=True))
+    # Items that were moved as well.
+    by_id = {each: index for index, each in enumerate(new.identities) if each is not None}
+    return tuple(
+        by_id.get(each) if each is not None else None if partner == NONE else partner
+        for each, partner in zip(old.identities, align(old, new, same_only=True), strict=True)
+    )
