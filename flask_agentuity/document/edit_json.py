@@ -29,8 +29,9 @@ from .operations import (
     Truncate,
 )
 
-#: The largest place, count or version: what every reader of JSON takes exactly.
+#: The largest place or number of items, and the largest version.
 LARGEST_INTEGER = 2**53 - 1
+LARGEST_VERSION = 2**63 - 1
 
 _REQUIRED: Any = object()
 
@@ -121,9 +122,12 @@ class _Fields:
     def list(self, name: str, default: Any = _REQUIRED) -> list[Any]:
         return self._of_type(name, list, "a list", default)  # type: ignore[no-any-return]
 
-    def integer(self, name: str, default: Any = _REQUIRED) -> int:
+    def integer(self, name: str, default: Any = _REQUIRED, largest: int = LARGEST_INTEGER) -> int:
         value = self.get(name, default)
-        return value if value is default else _integer(value, f"{name} of a {self._kind}")
+        return value if value is default else _integer(value, f"{name} of a {self._kind}", largest)
+
+    def since(self) -> int:
+        return self.integer("since", 0, LARGEST_VERSION)
 
     def value(self, name: str, key: str) -> bytes:
         return codec.encode_unchecked(self.get(name), codec.child_path("state", key))
@@ -141,10 +145,10 @@ class _Fields:
         return value
 
 
-def _integer(value: object, what: str) -> int:
+def _integer(value: object, what: str, largest: int = LARGEST_INTEGER) -> int:
     # A boolean is an int in Python.
-    if type(value) is not int or not 0 <= value <= LARGEST_INTEGER:
-        raise ValueError(f"the {what} must be an integer from 0 to {LARGEST_INTEGER}")
+    if type(value) is not int or not 0 <= value <= largest:
+        raise ValueError(f"the {what} must be an integer from 0 to {largest}")
     return value
 
 
@@ -168,8 +172,9 @@ def _read_push(fields: _Fields) -> Push:
 
 def _read_increment(fields: _Fields) -> Increment:
     key, by = fields.key(), fields.get("by")
-    if type(by) not in (int, float) or not math.isfinite(by) or not -(2**63) <= by < 2**64:
-        raise ValueError("the by of an increment must be a number within 64 bits")
+    possible = codec.is_integer(by) if type(by) is int else type(by) is float and math.isfinite(by)
+    if not possible:
+        raise ValueError("the by of an increment must be an integer within 64 bits, or a float")
     return Increment(key, by)
 
 
@@ -182,17 +187,17 @@ def _read_splice(fields: _Fields) -> Splice:
             raise ValueError("the gone of a change must be a list that is not empty")
         changes.append(Change(place, _items(gone, path), _items(new, path)))
         end = place + len(gone)
-    return Splice(key, tuple(changes), fields.integer("since", 0))
+    return Splice(key, tuple(changes), fields.since())
 
 
 def _read_replace(fields: _Fields) -> Replace:
     key = fields.key()
     old = fields.value("old", key) if fields.has("old") else None
-    return Replace(key, old, fields.value("value", key), fields.integer("since", 0))
+    return Replace(key, old, fields.value("value", key), fields.since())
 
 
 def _read_edit(fields: _Fields) -> Edit:
-    key, since, uncertain = fields.key(), fields.integer("since", 0), fields.flag("uncertain")
+    key, since, uncertain = fields.key(), fields.since(), fields.flag("uncertain")
     if fields.has("changes"):
         return _read_list_edit(fields, key, since, uncertain)
     base = fields.value("base", key) if fields.has("base") else None

@@ -1,60 +1,196 @@
-"""What a request does to the store, and the reply to it. Blocking: not for the event loop."""
+"""What a request does to the store, and the reply to it. Blocking: not for the event loop.
+
+Clients that use the extension ``edits`` merge by themselves, and say when their own requests
+began. Others, such as the JavaScript runtime, do not. For them the service
+keeps what it answered to their restores:
+
+* A ``save`` is applied as the difference to the restore that it is based on (see
+  :mod:`~flask_agentuity.service.full_saves`), and counts as begun then. Without such a
+  restore it replaces the document.
+* Any other write counts as begun at the last restore of its thread over the same connection.
+  If there was none, it counts as older than any deletion that the store remembers: a thread
+  that was deleted is not created again by a client that does not know of it. A client that
+  restores the thread after its deletion can create a new one.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
+from collections.abc import Mapping
+from typing import assert_never
 
 from .. import wire
 from ..document import codec
-from ..errors import AgentuityError, StoreError
-from ..stores.base import ThreadStore
+from ..document.codec import Snapshot
+from ..document.operations import Clear, Operation, Set, SetMetadata
+from ..errors import AgentuityError, StoreError, ThreadGone
+from ..stores.applying import complete
+from ..stores.base import TOMBSTONE_SECONDS, ThreadStore
+from ..stores.writing import Conflict, Write, Written, write_merged
+from .full_saves import choose_view, find_changes
 from .keys import stored_id
+from .views import View, Views
 
 logger = logging.getLogger("flask_agentuity.service")
 
 
-def answer(store: ThreadStore, namespace: str, request: wire.Request) -> bytes:
-    """Do what *request* asks for and return the frame to send; there always is one.
+class Answering:
+    """Answers the requests of one connection, each in any thread.
 
-    The words for a document that is too large are those of
-    :exc:`~flask_agentuity.errors.StateTooLarge`: clients read both sizes out of them.
+    Requests for one thread must come one after another.
     """
-    inside = stored_id(namespace, request.thread_id)
-    action = type(request).__name__.lower()
+
+    def __init__(self, store: ThreadStore, namespace: str, views: Views) -> None:
+        self._store = store
+        self._namespace = namespace
+        self._views = views
+
+    def answer(self, request: wire.Request, began: float) -> bytes:
+        """Do what *request* asks for, and return the frame to send; there always is one.
+
+        An error says that a document is too large in the words of
+        :exc:`~flask_agentuity.errors.StateTooLarge`, because clients read both sizes out of
+        them.
+
+        :param began: when the client's own request began, by :func:`time.monotonic`, if the
+            client says so; otherwise when this one came.
+        """
+        inside = stored_id(self._namespace, request.thread_id)
+        action = type(request).__name__.lower()
+        try:
+            return self._do(inside, request, began)
+        except ThreadGone as error:
+            logger.warning("The %s of thread %s was dropped: it was deleted.", action, inside)
+            # Clients know the thread by their own name for it.
+            return wire.encode_gone(request.id, str(error).replace(inside, request.thread_id))
+        except AgentuityError as error:
+            words = str(error).replace(inside, request.thread_id)
+            logger.warning("The %s of thread %s failed: %s", action, inside, error)
+        except Exception:
+            # Only this request must suffer from what a store did not foresee.
+            logger.exception("The %s of thread %s failed.", action, inside)
+            words = f"The {action} failed inside the service; its log says why."
+        return wire.encode_failure(request.id, words)
+
+    def _do(self, inside: str, request: wire.Request, began: float) -> bytes:
+        match request:
+            case wire.Restore():
+                return self._restore(inside, request)
+            case wire.Save():
+                self._save(inside, request, began)
+            case wire.Merge():
+                if request.began is not None:
+                    return self._merge_edits(inside, request, began)
+                self._merge(inside, request)
+            case wire.Delete():
+                self._store.delete(inside)
+            case _:
+                assert_never(request)
+        return wire.encode_success(request.id)
+
+    def _restore(self, inside: str, request: wire.Restore) -> bytes:
+        # A deletion during the read must count as later than the restore.
+        now = time.monotonic()
+        if not self._store.edits:
+            document = self._store.restore(inside)
+            if request.began is None:
+                snapshot = codec.split_document(document, inside) or Snapshot({})
+                self._remember(request.thread_id, snapshot, inside, now)
+            return wire.encode_document(request.id, document)
+        snapshot = self._store.read(inside) or Snapshot({})
+        document = _compose(inside, snapshot)
+        if request.began is None:
+            self._remember(request.thread_id, snapshot, inside, now)
+        return wire.encode_document(request.id, document, snapshot.version)
+
+    def _remember(self, thread_id: str, snapshot: Snapshot, inside: str, now: float) -> None:
+        state = complete(snapshot, inside)
+        self._views.add(thread_id, View(state, snapshot.metadata, snapshot.version, now))
+
+    def _save(self, inside: str, request: wire.Save, began: float) -> None:
+        snapshot = _parse_saved(request.document, request.thread_id)
+        state = complete(snapshot, inside)
+        metadata = None if request.metadata is None else codec.encode(request.metadata, "metadata")
+        if request.began is not None:
+            self._replace(inside, request, state, metadata, began)
+            return
+        views = self._views.of(request.thread_id, began)
+        view = choose_view(views, state, metadata)
+        if view is None:
+            began = self._last_restore(request.thread_id)
+            self._replace(inside, request, state, metadata, began)
+            return
+        write = Write(find_changes(view, state, metadata), view.version, None, view.at)
+        written = write_merged(self._store, inside, write)
+        self._views.remove(view)
+        kept = view.metadata if metadata is None else metadata
+        saved = View(state, kept, written.version, view.at, saved=True)
+        self._views.add(request.thread_id, saved)
+
+    def _replace(
+        self,
+        inside: str,
+        request: wire.Save,
+        state: Mapping[str, bytes],
+        metadata: bytes | None,
+        began: float,
+    ) -> None:
+        if not self._store.edits:
+            self._store.save(inside, request.document, request.metadata)
+            return
+        operations: list[Operation] = [Clear(), *(Set(key, value) for key, value in state.items())]
+        if metadata is not None:
+            operations.append(SetMetadata(metadata))
+        self._store.write(inside, Write(operations, began=began))
+
+    def _merge(self, inside: str, request: wire.Merge) -> None:
+        if not self._store.edits:
+            self._store.merge(inside, request.operations, request.metadata)
+            return
+        operations = request.operations
+        if request.metadata is not None:
+            metadata = codec.encode(request.metadata, "metadata")
+            operations = [*operations, SetMetadata(metadata)]
+        self._store.write(inside, Write(operations, began=self._last_restore(request.thread_id)))
+
+    def _merge_edits(self, inside: str, request: wire.Merge, began: float) -> bytes:
+        write = Write(request.operations, request.version, None, began, request.counted)
+        outcome = self._store.write(inside, write)
+        match outcome:
+            case Written(version, _, preceding, merged):
+                return wire.encode_applied(request.id, wire.Applied(version, preceding, merged))
+            case Conflict(keys, assigned, metadata):
+                conflict = wire.Conflicting(tuple(keys), tuple(assigned), metadata)
+                words = "Another request has changed what this one replaces. Nothing was applied."
+                return wire.encode_conflict(request.id, words, conflict)
+            case _:
+                assert_never(outcome)
+
+    def _last_restore(self, thread_id: str) -> float:
+        """Return when the connection last restored a thread; before any deletion if never."""
+        restored = self._views.last_restore(thread_id)
+        return time.monotonic() - 2 * TOMBSTONE_SECONDS if restored is None else restored
+
+
+def _compose(inside: str, snapshot: Snapshot) -> bytes:
+    if not snapshot.metadata.startswith(b"{"):
+        raise codec.damaged(inside, "its metadata is not a JSON object")
+    document = codec.join_document(complete(snapshot, inside), snapshot.metadata)
     try:
-        return _do(store, inside, request)
-    except AgentuityError as error:
-        # Clients know the thread by their own name for it.
-        words = str(error).replace(inside, request.thread_id)
-        logger.warning("The %s of thread %s failed: %s", action, inside, error)
-    except Exception:
-        # Only this request must suffer from what a store did not foresee.
-        logger.exception("The %s of thread %s failed.", action, inside)
-        words = f"The {action} failed inside the service; its log says why."
-    return wire.encode_failure(request.id, words)
+        codec.decode(document or b"{}")
+    except ValueError as error:
+        raise codec.damaged(inside, str(error)) from None
+    return document
 
 
-def _do(store: ThreadStore, inside: str, request: wire.Request) -> bytes:
-    match request:
-        case wire.Restore(id):
-            return wire.encode_document(id, store.restore(inside))
-        case wire.Save(id, thread_id, document, metadata):
-            try:
-                store.save(inside, document, metadata)
-            except StoreError:
-                _require_document(document, thread_id)
-                raise
-        case wire.Merge(id, _, operations, metadata):
-            store.merge(inside, operations, metadata)
-        case wire.Delete(id):
-            store.delete(inside)
-    return wire.encode_success(request.id)
+def _parse_saved(document: bytes, thread_id: str) -> Snapshot:
+    """Read the document of a save.
 
-
-def _require_document(document: bytes, thread_id: str) -> None:
-    """Tell a document that cannot be read from one that cannot be stored."""
+    :raises StoreError: if it is not a JSON object.
+    """
     try:
-        codec.split_document(document, thread_id)
+        return codec.split_document(document, thread_id) or Snapshot({})
     except StoreError:
         raise StoreError(
             f"The user_data of the save of thread {thread_id} is not a JSON object."

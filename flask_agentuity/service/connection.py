@@ -1,9 +1,11 @@
-"""One client's connection: let in, read, answered in any order, and ended in good order."""
+"""One client's connection: authorized, read, answered in any order, and closed."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 from websockets.asyncio.server import ServerConnection
@@ -11,10 +13,11 @@ from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from .. import wire
-from .answering import answer
+from .answering import Answering
 from .keys import namespace_of
 from .room import Room
 from .settings import Settings
+from .views import Budget, Views
 
 logger = logging.getLogger("flask_agentuity.service")
 
@@ -26,17 +29,31 @@ _LONG_FRAME = 64 * 1024
 _QUIET = 0.05
 _LONGEST_READING = 1.0
 
+#: Seconds between two looks for views that are too old.
+_PRUNE_INTERVAL = 60.0
+
 
 class Connection:
     """Serves one client until either side ends it."""
 
     def __init__(
-        self, socket: ServerConnection, settings: Settings, pool: ThreadPoolExecutor
+        self,
+        socket: ServerConnection,
+        settings: Settings,
+        pool: ThreadPoolExecutor,
+        budget: Budget,
     ) -> None:
-        """Serve the client at *socket*; the store is used in the threads of *pool*."""
+        """Serve the client at *socket*. The store is used in the threads of *pool*.
+
+        *budget* is the memory for what clients have restored.
+        """
         self._socket = socket
         self._settings = settings
         self._pool = pool
+        self._views = Views(budget)
+        self._pruning: asyncio.TimerHandle | None = None
+        # What to add to a time of the client's clock.
+        self._clock_difference = math.inf
         self._loop = asyncio.get_running_loop()
         self._end = wire.ServiceEnd(settings.keys.accepts, settings.max_frame_bytes)
         self._room = Room(settings.max_requests, 4 * settings.max_frame_bytes)
@@ -49,17 +66,21 @@ class Connection:
         self._peer = f"{host}:{port}"
 
     async def run(self) -> None:
-        """Serve until the client goes, or until :meth:`drain` was called and all is answered."""
+        """Serve until the client closes, or :meth:`drain` was called and all is answered."""
         try:
             namespace = await self._authorize()
             if namespace is None:
                 return
+            answering = Answering(self._settings.store, namespace, self._views)
             async with asyncio.TaskGroup() as requests:
-                await self._read(namespace, requests)
+                await self._read(answering, requests)
             await self._socket.close(CloseCode.GOING_AWAY, "the service is ending")
         except ConnectionClosed:
             pass
         finally:
+            if self._pruning is not None:
+                self._pruning.cancel()
+            self._views.clear()
             logger.info(
                 "%s is gone (%s).",
                 self._peer,
@@ -67,18 +88,18 @@ class Connection:
             )
 
     def drain(self) -> None:
-        """Take what has arrived, answer it, and end the connection (1001)."""
+        """Take what has arrived, answer it, and close the connection (1001)."""
         self._read_until = self._loop.time() + _LONGEST_READING
         if self._receiving is not None and not self._receiving.expired():
             self._receiving.reschedule(self._loop.time() + _QUIET)
 
     def abort(self) -> None:
-        """Cut the connection; for one that :meth:`drain` did not end in time."""
+        """Abort the connection, if :meth:`drain` did not close it in time."""
         self._socket.transport.abort()
 
     async def _authorize(self) -> str | None:
-        """Let the client in and return its namespace; None when it was sent away."""
-        decision: object
+        """Authorize the client and return its namespace; None if it was refused."""
+        decision: wire.Granted | wire.Denied | wire.Request | wire.Refusal
         try:
             frame = await self._receive(self._settings.authorization_timeout)
         except TimeoutError:
@@ -94,19 +115,20 @@ class Connection:
             await self._send(self._end.answer(decision))
             await self._socket.close(CloseCode.POLICY_VIOLATION, "not authorized")
             return None
-        assert self._end.key is not None
+        assert isinstance(decision, wire.Granted) and self._end.key is not None
         namespace = await self._loop.run_in_executor(self._pool, namespace_of, self._end.key)
-        await self._send(self._end.answer(wire.Granted()))
+        await self._send(self._end.answer(decision))
         logger.info("%s was let in; its threads are those of %s.", self._peer, namespace)
         return namespace
 
-    async def _read(self, namespace: str, requests: asyncio.TaskGroup) -> None:
+    async def _read(self, answering: Answering, requests: asyncio.TaskGroup) -> None:
         while True:
             try:
                 frame = await self._receive(None)
             except (TimeoutError, ConnectionClosed):
-                # What is under way is done all the same.
+                # What is under way is still done.
                 return
+            now = time.monotonic()
             if len(frame) > _LONG_FRAME:
                 request = await self._loop.run_in_executor(self._pool, self._end.receive, frame)
             else:
@@ -116,33 +138,53 @@ class Connection:
                 await self._room.enter(size)
                 previous = self._newest.get(request.thread_id)
                 self._newest[request.thread_id] = requests.create_task(
-                    self._serve(namespace, request, previous, size)
+                    self._serve(answering, request, self._began(request, now), previous, size)
                 )
             elif isinstance(request, wire.Refusal):
                 logger.debug("%s sent what is no request: %s", self._peer, request.error)
-                # Without an id nobody waits for an answer.
+                # Without an id no answer is expected.
                 if request.id is not None:
                     await self._send(wire.encode_failure(request.id, request.error))
 
     async def _serve(
         self,
-        namespace: str,
+        answering: Answering,
         request: wire.Request,
+        began: float,
         previous: asyncio.Task[None] | None,
         size: int,
     ) -> None:
         try:
-            # Requests for one thread are done in the order they came.
+            # Requests for one thread are done in the order in which they came.
             if previous is not None:
                 await asyncio.wait([previous])
-            reply = await self._loop.run_in_executor(
-                self._pool, answer, self._settings.store, namespace, request
-            )
+            reply = await self._loop.run_in_executor(self._pool, answering.answer, request, began)
+            self._prune_later()
             await self._send(reply)
         finally:
             self._room.leave(size)
             if self._newest.get(request.thread_id) is asyncio.current_task():
                 del self._newest[request.thread_id]
+
+    def _began(self, request: wire.Request, now: float) -> float:
+        """Return when the client's own request began, by our clock; *now* if it does not say."""
+        began = None if isinstance(request, wire.Delete) else request.began
+        if began is None:
+            return now
+        if began.at is None:
+            return now - began.age
+        # Of all frames, the fastest one tells best how far the clocks are apart.
+        self._clock_difference = min(self._clock_difference, now - began.at)
+        return began.at - began.age + self._clock_difference
+
+    def _prune_later(self) -> None:
+        if self._pruning is None and len(self._views):
+            self._pruning = self._loop.call_later(_PRUNE_INTERVAL, self._prune)
+
+    def _prune(self) -> None:
+        self._pruning = None
+        self._views.prune(time.monotonic())
+        self._prune_later()
 
     async def _receive(self, patience: float | None) -> str | bytes:
         """Return the next frame.

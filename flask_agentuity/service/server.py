@@ -18,6 +18,7 @@ from websockets.http11 import Request, Response
 
 from .connection import Connection
 from .settings import Settings
+from .views import Budget
 
 logger = logging.getLogger("flask_agentuity.service")
 
@@ -39,6 +40,7 @@ class Server:
         self._settings = settings
         self._connections: set[Connection] = set()
         self._pool = ThreadPoolExecutor(settings.workers, "thread-service-store")
+        self._budget = Budget()
         self._server: WebSocketServer | None = None
 
     async def start(self) -> str:
@@ -102,7 +104,7 @@ class Server:
         await asyncio.sleep(0)
 
     async def _serve(self, socket: ServerConnection) -> None:
-        connection = Connection(socket, self._settings, self._pool)
+        connection = Connection(socket, self._settings, self._pool, self._budget)
         self._connections.add(connection)
         try:
             await connection.run()

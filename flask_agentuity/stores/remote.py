@@ -2,83 +2,75 @@
 
 from __future__ import annotations
 
-import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
-from ..client import ServiceRefusal, ThreadClient
+from ..client import FeatureMissing, ServiceRefusal, ThreadClient
+from ..client.edits import Conflicting, read_document, replace_document, send_edits
 from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
-from ..document.operations import Operation, Set
-from ..errors import OutcomeUnknown, RequestTimeout, ServiceUnavailable, StateTooLarge
-from . import base
+from ..document.operations import Clear, Delete, Operation, Push, Set, SetMetadata
+from ..errors import StateTooLarge
+from .applying import complete
 from .base import ThreadStore
+from .basic_service import BasicService
+from .writing import Conflict, Write, Written, write_merged
+
+T = TypeVar("T")
 
 # How services of this package say that a document is too large: in the words of StateTooLarge.
 _TOO_LARGE = re.compile(r"would be ([\d,]+) bytes; the limit is ([\d,]+)")
-
-# How a service may say that it knows no merge. Only a guess: what is refused in other words
-# is an error, for a change that was refused for a passing reason must not become a save.
-_UNKNOWN_ACTION = re.compile(
-    r"unknown|unsupported|unrecogni[sz]ed|unimplemented|invalid|bad request|no such"
-    r"|not (?:supported|recogni[sz]ed|implemented|allowed)|gave no reason",
-    re.IGNORECASE,
-)
-
-# The process, and how many times it was let in: a new connection may lead to a new service.
-_Connection = tuple[int, int]
-
-# Threads of old services that are written at once, in one process.
-_TURNS = 64
 
 
 class RemoteStore(ThreadStore):
     """Keeps threads in a thread service.
 
-    Operations are sent as such. A service too old for that (it knows no ``merge``) is
-    written to by restore, apply and save, which is atomic within this process only.
+    A service of this package merges edits: it announces the extension ``edits``. For other
+    services (Agentuity's, or an older one of this package) see :class:`.BasicService`; with
+    them a deleted thread can also come back.
     """
 
     shared_by_machines = True
+    edits = True
 
     def __init__(self, client: ThreadClient) -> None:
         """Use *client*, which is closed with the store."""
         self.client = client
-        # Which connection the service is known to merge over, and over which it is not.
-        self._merges: _Connection | None = None
-        self._does_not_merge: _Connection | None = None
-        # Made at the first use, and for each process: a fork may find them held.
-        self._turns: dict[tuple[int, int], threading.Lock] = {}
+        self._basic = BasicService(client)
+        self._editing = _EditingService(client)
 
     @classmethod
     def from_url(cls, url: str, *, key: str, **options: Any) -> RemoteStore:
-        """Return the store at a ws or wss *url*; nothing is connected before the first use.
+        """Return the store at a ws or wss *url*. Nothing is connected before the first use.
 
         :param key: the service's key.
         :param options: those of :class:`~flask_agentuity.client.ThreadClient`.
-        :raises ConfigurationError: when one of them is wrong.
+        :raises ConfigurationError: if one of them is wrong.
         """
         return cls(ThreadClient(url, key, **options))
 
     def restore(self, thread_id: str) -> bytes | None:
-        return self.client.restore(thread_id)
+        return self._either(
+            lambda: read_document(self.client, thread_id)[0],
+            lambda: self._basic.restore(thread_id),
+        )
+
+    def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
+        return self._either(
+            lambda: self._editing.read(thread_id), lambda: self._basic.read(thread_id)
+        )
 
     def save(
         self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
     ) -> None:
-        snapshot = codec.split_document(document, thread_id) or Snapshot({})
-        state = base.complete(snapshot, thread_id)
-        if metadata is None:
-            # A service may keep just what it is given: what is to stay has to be in it.
-            stored = codec.split_document(self.client.restore(thread_id), thread_id)
-            kept = stored.metadata if stored else b"{}"
-        else:
-            kept = codec.encode(dict(metadata), "metadata")
-        self._save(thread_id, codec.join_document(state, kept), metadata)
+        with _with_sizes(thread_id):
+            self._either(
+                lambda: self._editing.save(thread_id, document, metadata),
+                lambda: self._basic.save(thread_id, document, metadata),
+            )
 
     def merge(
         self,
@@ -87,21 +79,23 @@ class RemoteStore(ThreadStore):
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         _require_possible_size(thread_id, operations)
-        before = self._connection()
-        if self._does_not_merge == before:
-            self._merge_by_saving(thread_id, operations, metadata)
-            return
-        try:
-            _with_sizes(thread_id, lambda: self.client.merge(thread_id, operations, metadata))
-        except ServiceRefusal as refusal:
-            if self._merges == before or not _UNKNOWN_ACTION.search(refusal.words):
-                raise
-            self._merge_by_saving(thread_id, operations, metadata)
-            after = self._connection()
-            if before in (after, (os.getpid(), 0)):
-                self._does_not_merge = after
-        else:
-            self._merges = self._connection()
+        changed = (
+            () if metadata is None else (SetMetadata(codec.encode(dict(metadata), "metadata")),)
+        )
+        write = Write([*operations, *changed])
+        with _with_sizes(thread_id):
+            self._either(
+                lambda: write_merged(self._editing, thread_id, write),
+                lambda: self._basic.write(thread_id, write),
+            )
+
+    def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        _require_possible_size(thread_id, write.operations)
+        with _with_sizes(thread_id):
+            return self._either(
+                lambda: self._editing.write(thread_id, write),
+                lambda: self._basic.write(thread_id, write),
+            )
 
     def delete(self, thread_id: str) -> None:
         self.client.delete(thread_id)
@@ -109,51 +103,59 @@ class RemoteStore(ThreadStore):
     def close(self) -> None:
         self.client.close()
 
-    def _merge_by_saving(
-        self,
-        thread_id: str,
-        changes: Sequence[Operation],
-        metadata: Mapping[str, Any] | None,
-    ) -> None:
-        with self._turn(thread_id):
-            stored = codec.split_document(self.client.restore(thread_id), thread_id)
-            snapshot = stored or Snapshot({})
-            state = base.complete(snapshot, thread_id)
-            base.apply(thread_id, state, changes)
-            kept = (
-                snapshot.metadata if metadata is None else codec.encode(dict(metadata), "metadata")
-            )
+    def _either(self, with_edits: Callable[[], T], without: Callable[[], T]) -> T:
+        """Do what suits the service to which the client is connected."""
+        # Where there are no edits, callers need not turn theirs into splices, which would
+        # become sets of whole lists here.
+        self.edits = "edits" in self.client.features()
+        if self.edits:
             try:
-                self._save(thread_id, codec.join_document(state, kept), metadata)
-            except RequestTimeout as error:
-                # The document may be repeated, but the pushes in it may not.
-                raise OutcomeUnknown(str(error)) from error
-
-    def _save(self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None) -> None:
-        _with_sizes(thread_id, lambda: self.client.save(thread_id, document, metadata))
-
-    def _connection(self) -> _Connection:
-        return os.getpid(), self.client.connection_number
-
-    @contextmanager
-    def _turn(self, thread_id: str) -> Iterator[None]:
-        name = os.getpid(), hash(thread_id) % _TURNS
-        # setdefault is atomic: two threads get one lock.
-        lock = self._turns.setdefault(name, threading.Lock())
-        if not lock.acquire(timeout=self.client.settings.request_timeout):
-            raise ServiceUnavailable(
-                f"The merge of thread {thread_id} was not sent: an earlier one does not end."
-            )
-        try:
-            yield
-        finally:
-            lock.release()
+                return with_edits()
+            except FeatureMissing:
+                # The connection was lost, and the new one leads to another service.
+                self.edits = False
+        return without()
 
 
-def _with_sizes(thread_id: str, call: Callable[[], None]) -> None:
-    """Do *call*; a refusal that names both sizes becomes StateTooLarge."""
+class _EditingService:
+    """A service that announced ``edits``. With another one, FeatureMissing is raised."""
+
+    edits = True
+
+    def __init__(self, client: ThreadClient) -> None:
+        self.client = client
+
+    def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
+        document, version = read_document(self.client, thread_id)
+        snapshot = codec.split_document(document, thread_id)
+        if snapshot is not None:
+            snapshot.version = version
+        return snapshot
+
+    def save(self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None) -> None:
+        snapshot = codec.split_document(document, thread_id) or Snapshot({})
+        text = codec.join_document(complete(snapshot, thread_id))
+        replace_document(self.client, thread_id, text, metadata)
+
+    def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        answer = send_edits(
+            self.client,
+            thread_id,
+            write.operations,
+            began=write.began,
+            version=write.version,
+            counted=write.counted,
+        )
+        if isinstance(answer, Conflicting):
+            return Conflict(answer.keys, answer.assigned, answer.metadata)
+        return Written(answer.version, None, answer.preceding, answer.merged)
+
+
+@contextmanager
+def _with_sizes(thread_id: str) -> Iterator[None]:
+    """Turn a refusal that names both sizes into StateTooLarge."""
     try:
-        call()
+        yield
     except ServiceRefusal as refusal:
         if (sizes := _TOO_LARGE.search(refusal.words)) is None:
             raise
@@ -161,18 +163,26 @@ def _with_sizes(thread_id: str, call: Callable[[], None]) -> None:
         raise StateTooLarge(size, limit, thread_id) from refusal
 
 
-def _require_possible_size(thread_id: str, changes: Sequence[Operation]) -> None:
-    """Refuse *changes* that alone, on any thread, leave more than a service takes.
+def _require_possible_size(thread_id: str, operations: Sequence[Operation]) -> None:
+    """Refuse *operations* that alone, on any thread, leave more than a service takes.
 
     :raises StateTooLarge: with the size that they would have on an empty thread.
     """
     limit = codec.MAX_DOCUMENT_BYTES
-    values = (getattr(change, "value", b"") for change in changes)
+    values = (getattr(operation, "value", b"") for operation in operations)
     if sum(len(value) for value in values) <= limit:
         return
+    certain: list[Operation] = []
+    for operation in operations:
+        match operation:
+            # A default may find its place taken by something smaller.
+            case Set(only_if_missing=False) | Push(unique=None) | Delete() | Clear():
+                certain.append(operation)
+            case Set() | Push() | SetMetadata():
+                pass
+            case _:
+                # What is left depends on what is stored.
+                return
     state: dict[str, bytes] = {}
-    # A default may find its place taken by something smaller.
-    apply_operations(
-        state, [each for each in changes if not (isinstance(each, Set) and each.only_if_missing)]
-    )
+    apply_operations(state, certain)
     codec.require_size(len(codec.join_document(state)), limit, thread_id)

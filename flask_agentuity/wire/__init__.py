@@ -9,6 +9,7 @@ from __future__ import annotations
 from . import limits
 from .ends import ClientProtocol, Phase, ServiceEnd
 from .matching import PendingReplies
+from .parsing import parse_authorization, parse_request
 from .replies import (
     FEATURES,
     Applied,
@@ -36,6 +37,7 @@ from .replies import (
 )
 from .requests import (
     Authorization,
+    Began,
     Delete,
     Frame,
     Merge,
@@ -50,14 +52,13 @@ from .requests import (
     encode_merge,
     encode_restore,
     encode_save,
-    parse_authorization,
-    parse_request,
 )
 
 __all__ = [
     "FEATURES",
     "Applied",
     "Authorization",
+    "Began",
     "ClientProtocol",
     "Conflicting",
     "Delete",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import assert_never
 
 from .limits import MAX_FRAME_BYTES
+from .parsing import parse_authorization, parse_request
 from .replies import (
     FEATURES,
     Denied,
@@ -19,8 +20,7 @@ from .replies import (
     encode_granted,
     parse_reply,
 )
-from .requests import Frame, Refusal, Request, encode_authorization, parse_authorization
-from .requests import parse_request as parse
+from .requests import Frame, Refusal, Request, encode_authorization
 
 
 class Phase(enum.Enum):
@@ -88,7 +88,7 @@ class ServiceEnd:
             return self._deny(too_large.error) if self.phase is Phase.WAITING else too_large
         match self.phase:
             case Phase.GRANTED:
-                return parse(frame)
+                return parse_request(frame)
             case Phase.DENIED:
                 return Refusal(None, "The key was denied.")
         authorization = parse_authorization(frame)

@@ -23,7 +23,6 @@ refused. The replies are described in :mod:`~flask_agentuity.wire.replies`.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,15 +30,12 @@ from typing import Any
 import orjson
 
 from ..document import codec
-from ..document.edit_json import LARGEST_INTEGER, edits_from_json
-from ..document.operation_json import operation_from_json, operation_to_json
+from ..document.operation_json import operation_to_json
 from ..document.operations import Clear, Operation, Push, Set
 from ..document.operations import Delete as DeleteOperation
-from ..errors import AgentuityError, InvalidThreadId, StateNotSerializable, StateTooLarge
+from ..errors import InvalidThreadId, StateNotSerializable, StateTooLarge
 from .limits import (
     MAX_DOCUMENT_BYTES,
-    MAX_ID_LENGTH,
-    MAX_OPERATIONS,
     MAX_REQUEST_BYTES,
     MAX_THREAD_ID_LENGTH,
 )
@@ -62,12 +58,24 @@ class Authorization:
 
 
 @dataclass(frozen=True, slots=True)
+class Began:
+    """When the client's own request began: ``age`` seconds before the frame was made.
+
+    ``at`` is when it was made, by the client's clock; None if the client does not say.
+    Requests have it with the extension only.
+    """
+
+    age: float
+    at: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Restore:
-    """Asks for a thread's document. ``age`` is None without the extension."""
+    """Asks for a thread's document."""
 
     id: str
     thread_id: str
-    age: float | None = None
+    began: Began | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,21 +86,22 @@ class Save:
     thread_id: str
     document: bytes
     metadata: dict[str, Any] | None = None
+    began: Began | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Merge:
     """Applies operations in order, and replaces the metadata unless it is None.
 
-    ``age`` is None without the extension; then ``version`` and ``counted`` are not used.
-    With it, changes to the metadata are among the operations.
+    With the extension, changes to the metadata are among the operations. ``version`` and
+    ``counted`` belong to the extension.
     """
 
     id: str
     thread_id: str
     operations: list[Operation]
     metadata: dict[str, Any] | None = None
-    age: float | None = None
+    began: Began | None = None
     version: int = 0
     counted: tuple[str, ...] = ()
 
@@ -123,7 +132,7 @@ class Refusal:
 def encode_authorization(key: str) -> bytes:
     """Return the first frame of a connection.
 
-    :raises ValueError: when *key* cannot be written as UTF-8.
+    :raises ValueError: if *key* cannot be written as UTF-8.
     """
     try:
         return orjson.dumps({"authorization": key})
@@ -131,22 +140,28 @@ def encode_authorization(key: str) -> bytes:
         raise ValueError("The key is not text that UTF-8 can hold.") from None
 
 
-def encode_restore(id: str, thread_id: str, age: float | None = None) -> bytes:
-    """Return the frame that asks for a document; with *age*, that of the extension.
+def encode_restore(id: str, thread_id: str, began: Began | None = None) -> bytes:
+    """Return the frame that asks for a document; with *began*, that of the extension.
 
     :raises InvalidThreadId: if *thread_id* cannot be sent.
     """
-    return _encode_request(id, "restore", thread_id, {} if age is None else {"age": age})
+    return _encode_request(id, "restore", thread_id, _began_to_json(began))
 
 
 def encode_save(
-    id: str, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
+    id: str,
+    thread_id: str,
+    document: bytes,
+    metadata: Mapping[str, Any] | None = None,
+    began: Began | None = None,
 ) -> bytes:
-    """Return the frame that replaces a document; it travels as a string of JSON text.
+    """Return the frame that replaces a document, which travels as a string of JSON text.
 
-    :raises StateTooLarge: when *document* is over 1,048,576 bytes.
-    :raises StateNotSerializable: when *document* is not UTF-8, or the metadata not JSON.
-    :raises InvalidThreadId: when *thread_id* cannot be sent.
+    With *began* it is that of the extension.
+
+    :raises StateTooLarge: if *document* is over 1,048,576 bytes.
+    :raises StateNotSerializable: if *document* is not UTF-8, or the metadata not JSON.
+    :raises InvalidThreadId: if *thread_id* cannot be sent.
     """
     if len(document) > MAX_DOCUMENT_BYTES:
         raise StateTooLarge(len(document), MAX_DOCUMENT_BYTES, thread_id)
@@ -154,7 +169,8 @@ def encode_save(
         text = document.decode()
     except UnicodeDecodeError as error:
         raise StateNotSerializable("the document", f"it is not UTF-8: {error}") from None
-    return _encode_request(id, "save", thread_id, {"user_data": text}, metadata)
+    data = {"user_data": text, **_began_to_json(began)}
+    return _encode_request(id, "save", thread_id, data, metadata)
 
 
 def encode_merge(
@@ -181,7 +197,7 @@ def encode_edits(
     thread_id: str,
     changes: Sequence[Operation],
     *,
-    age: float,
+    began: Began,
     version: int = 0,
     counted: Collection[str] = (),
 ) -> bytes:
@@ -192,7 +208,7 @@ def encode_edits(
     :raises StateNotSerializable: if a key is not JSON.
     :raises InvalidThreadId: if *thread_id* cannot be sent.
     """
-    data: dict[str, Any] = {"operations": _operations_to_json(changes), "age": age}
+    data = {"operations": _operations_to_json(changes), **_began_to_json(began)}
     if version:
         data["version"] = version
     if counted:
@@ -206,6 +222,12 @@ def encode_delete(id: str, thread_id: str) -> bytes:
     :raises InvalidThreadId: if *thread_id* cannot be sent.
     """
     return _encode_request(id, "delete", thread_id, {})
+
+
+def _began_to_json(began: Began | None) -> dict[str, Any]:
+    if began is None:
+        return {}
+    return {"age": began.age} if began.at is None else {"age": began.age, "at": began.at}
 
 
 def _basic(change: Operation) -> Operation:
@@ -245,136 +267,3 @@ def _encode_request(
     if len(frame) > MAX_REQUEST_BYTES:
         raise StateTooLarge(len(frame), MAX_REQUEST_BYTES, thread_id)
     return frame
-
-
-def parse_authorization(frame: Frame) -> Authorization | Refusal:
-    """Read the first frame of a connection. No frame makes it raise."""
-    message = _parse_object(frame)
-    if isinstance(message, Refusal):
-        return message
-    key = message.get("authorization")
-    if not isinstance(key, str) or not key:
-        return Refusal(None, 'The first frame must be {"authorization": "<key>"}.')
-    return Authorization(key)
-
-
-def parse_request(frame: Frame) -> Request | Refusal:
-    """Read a frame that comes after the authorization. No frame makes it raise.
-
-    Without the extension, operations of an unknown kind are left out, as the JavaScript
-    runtime does.
-    """
-    message = _parse_object(frame)
-    if isinstance(message, Refusal):
-        return message
-    id = message.get("id")
-    if not isinstance(id, str | int | float):
-        return Refusal(None, "The request has no id.")
-    if not isinstance(id, str) or not 0 < len(id) <= MAX_ID_LENGTH:
-        return Refusal(id, f"The id must be a text of 1 to {MAX_ID_LENGTH} characters.")
-    action = message.get("action")
-    if not isinstance(action, str):
-        return Refusal(id, "The request has no action.")
-    if action not in ("restore", "save", "merge", "delete"):
-        return Refusal(id, f"Unknown action: {_short(action)}")
-    data = message.get("data")
-    if not isinstance(data, dict):
-        return Refusal(id, f"The data of a {action} must be an object.")
-    thread_id = data.get("thread_id")
-    if not isinstance(thread_id, str) or not 0 < len(thread_id) <= MAX_THREAD_ID_LENGTH:
-        return Refusal(
-            id, f"The thread_id must be a text of 1 to {MAX_THREAD_ID_LENGTH} characters."
-        )
-    try:
-        return _parse_data(id, action, thread_id, data, _metadata(data))
-    except ValueError as error:
-        return Refusal(id, str(error))
-
-
-def _parse_data(
-    id: str, action: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
-) -> Request:
-    match action:
-        case "restore":
-            return Restore(id, thread_id, _age(data))
-        case "delete":
-            return Delete(id, thread_id)
-        case "save":
-            document = data.get("user_data")
-            if not isinstance(document, str):
-                raise ValueError("The user_data of a save must be a string.")
-            return Save(id, thread_id, document.encode(), metadata)
-        case _:
-            age = _age(data)
-            if age is None:
-                return _parse_merge(id, thread_id, data, metadata)
-            return _parse_edits(id, thread_id, data, age)
-
-
-def _parse_merge(
-    id: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
-) -> Merge:
-    changes = _operations(data)
-    try:
-        known = [operation_from_json(change) for change in changes]
-    except (ValueError, AgentuityError) as error:
-        raise ValueError(f"An operation of the merge is wrong: {error}") from None
-    return Merge(id, thread_id, [each for each in known if each is not None], metadata)
-
-
-def _parse_edits(id: str, thread_id: str, data: dict[str, Any], age: float) -> Merge:
-    known = {"thread_id", "operations", "age", "version", "counted"}
-    if unknown := data.keys() - known:
-        raise ValueError(f"A merge with an age has no field {_short(min(unknown))}.")
-    version, counted = data.get("version", 0), data.get("counted", [])
-    if type(version) is not int or not 0 <= version <= LARGEST_INTEGER:
-        raise ValueError(f"The version must be an integer from 0 to {LARGEST_INTEGER}.")
-    if type(counted) is not list or not all(type(key) is str for key in counted):
-        raise ValueError("The counted must be a list of keys.")
-    changes = _operations(data)
-    try:
-        operations = edits_from_json(changes)
-    except (ValueError, AgentuityError) as error:
-        raise ValueError(f"An operation of the merge is wrong: {error}") from None
-    return Merge(id, thread_id, operations, None, age, version, tuple(counted))
-
-
-def _operations(data: dict[str, Any]) -> list[Any]:
-    changes = data.get("operations")
-    if not isinstance(changes, list):
-        raise ValueError("The operations of a merge must be a list.")
-    if len(changes) > MAX_OPERATIONS:
-        raise ValueError(
-            f"A merge has at most {MAX_OPERATIONS:,} operations, not {len(changes):,}."
-        )
-    return changes
-
-
-def _metadata(data: dict[str, Any]) -> dict[str, Any] | None:
-    metadata = data.get("metadata")
-    if metadata is not None and not isinstance(metadata, dict):
-        raise ValueError("The metadata must be an object.")
-    return metadata
-
-
-def _age(data: dict[str, Any]) -> float | None:
-    if "age" not in data:
-        return None
-    age = data["age"]
-    if type(age) not in (int, float) or not 0 <= age < math.inf:
-        raise ValueError("The age must be a number of 0 or more.")
-    return float(age)
-
-
-def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
-    try:
-        message = orjson.loads(frame)
-    except ValueError as error:
-        return Refusal(None, f"The frame is not JSON: {error}")
-    if not isinstance(message, dict):
-        return Refusal(None, "The frame is not a JSON object.")
-    return message
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 60 else text[:60] + "...")

@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flask_agentuity.document import codec
-from flask_agentuity.document.edit_json import LARGEST_INTEGER, edit_from_json, edits_from_json
+from flask_agentuity.document.edit_json import (
+    LARGEST_INTEGER,
+    LARGEST_VERSION,
+    edit_from_json,
+    edits_from_json,
+)
 from flask_agentuity.document.operation_json import operation_from_json, operation_to_json
 from flask_agentuity.document.operations import (
     Change,
@@ -46,6 +51,7 @@ basic = (
     | st.builds(Push, keys, items, st.none() | st.integers(0, 4))
 )
 counts = st.integers(0, LARGEST_INTEGER)
+versions = st.integers(0, LARGEST_VERSION)
 metadata = st.dictionaries(text, values, max_size=3).map(codec.encode)
 
 
@@ -64,7 +70,7 @@ def list_changes(draw: st.DrawFn, base: list[bytes]) -> tuple[Change, ...]:
 @st.composite
 def splices(draw: st.DrawFn) -> Splice:
     base = draw(st.lists(items, max_size=6))
-    return Splice(draw(keys), draw(list_changes(base)), draw(counts))
+    return Splice(draw(keys), draw(list_changes(base)), draw(versions))
 
 
 @st.composite
@@ -84,7 +90,7 @@ def list_edits(draw: st.DrawFn) -> Edit:
         codec.join_list([*value, *appended]),
         found,
         appended,
-        draw(counts),
+        draw(versions),
         places,
         draw(st.booleans()),
         draw(st.booleans()),
@@ -102,18 +108,18 @@ unique_pushes = objects.flatmap(
         st.sampled_from(list(item)),
     )
 )
-numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(-1e19, 1e19)
+numbers = st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False, allow_infinity=False)
 edits = (
     basic
     | st.builds(Set, keys, encoded, st.booleans())
     | st.builds(Push, keys, items, st.none() | counts, counts)
     | unique_pushes
-    | st.builds(Increment, keys, numbers.filter(lambda by: -(2**63) <= by < 2**64))
+    | st.builds(Increment, keys, numbers)
     | st.builds(Truncate, keys, counts)
     | st.builds(PopLast, keys)
     | splices()
-    | st.builds(Replace, keys, st.none() | encoded, encoded, counts)
-    | st.builds(Edit, keys, st.none() | encoded, encoded, since=counts, uncertain=st.booleans())
+    | st.builds(Replace, keys, st.none() | encoded, encoded, versions)
+    | st.builds(Edit, keys, st.none() | encoded, encoded, since=versions, uncertain=st.booleans())
     | list_edits()
     | st.builds(SetMetadata, metadata)
     | st.builds(ReplaceMetadata, metadata, metadata)
@@ -271,10 +277,10 @@ def list_edit(*changes: Any, **more: Any) -> dict[str, Any]:
         ({"op": "push", "key": "k", "value": {"a": 1}, "unique": "id"}, "with the field 'id'"),
         ({"op": "push", "key": "k", "value": {"a": 1}, "unique": 5}, "must be a string"),
         ({"op": "increment", "key": "k"}, "must have the field by"),
-        ({"op": "increment", "key": "k", "by": "1"}, "number within 64 bits"),
-        ({"op": "increment", "key": "k", "by": True}, "number within 64 bits"),
-        ({"op": "increment", "key": "k", "by": 2**64}, "number within 64 bits"),
-        ({"op": "increment", "key": "k", "by": float("inf")}, "number within 64 bits"),
+        ({"op": "increment", "key": "k", "by": "1"}, "integer within 64 bits"),
+        ({"op": "increment", "key": "k", "by": True}, "integer within 64 bits"),
+        ({"op": "increment", "key": "k", "by": 2**64}, "integer within 64 bits"),
+        ({"op": "increment", "key": "k", "by": float("inf")}, "integer within 64 bits"),
         ({"op": "truncate", "key": "k", "keep": -1}, "integer from 0"),
         ({"op": "truncate", "key": "k"}, "must have the field keep"),
         ({"op": "splice", "key": "k"}, "must have the field changes"),

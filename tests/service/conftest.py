@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from peers import KEY, Peer
+from peers import AUTHORIZED, KEY, Peer
 
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores import ThreadStore
@@ -39,7 +39,7 @@ def connect() -> Iterator[Callable[..., Peer]]:
         peer = Peer(service if isinstance(service, str) else service.url, **options)
         peers.append(peer)
         if key is not None:
-            assert peer.authorize(key) == {"success": True}
+            assert peer.authorize(key) == AUTHORIZED
         return peer
 
     yield make

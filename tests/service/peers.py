@@ -18,6 +18,9 @@ from flask_agentuity.stores.memory import MemoryStore
 KEY = "the key of the tests"
 THREAD = "thrd_" + "0" * 32
 
+#: The answer to a good key.
+AUTHORIZED = {"success": True, "edits": 1}
+
 #: Seconds after which a test gives up, not what anything takes.
 PATIENCE = 20.0
 
@@ -63,7 +66,8 @@ class Peer:
         reply = self.call("restore", thread_id)
         assert reply.pop("success") is True, reply
         data = reply.pop("data")
-        assert isinstance(data, str) and not reply
+        assert isinstance(data, str)
+        assert not reply.keys() - {"version"}
         return data
 
     def closed_with(self) -> tuple[int | None, str]:

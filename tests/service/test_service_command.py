@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 import trustme
-from peers import KEY, PATIENCE, THREAD, Peer
+from peers import AUTHORIZED, KEY, PATIENCE, THREAD, Peer
 from websockets.exceptions import ConnectionClosed
 
 from flask_agentuity.client import ThreadClient
@@ -105,7 +105,7 @@ def items(url: str, thread_id: str = THREAD) -> list[Any]:
 def test_a_signal_ends_it_after_what_is_under_way(start: Start, number: int) -> None:
     process = start("--key", KEY)
     peer = Peer(process.url())
-    assert peer.authorize(KEY) == {"success": True}
+    assert peer.authorize(KEY) == AUTHORIZED
     asked = [
         peer.ask("merge", operations=[{"op": "push", "key": "l", "value": count}])
         for count in range(300)

@@ -25,6 +25,7 @@ def test_every_action(serve: Serve, connect: Connect) -> None:
     peer = connect(serve())
     assert peer.restore() == ""
     assert peer.call("delete") == {"success": True}
+    assert peer.restore() == ""
     assert peer.call("save", user_data='{"state":{"a":1}}') == {"success": True}
     assert peer.restore() == '{"state":{"a":1}}'
     assert peer.call("save", user_data='{"a":2}', metadata={"m": 1}) == {"success": True}

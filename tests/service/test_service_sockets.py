@@ -10,18 +10,20 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import trustme
-from peers import KEY, PATIENCE, THREAD, HeldStore, Peer
+from peers import AUTHORIZED, KEY, PATIENCE, THREAD, HeldStore, Peer
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_socket
 
 from flask_agentuity.client import ThreadClient
+from flask_agentuity.document import codec
+from flask_agentuity.document.codec import Snapshot
 from flask_agentuity.errors import ConfigurationError, ServiceUnavailable
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.settings import DEFAULT_MAX_FRAME_BYTES
@@ -169,11 +171,11 @@ def test_a_slow_reader_holds_up_nobody_and_takes_little_room(
     document = '{"state":{"a":"%s"}}' % ("x" * MEGABYTE)
 
     class Large(MemoryStore):
-        def restore(self, thread_id: str) -> bytes | None:
+        def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
             if "large" not in thread_id:
-                return super().restore(thread_id)
+                return super().read(thread_id, keys)
             calls.append(thread_id)
-            return document.encode()
+            return codec.split_document(document, thread_id)
 
     service = serve(Large(), max_requests=4)
     slow, other = connect(service), connect(service)
@@ -219,7 +221,7 @@ def test_many_connections_come_and_go(serve: Serve) -> None:
 
     def visit(number: int) -> None:
         peer = Peer(service.url)
-        assert peer.authorize(KEY) == {"success": True}
+        assert peer.authorize(KEY) == AUTHORIZED
         assert peer.call("merge", operations=[{"op": "push", "key": "l", "value": number}])
         if number % 2:
             peer.close()

@@ -260,14 +260,19 @@ def extended(**changes: Any) -> bytes:
 
 
 def test_requests_of_the_extension_come_back_as_they_were_sent() -> None:
-    frame = wire.encode_edits("1", THREAD, EDITS, age=1.5, version=7, counted={"a": 1})
-    assert wire.parse_request(frame) == wire.Merge("1", THREAD, EDITS, None, 1.5, 7, ("a",))
-    frame = wire.encode_edits("1", THREAD, [], age=0.0)
+    began = wire.Began(1.5, 1000.25)
+    frame = wire.encode_edits("1", THREAD, EDITS, began=began, version=7, counted={"a": 1})
+    assert wire.parse_request(frame) == wire.Merge("1", THREAD, EDITS, None, began, 7, ("a",))
+    frame = wire.encode_edits("1", THREAD, [], began=wire.Began(0.0))
     assert json.loads(frame)["data"] == {"thread_id": THREAD, "operations": [], "age": 0.0}
-    assert wire.parse_request(frame) == wire.Merge("1", THREAD, [], None, 0.0)
-    frame = wire.encode_restore("1", THREAD, 2.5)
-    assert wire.parse_request(frame) == wire.Restore("1", THREAD, 2.5)
-    assert wire.parse_request(extended(age=3)) == wire.Merge("r1", THREAD, [], None, 3.0)
+    assert wire.parse_request(frame) == wire.Merge("1", THREAD, [], None, wire.Began(0.0))
+    frame = wire.encode_restore("1", THREAD, began)
+    assert json.loads(frame)["data"] == {"thread_id": THREAD, "age": 1.5, "at": 1000.25}
+    assert wire.parse_request(frame) == wire.Restore("1", THREAD, began)
+    frame = wire.encode_save("1", THREAD, b"{}", {"m": 1}, began)
+    assert wire.parse_request(frame) == wire.Save("1", THREAD, b"{}", {"m": 1}, began)
+    frame = extended(age=3, at=-5)
+    assert wire.parse_request(frame) == wire.Merge("r1", THREAD, [], None, wire.Began(3, -5))
 
 
 def test_without_an_age_a_merge_is_that_of_the_runtime() -> None:
@@ -300,12 +305,14 @@ def test_only_the_extension_can_send_the_others(operation: Operation) -> None:
 
 def test_edits_that_cannot_be_sent_are_refused() -> None:
     with pytest.raises(StateTooLarge):
-        wire.encode_edits("1", THREAD, [Set("a", b"1" * limits.MAX_REQUEST_BYTES)], age=0)
+        wire.encode_edits(
+            "1", THREAD, [Set("a", b"1" * limits.MAX_REQUEST_BYTES)], began=wire.Began(0)
+        )
     with pytest.raises(StateNotSerializable, match="surrogate"):
-        wire.encode_edits("1", THREAD, [Increment("\ud800")], age=0)
+        wire.encode_edits("1", THREAD, [Increment("\ud800")], began=wire.Began(0))
     with pytest.raises(ValueError, match="function"):
         edit = Edit("a", b"1", b"2", function=lambda stored: b"2")
-        wire.encode_edits("1", THREAD, [edit], age=0)
+        wire.encode_edits("1", THREAD, [edit], began=wire.Began(0))
 
 
 @pytest.mark.parametrize(
@@ -315,10 +322,13 @@ def test_edits_that_cannot_be_sent_are_refused() -> None:
         (extended(age="1"), "age"),
         (extended(age=True), "age"),
         (extended(age=-1), "age"),
+        (extended(at="1"), "at must be"),
+        (extended(at=True), "at must be"),
         (message(data={"thread_id": THREAD, "age": "now"}), "age"),
+        (message(action="save", data={"thread_id": THREAD, "user_data": "", "age": []}), "age"),
         (extended(version=-1), "version"),
         (extended(version=1.5), "version"),
-        (extended(version=2**60), "version"),
+        (extended(version=2**63), "version"),
         (extended(counted="k"), "counted"),
         (extended(counted=[1]), "counted"),
         (extended(metadata={"m": 1}), "metadata"),
@@ -352,7 +362,7 @@ def test_the_largest_edit_fits_into_the_frame_that_every_end_takes() -> None:
         Change(index, (item,), (item[:-3] + b'y"}',)) for index, item in enumerate(items)
     )
     value = b"[%b]" % b",".join(change.new[0] for change in changes)
-    frame = wire.encode_edits("1", THREAD, [Edit("a", base, value, changes)], age=0)
+    frame = wire.encode_edits("1", THREAD, [Edit("a", base, value, changes)], began=wire.Began(0))
     assert len(base) + len(value) < len(frame) < limits.MAX_REQUEST_BYTES
     request = wire.parse_request(frame)
     assert isinstance(request, wire.Merge)

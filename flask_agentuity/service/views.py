@@ -1,0 +1,154 @@
+"""What clients that do not merge by themselves have seen of their threads."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ..document import codec
+
+#: Seconds for which a view is kept: longer than nearly every request of an agent.
+VIEW_SECONDS = 600.0
+#: Restored documents, and saved ones, that are kept of one thread and connection.
+RESTORED_VIEWS = 16
+SAVED_VIEWS = 2
+#: Bytes of views that one connection, and one service, keeps at most.
+CONNECTION_BYTES = 16 * 1024 * 1024
+SERVICE_BYTES = 128 * 1024 * 1024
+#: Threads of one connection for which the time of the last restore is kept.
+REMEMBERED_THREADS = 4096
+
+# What Python needs for one key beside its text and its value.
+_KEY_OVERHEAD = 200
+
+
+@dataclass(eq=False, slots=True)
+class View:
+    """What a client knew of a thread at one moment: what it restored, or what it saved.
+
+    ``at`` is the time of the restore, by :func:`time.monotonic`. What was saved has the time
+    of the restore that it is based on.
+    """
+
+    state: Mapping[str, bytes]
+    metadata: bytes
+    version: int
+    at: float
+    saved: bool = False
+    size: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        entries = sum(len(key) + len(value) + _KEY_OVERHEAD for key, value in self.state.items())
+        self.size = entries + len(self.metadata) + _KEY_OVERHEAD
+
+    @property
+    def is_nothing(self) -> bool:
+        """Whether a restore found no thread."""
+        return not self.saved and not self.state and self.metadata == codec.EMPTY_OBJECT
+
+
+class Budget:
+    """Bytes that the connections of a service share."""
+
+    def __init__(self, limit: int = SERVICE_BYTES) -> None:
+        self._left = limit
+        self._lock = threading.Lock()
+
+    def take(self, size: int) -> bool:
+        """Take *size* bytes; return False, and take nothing, if there are not enough."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give_back(self, size: int) -> None:
+        """Return *size* bytes that were taken."""
+        with self._lock:
+            self._left += size
+
+
+class Views:
+    """The views of one connection. They are bounded in number, size and time.
+
+    Requests for different threads use it at once.
+    """
+
+    def __init__(self, budget: Budget, limit: int = CONNECTION_BYTES) -> None:
+        self._budget = budget
+        self._limit = limit
+        self._size = 0
+        # In the order in which they were added, over all threads.
+        self._views: OrderedDict[View, str] = OrderedDict()
+        self._of_thread: dict[str, deque[View]] = {}
+        self._restored: OrderedDict[str, float] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        """Return how many views are kept."""
+        return len(self._views)
+
+    def add(self, thread_id: str, view: View) -> None:
+        """Keep *view*, in place of older ones where there is no room."""
+        with self._lock:
+            if not view.saved:
+                self._restored[thread_id] = view.at
+                self._restored.move_to_end(thread_id)
+                if len(self._restored) > REMEMBERED_THREADS:
+                    self._restored.popitem(last=False)
+            alike = [
+                each for each in self._of_thread.get(thread_id, ()) if each.saved == view.saved
+            ]
+            if len(alike) >= (SAVED_VIEWS if view.saved else RESTORED_VIEWS):
+                self._drop(alike[0])
+            while self._views and self._size + view.size > self._limit:
+                self._drop(next(iter(self._views)))
+            while not (enough := self._budget.take(view.size)) and self._views:
+                self._drop(next(iter(self._views)))
+            if enough and view.size <= self._limit:
+                self._size += view.size
+                self._views[view] = thread_id
+                self._of_thread.setdefault(thread_id, deque()).append(view)
+            elif enough:
+                self._budget.give_back(view.size)
+
+    def of(self, thread_id: str, now: float) -> list[View]:
+        """Return the views of a thread that are not too old, the latest last."""
+        self.prune(now)
+        with self._lock:
+            return list(self._of_thread.get(thread_id, ()))
+
+    def last_restore(self, thread_id: str) -> float | None:
+        """Return when the thread was last restored over this connection; None if it never was."""
+        with self._lock:
+            return self._restored.get(thread_id)
+
+    def remove(self, view: View) -> None:
+        """Forget *view*, which a save was based on."""
+        with self._lock:
+            self._drop(view)
+
+    def prune(self, now: float) -> None:
+        """Forget what is too old."""
+        with self._lock:
+            while self._views and next(iter(self._views)).at <= now - VIEW_SECONDS:
+                self._drop(next(iter(self._views)))
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._lock:
+            for view in list(self._views):
+                self._drop(view)
+
+    def _drop(self, view: View) -> None:
+        thread_id = self._views.pop(view, None)
+        if thread_id is None:
+            return
+        self._size -= view.size
+        self._budget.give_back(view.size)
+        kept = self._of_thread[thread_id]
+        kept.remove(view)
+        if not kept:
+            del self._of_thread[thread_id]

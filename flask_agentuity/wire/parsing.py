@@ -1,0 +1,166 @@
+"""Read what a client sends. Pure functions; no frame makes them raise.
+
+The frames are described in :mod:`~flask_agentuity.wire.requests`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import orjson
+
+from ..document.edit_json import LARGEST_VERSION, edits_from_json
+from ..document.operation_json import operation_from_json
+from ..errors import AgentuityError
+from .limits import MAX_ID_LENGTH, MAX_OPERATIONS, MAX_THREAD_ID_LENGTH
+from .requests import (
+    Authorization,
+    Began,
+    Delete,
+    Frame,
+    Merge,
+    Refusal,
+    Request,
+    Restore,
+    Save,
+)
+
+
+def parse_authorization(frame: Frame) -> Authorization | Refusal:
+    """Read the first frame of a connection. No frame makes it raise."""
+    message = _parse_object(frame)
+    if isinstance(message, Refusal):
+        return message
+    key = message.get("authorization")
+    if not isinstance(key, str) or not key:
+        return Refusal(None, 'The first frame must be {"authorization": "<key>"}.')
+    return Authorization(key)
+
+
+def parse_request(frame: Frame) -> Request | Refusal:
+    """Read a frame that comes after the authorization. No frame makes it raise.
+
+    Without the extension, operations of an unknown kind are left out, as the JavaScript
+    runtime does.
+    """
+    message = _parse_object(frame)
+    if isinstance(message, Refusal):
+        return message
+    id = message.get("id")
+    if not isinstance(id, str | int | float):
+        return Refusal(None, "The request has no id.")
+    if not isinstance(id, str) or not 0 < len(id) <= MAX_ID_LENGTH:
+        return Refusal(id, f"The id must be a text of 1 to {MAX_ID_LENGTH} characters.")
+    action = message.get("action")
+    if not isinstance(action, str):
+        return Refusal(id, "The request has no action.")
+    if action not in ("restore", "save", "merge", "delete"):
+        return Refusal(id, f"Unknown action: {_short(action)}")
+    data = message.get("data")
+    if not isinstance(data, dict):
+        return Refusal(id, f"The data of a {action} must be an object.")
+    thread_id = data.get("thread_id")
+    if not isinstance(thread_id, str) or not 0 < len(thread_id) <= MAX_THREAD_ID_LENGTH:
+        return Refusal(
+            id, f"The thread_id must be a text of 1 to {MAX_THREAD_ID_LENGTH} characters."
+        )
+    try:
+        return _parse_data(id, action, thread_id, data, _metadata(data))
+    except ValueError as error:
+        return Refusal(id, str(error))
+
+
+def _parse_data(
+    id: str, action: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
+) -> Request:
+    began = _began(data)
+    match action:
+        case "restore":
+            return Restore(id, thread_id, began)
+        case "delete":
+            return Delete(id, thread_id)
+        case "save":
+            document = data.get("user_data")
+            if not isinstance(document, str):
+                raise ValueError("The user_data of a save must be a string.")
+            return Save(id, thread_id, document.encode(), metadata, began)
+        case _:
+            if began is None:
+                return _parse_merge(id, thread_id, data, metadata)
+            return _parse_edits(id, thread_id, data, began)
+
+
+def _parse_merge(
+    id: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
+) -> Merge:
+    changes = _operations(data)
+    try:
+        known = [operation_from_json(change) for change in changes]
+    except (ValueError, AgentuityError) as error:
+        raise ValueError(f"An operation of the merge is wrong: {error}") from None
+    return Merge(id, thread_id, [each for each in known if each is not None], metadata)
+
+
+def _parse_edits(id: str, thread_id: str, data: dict[str, Any], began: Began) -> Merge:
+    known = {"thread_id", "operations", "age", "at", "version", "counted"}
+    if unknown := data.keys() - known:
+        raise ValueError(f"A merge with an age has no field {_short(min(unknown))}.")
+    version, counted = data.get("version", 0), data.get("counted", [])
+    if type(version) is not int or not 0 <= version <= LARGEST_VERSION:
+        raise ValueError(f"The version must be an integer from 0 to {LARGEST_VERSION}.")
+    if type(counted) is not list or not all(type(key) is str for key in counted):
+        raise ValueError("The counted must be a list of keys.")
+    changes = _operations(data)
+    try:
+        operations = edits_from_json(changes)
+    except (ValueError, AgentuityError) as error:
+        raise ValueError(f"An operation of the merge is wrong: {error}") from None
+    return Merge(id, thread_id, operations, None, began, version, tuple(counted))
+
+
+def _operations(data: dict[str, Any]) -> list[Any]:
+    changes = data.get("operations")
+    if not isinstance(changes, list):
+        raise ValueError("The operations of a merge must be a list.")
+    if len(changes) > MAX_OPERATIONS:
+        raise ValueError(
+            f"A merge has at most {MAX_OPERATIONS:,} operations, not {len(changes):,}."
+        )
+    return changes
+
+
+def _metadata(data: dict[str, Any]) -> dict[str, Any] | None:
+    metadata = data.get("metadata")
+    if metadata is not None and not isinstance(metadata, dict):
+        raise ValueError("The metadata must be an object.")
+    return metadata
+
+
+def _began(data: dict[str, Any]) -> Began | None:
+    if "age" not in data:
+        return None
+    age, at = data["age"], data.get("at")
+    if not _is_number(age) or age < 0:
+        raise ValueError("The age must be a number of 0 or more.")
+    if at is not None and not _is_number(at):
+        raise ValueError("The at must be a number.")
+    return Began(age, at)
+
+
+def _is_number(value: object) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+
+
+def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
+    try:
+        message = orjson.loads(frame)
+    except ValueError as error:
+        return Refusal(None, f"The frame is not JSON: {error}")
+    if not isinstance(message, dict):
+        return Refusal(None, "The frame is not a JSON object.")
+    return message
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "...")
