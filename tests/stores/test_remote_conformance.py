@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,11 +10,8 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
-from hypothesis import strategies as st
-from hypothesis.stateful import rule, run_state_machine_as_test
+from hypothesis.stateful import run_state_machine_as_test
 
-from flask_agentuity.document.apply import apply_operations
-from flask_agentuity.document.operations import Operation, Push, Set
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.keys import namespace_of, stored_id
 from flask_agentuity.stores import ThreadStore
@@ -63,6 +59,7 @@ class TestRemoteStore(StoreConformance):
     """The client, the wire, the service and its store: all of it real."""
 
     shared = True
+    edits = True
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Iterator[Place]:
@@ -93,32 +90,14 @@ class TestRemoteStore(StoreConformance):
         )
         yield Clock(lambda seconds: moved.append(moved.pop() + seconds))
 
-    def test_a_default_is_set_only_where_nothing_is(
-        self, store: ThreadStore, thread_id: str
-    ) -> None:
-        pytest.skip("the wire has no word for a set that is a default")
-
-    @pytest.mark.parametrize("value", [b"null", b'"["', b'{"0":1}', b"1"])
-    def test_a_push_onto_what_is_no_list_is_skipped_loudly(
-        self,
-        store: ThreadStore,
-        thread_id: str,
-        value: bytes,
-        caplog: pytest.LogCaptureFixture,
-    ) -> None:
-        store.merge(thread_id, [Set("k", value)])
-        with caplog.at_level(logging.WARNING, logger="flask_agentuity"):
-            store.merge(thread_id, [Push("l", b"1"), Push("k", b"2"), Set("after", b"3")])
-        assert store.restore(thread_id) == b'{"state":{"k":%b,"l":[1],"after":3}}' % value
-        # The service skips it, so the service says so.
-        (record,) = caplog.records
-        assert stored_id(namespace_of(KEY), thread_id) in record.getMessage()
-        assert 'state["k"]' in record.getMessage()
+    def logged_id(self, thread_id: str) -> str:
+        # The service skips operations, so the service logs it.
+        return stored_id(namespace_of(KEY), thread_id)
 
     def test_any_sequence_of_calls_does_as_the_model(self, place: Any) -> None:
         with closing(self.open(place, max_bytes=sequences.MACHINE_LIMIT)) as store:
             run_state_machine_as_test(
-                lambda: AgainstModel(store),  # type: ignore[arg-type]
+                lambda: sequences.AgainstModel(store),  # type: ignore[arg-type]
                 settings=settings(
                     max_examples=25,
                     stateful_step_count=25,
@@ -127,18 +106,3 @@ class TestRemoteStore(StoreConformance):
                     suppress_health_check=list(HealthCheck),
                 ),
             )
-
-
-def without_default(operation: Operation) -> Operation:
-    return Set(operation.key, operation.value) if isinstance(operation, Set) else operation
-
-
-class AgainstModel(sequences.AgainstModel):
-    @rule(
-        changes=st.lists(sequences.operations.map(without_default), max_size=8),
-        metadata=sequences.metadata_or_none,
-    )
-    def merge(self, changes: list[Operation], metadata: dict[str, Any] | None) -> None:
-        state = dict(self.state)
-        apply_operations(state, changes)
-        self.change(state, metadata, lambda: self.store.merge(self.thread_id, changes, metadata))
