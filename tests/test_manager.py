@@ -107,6 +107,21 @@ def test_two_managers_or_two_calls_on_one_app_are_refused(app: Flask, manager: A
             again.init_app(app)
 
 
+def test_an_app_that_has_handled_a_request_is_refused(manager: ThreadManager) -> None:
+    """Like Flask's own hooks: requests would be without threads until then."""
+    app = Flask(__name__)
+    app.config["AGENTUITY_THREAD_STORE"] = "memory://"
+    app.get("/")(lambda: str(hasattr(g, "thread")))
+    assert app.test_client().get("/").text == "False"
+    with pytest.raises(ConfigurationError, match=r"before it handles its first request") as caught:
+        manager.init_app(app)
+    assert app.name in str(caught.value)
+    assert app.extensions == {}
+    assert app.test_client().get("/").text == "False"
+    with pytest.raises(ConfigurationError, match=r"serves no app"):
+        manager.list()
+
+
 def test_a_wrong_setting_leaves_the_app_as_it_was() -> None:
     app = Flask(__name__)
     app.config["AGENTUITY_THREAD_TTL"] = -1
@@ -179,6 +194,65 @@ def test_an_exempt_view_has_no_thread(app: Flask, manager: ThreadManager, above:
         app.get("/exempt")(manager.exempt(view))
     client = app.test_client(state={"count": 1})
     assert marked(client.get("/exempt")) == set()
+
+
+def test_g_agrees_with_itself(app: Flask) -> None:
+    absent = object()
+
+    @app.get("/look")
+    def look() -> str:
+        for name in ("thread", "session"):
+            assert hasattr(g, name)
+            assert name in g
+            assert g.get(name) is getattr(g, name)
+            assert g.get(name, absent) is getattr(g, name)
+            assert g.setdefault(name, absent) is getattr(g, name)
+            assert g.pop(name, absent) is absent
+            assert name not in list(g)
+        assert not g.thread.touched
+        return "looked"
+
+    @app.get("/assigned")
+    def assigned() -> str:
+        g.thread = "assigned"
+        assert g.thread == g.get("thread") == g.setdefault("thread", absent) == "assigned"
+        assert list(g) == ["thread"]
+        assert g.pop("thread") == "assigned"
+        return str(g.thread.id)
+
+    client = app.test_client()
+    app.testing = True
+    assert marked(client.get("/look")) == set()
+    assert client.get("/assigned").text == client.thread_id
+    with app.app_context():
+        for name in ("thread", "session"):
+            assert not hasattr(g, name)
+            assert name not in g
+            assert g.get(name) is None
+            assert g.get(name, absent) is absent
+        g.other = 1
+        assert g.other == g.get("other") == 1
+        assert "other" in g
+        assert g.setdefault("another", 2) == g.another == 2
+        assert g.setdefault("thread", absent) is g.thread is absent
+
+
+def test_g_says_why_it_has_no_thread(app: Flask, manager: ThreadManager) -> None:
+    @app.get("/exempt")
+    @manager.exempt
+    def view() -> str:
+        assert "thread" not in g
+        assert g.get("thread") is None
+        with pytest.raises(AttributeError, match="exempt"):
+            _ = g.thread
+        with pytest.raises(AttributeError, match="unknown"):
+            _ = g.unknown
+        return "exempt"
+
+    app.testing = True
+    assert app.test_client().get("/exempt").text == "exempt"
+    with app.app_context(), pytest.raises(AttributeError, match="request"):
+        _ = g.thread
 
 
 def test_an_exempt_view_behind_a_decorator(app: Flask, manager: ThreadManager) -> None:
