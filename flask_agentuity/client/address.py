@@ -1,14 +1,15 @@
-"""Where the service is, and what the environment says of a proxy on the way. Pure functions."""
+"""The URL of the service, and the environment's proxy settings. Pure functions."""
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import ConfigurationError
 
-#: The path of the endpoint, where the URL has none.
+#: The path of the endpoint if the URL has none.
 PATH = "/thread/ws"
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
@@ -16,31 +17,46 @@ _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 
 @dataclass(frozen=True)
 class Address:
-    """A service's URL: as it is dialled, and as it may be shown to people."""
+    """The URL of a service.
 
-    #: May hold secrets in its query.
+    ``url`` is the URL to connect to; its query may contain secrets. ``shown`` is the URL for
+    logs and errors, without user name, password and query.
+    """
+
     url: str = field(repr=False)
-    #: Without user name, password and query.
     shown: str
     host: str
     secure: bool
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the host is this machine."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost" or self.host.endswith(".localhost")
+
 
 def parse_address(url: str) -> Address:
-    """Read a ws, wss, http or https URL; without a path it gets ``/thread/ws``.
+    """Parse a ws, wss, http or https URL. Without a path it gets ``/thread/ws``.
 
-    :raises ConfigurationError: when it is not one; the message holds no credentials.
+    :raises ConfigurationError: if it is not such a URL. The message contains no credentials.
     """
     try:
         parts = urlsplit(url.strip())
         port = parts.port
     except (ValueError, AttributeError):
-        raise ConfigurationError("The URL of the thread service is not a URL.") from None
+        raise ConfigurationError("The URL of the thread service is not a valid URL.") from None
     scheme = _SCHEMES.get(parts.scheme.lower())
     if scheme is None or not parts.hostname:
         raise ConfigurationError(
-            f"The URL of the thread service must start with ws:// or wss:// and name a host;"
+            f"The URL of the thread service must start with ws:// or wss:// and contain a host;"
             f" {_shown(parts)!r} does not."
+        )
+    if parts.fragment:
+        raise ConfigurationError(
+            "The URL of the thread service must not contain '#'. In a user name or password,"
+            " write %23."
         )
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     location = host if port is None else f"{host}:{port}"
@@ -51,49 +67,76 @@ def parse_address(url: str) -> Address:
 
 
 def without_secrets(url: str) -> str:
-    """Return *url* without user name, password, query and fragment, for people to read."""
+    """Return *url* without user name, password, query and fragment."""
     try:
         return _shown(urlsplit(url))
     except ValueError:
-        return "a URL that cannot be read"
+        return "an invalid URL"
 
 
 def _shown(parts: SplitResult) -> str:
-    location = parts.netloc.rpartition("@")[2]
     if not parts.netloc and "@" in parts.path:
         return "a URL without a scheme"
     start = f"{parts.scheme}:" if parts.scheme else ""
+    if "@" in parts.path + parts.query + parts.fragment:
+        # An unescaped "/", "?" or "#" in a password ends the host too early.
+        return f"{start}//..."
+    location = parts.netloc.rpartition("@")[2]
     return f"{start}//{location}{parts.path}" if location else f"{start}{parts.path}"
 
 
-def proxy_warnings(environ: Mapping[str, str], address: Address) -> list[str]:
-    """Say which proxy settings of the environment do not do what they seem to.
+def connection_warnings(environ: Mapping[str, str], address: Address) -> list[str]:
+    """Return what is questionable about connecting to *address* in this environment."""
+    warnings = proxy_warnings(environ, address)
+    if not address.secure and not address.is_local:
+        warnings.append(
+            f"The connection to {address.shown} is not encrypted: the key and all threads can be"
+            " read on the network. Use wss://."
+        )
+    return warnings
 
-    websocket-client takes ``http_proxy`` for ws and ``https_proxy`` for wss, each an HTTP
-    proxy that understands CONNECT, and nothing else.
+
+def proxy_warnings(environ: Mapping[str, str], address: Address) -> list[str]:
+    """Return which proxy settings of the environment have no or an unexpected effect.
+
+    websocket-client uses ``http_proxy`` for ws and ``https_proxy`` for wss. Each must be an HTTP
+    proxy that supports CONNECT.
     """
     warnings = []
-    name = "https_proxy" if address.secure else "http_proxy"
-    name = name if name in environ else name.upper()
-    proxy = environ.get(name, "").replace(" ", "")
-    excluded = [
-        entry
-        for entry in environ.get("no_proxy", environ.get("NO_PROXY", ""))
-        .replace(" ", "")
-        .split(",")
-        if ":" in entry and entry.count(":") == 1
-    ]
+    name, proxy = _proxy_setting(environ, address)
     if proxy and "://" not in proxy:
-        warnings.append(f"{name} has no scheme, so it is not used: write http://host:port.")
+        warnings.append(f"{name} has no scheme, so it is ignored: write http://host:port.")
     elif proxy and not proxy.lower().startswith("http://"):
         scheme = proxy.partition("://")[0]
-        warnings.append(
-            f"{name} names a proxy of the kind {scheme}://; it is spoken to as an http:// proxy."
-        )
+        warnings.append(f"{name} has the scheme {scheme}://, but it is used as an http:// proxy.")
     if not proxy and (
         everything := next((n for n in ("all_proxy", "ALL_PROXY") if environ.get(n)), None)
     ):
-        warnings.append(f"{everything} is not used; set {name.lower()} instead.")
-    if proxy and excluded:
-        warnings.append(f"no_proxy entries with a port are not used: {', '.join(excluded)}.")
+        warnings.append(f"{everything} is ignored; set {name.lower()} instead.")
+    with_port = [entry for entry in _no_proxy(environ) if entry.count(":") == 1]
+    if proxy and with_port:
+        warnings.append(f"no_proxy entries with a port are ignored: {', '.join(with_port)}.")
     return warnings
+
+
+def proxy_hint(environ: Mapping[str, str], address: Address) -> str:
+    """Return a sentence for errors that names the configured proxy, or an empty string."""
+    name, proxy = _proxy_setting(environ, address)
+    excluded = _no_proxy(environ)
+    if "://" not in proxy or "*" in excluded or address.host in excluded:
+        return ""
+    return (
+        f" {name} is set to {without_secrets(proxy)}, which is used for this host unless no_proxy"
+        " excludes it."
+    )
+
+
+def _proxy_setting(environ: Mapping[str, str], address: Address) -> tuple[str, str]:
+    name = "https_proxy" if address.secure else "http_proxy"
+    name = name if name in environ else name.upper()
+    return name, environ.get(name, "").replace(" ", "")
+
+
+def _no_proxy(environ: Mapping[str, str]) -> list[str]:
+    entries = environ.get("no_proxy", environ.get("NO_PROXY", "")).replace(" ", "")
+    return entries.split(",")

@@ -1,22 +1,26 @@
-"""How long to wait before connecting again. Pure but for its dice."""
+"""How long to wait before the next connection attempt. Deterministic given its random source."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable
 
-#: The shortest wait in seconds, so that no dice make a loop of it.
+#: The shortest delay in seconds.
 SHORTEST = 0.05
 
-#: The longest wait in seconds that a service can ask for with Retry-After.
-LONGEST_ASKED = 300.0
+#: The longest delay in seconds that a service can request with Retry-After.
+LONGEST_RETRY_AFTER = 300.0
 
 
 class Backoff:
-    """Full jitter: a random part of a time that doubles with every failure, up to a limit.
+    """Exponential backoff with full jitter, bounded by the length of the outage.
 
-    Without an end: a service may be away for a night. What waiting does not mend (a refused
-    key, a certificate that does not fit) is tried again only slowly.
+    A delay is a random part of a time that doubles with each failure. That time never exceeds
+    *maximum*, nor twice *base* plus a tenth of the outage so far: once the service is back, a
+    client is connected again within 2 s plus a tenth of the outage for a *base* of 1 s.
+
+    Attempts never stop. A failure that an immediate retry cannot fix (a refused key, an invalid
+    certificate) has its own, longer delays.
     """
 
     def __init__(
@@ -27,44 +31,55 @@ class Backoff:
         refused_maximum: float,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
-        """All times are in seconds."""
+        """All times are in seconds. *uniform* returns a random number between its arguments."""
         self._base = base
         self._maximum = maximum
         self._refused_base = refused_base
         self._refused_maximum = refused_maximum
         self._uniform = uniform
-        #: How many attempts have failed in a row.
+        #: The number of consecutive failures.
         self.failures = 0
+        self._doublings = 0
         self._refusals = 0
 
-    def delay(
-        self,
-        *,
-        refused: bool = False,
-        retry_after: float | None = None,
-        limit: float | None = None,
-    ) -> float:
-        """Return the seconds to wait after one more failure.
+    def delay(self, outage: float, retry_after: float | None = None) -> float:
+        """Return the delay after one more failure, *outage* seconds after the first."""
+        high = min(
+            self._maximum, _doubled(self._base, self._doublings), 2 * self._base + outage / 10
+        )
+        self._doublings += 1
+        return self._jittered(high, retry_after)
 
-        *limit* shortens the jitter while callers wait for the outcome.
+    def short_delay(self, limit: float, retry_after: float | None = None) -> float:
+        """Return a delay of at most *limit* seconds, for as long as callers wait.
+
+        Short delays do not count towards the doubling.
         """
-        if refused:
-            high = min(self._refused_maximum, _doubled(2 * self._refused_base, self._refusals))
-            self._refusals += 1
-            seconds = self._uniform(high / 2, high)
-        else:
-            high = min(self._maximum, _doubled(self._base, self.failures))
-            high = high if limit is None else min(high, limit)
-            self._refusals = 0
-            seconds = max(SHORTEST, self._uniform(0.0, high))
+        high = min(self._maximum, _doubled(self._base, self._doublings), limit)
+        return self._jittered(high, retry_after)
+
+    def refused_delay(self, retry_after: float | None = None) -> float:
+        """Return the delay after a failure that an immediate retry cannot fix."""
+        high = min(self._refused_maximum, _doubled(2 * self._refused_base, self._refusals))
+        self._refusals += 1
         self.failures += 1
-        return max(seconds, min(retry_after or 0.0, LONGEST_ASKED))
+        return _respecting(retry_after, self._uniform(high / 2, high))
 
     def reset(self) -> None:
-        """Begin anew, because a connection has proved good."""
+        """Start again with short delays, because a connection has proved stable."""
         self.failures = 0
+        self._doublings = 0
         self._refusals = 0
+
+    def _jittered(self, high: float, retry_after: float | None) -> float:
+        self._refusals = 0
+        self.failures += 1
+        return _respecting(retry_after, max(SHORTEST, self._uniform(0.0, high)))
 
 
 def _doubled(seconds: float, times: int) -> float:
     return seconds * 2.0 ** min(times, 60)
+
+
+def _respecting(retry_after: float | None, seconds: float) -> float:
+    return max(seconds, min(retry_after or 0.0, LONGEST_RETRY_AFTER))

@@ -1,9 +1,8 @@
-"""Whether the other end is still there. Pure: it is told the time and what came."""
+"""Detects a connection whose other end no longer responds. Deterministic given its arguments."""
 
 from __future__ import annotations
 
 import enum
-import math
 import random
 from collections.abc import Callable
 
@@ -17,12 +16,12 @@ class Beat(enum.Enum):
 
 
 class Heartbeat:
-    """Asks for a sign of life after a silence; any byte is one.
+    """Sends a ping after a silence. Any received byte counts as a response.
 
-    A connection with nothing under way is asked after *interval* seconds (give or take a
-    tenth, so that many processes do not ask at once) and may take *timeout* to answer. One
-    that owes an answer is asked after *probe_after* and may take half of *timeout*, so that
-    callers learn the cause before their own time is up.
+    An idle connection is pinged after *interval* seconds, plus or minus a tenth, so that many
+    processes do not ping at the same moment. It has *timeout* seconds to respond. A connection
+    with unanswered requests is pinged after *probe_after* seconds and has half of *timeout*, so
+    that callers learn the cause before their own timeout expires.
     """
 
     def __init__(
@@ -33,38 +32,41 @@ class Heartbeat:
         now: float,
         uniform: Callable[[float, float], float] = random.uniform,
     ) -> None:
+        """All times are in seconds. *uniform* returns a random number between its arguments."""
         self._interval = interval * uniform(0.9, 1.1)
         self._timeout = timeout
         self._probe_after = min(probe_after, self._interval)
-        #: When the last byte came.
+        #: When the last byte arrived.
         self.heard = now
-        self._asked: float | None = None
+        self._pinged: float | None = None
         self._silent_since = now
 
     def hear(self, now: float) -> None:
-        """Something came."""
+        """Record that something arrived."""
         self.heard = now
         self._silent_since = now
-        self._asked = None
+        self._pinged = None
 
-    def owe(self, now: float) -> None:
-        """The first of the answers that the other end owes was asked for just now."""
+    def expect(self, now: float) -> None:
+        """Record that a request is sent while no other awaits its reply."""
         self._silent_since = max(self._silent_since, now)
 
-    def due(self, *, owed: bool) -> float:
-        """Return when :meth:`beat` next has something to say."""
-        if self._asked is not None:
-            return self._asked + (self._timeout / 2 if owed else self._timeout)
-        if owed:
+    def due(self, *, pending: bool) -> float:
+        """Return when :meth:`beat` next has something to do.
+
+        *pending*: whether requests await their replies.
+        """
+        if self._pinged is not None:
+            return self._pinged + (self._timeout / 2 if pending else self._timeout)
+        if pending:
             return min(self._silent_since + self._probe_after, self.heard + self._interval)
         return self.heard + self._interval
 
-    def beat(self, now: float, *, owed: bool) -> Beat:
-        """Say what to do; a ping is taken to be sent at once."""
-        due = self.due(owed=owed)
-        if now < due or math.isinf(due):
+    def beat(self, now: float, *, pending: bool) -> Beat:
+        """Return what to do. A ping must be sent at once."""
+        if now < self.due(pending=pending):
             return Beat.REST
-        if self._asked is not None:
+        if self._pinged is not None:
             return Beat.LOST
-        self._asked = now
+        self._pinged = now
         return Beat.PING

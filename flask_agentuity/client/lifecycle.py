@@ -1,118 +1,68 @@
-"""The states of a client, and what a caller gets in each. Pure: it is told the time."""
+"""The life of a client in one process: open, closing, closed."""
 
 from __future__ import annotations
 
 import enum
+import math
+import threading
 
-from ..errors import AuthenticationFailed, ServiceUnavailable, StoreError
-from .backoff import Backoff
+from ..errors import ServiceUnavailable, StoreError
 
-#: A connection has proved healthy when it lived this many seconds, or brought an answer.
-HEALTHY_AFTER = 1.0
+#: Seconds to wait for the other end's reply to a close frame.
+CLOSE_TIMEOUT = 0.5
 
 
-class State(enum.Enum):
-    """Where the connection stands."""
+class Stage(enum.Enum):
+    """How far a client is from its end.
 
-    IDLE = "idle"
-    CONNECTING = "connecting"
-    AUTHORIZING = "authorizing"
-    READY = "ready"
-    BACKOFF = "backoff"
+    ``CLOSING``: no new requests are accepted, accepted ones are still sent and answered.
+    ``LEAVING``: the close frame was sent and the other end's is awaited.
+    """
+
+    OPEN = "open"
+    CLOSING = "closing"
+    LEAVING = "leaving"
     CLOSED = "closed"
 
 
 class Lifecycle:
-    """From the first use to the close: connect, be let in, be lost, wait, connect again."""
+    """Moves from stage to stage, never back. Any thread may begin the closing."""
 
-    def __init__(
-        self, backoff: Backoff, *, connect_timeout: float, grace: float, stable_after: float
-    ) -> None:
-        """All times are in seconds."""
-        self.state = State.IDLE
-        #: Why there is no connection; None before the first attempt ended, and while there is one.
-        self.error: StoreError | None = None
-        #: When the state ends by itself: an attempt's deadline, or the next attempt.
-        self.until = 0.0
-        #: Until when a caller waits for a connection that was lost.
-        self.grace_until = 0.0
-        self.backoff = backoff
-        self._connect_timeout = connect_timeout
-        self._grace = grace
-        self._stable_after = stable_after
-        self._ready_since = 0.0
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._leave_timeout = 0.0
+        self.stage = Stage.OPEN
+        #: When the stage ends by itself, on the monotonic clock.
+        self.deadline = math.inf
 
-    def connect(self, now: float) -> None:
-        """An attempt begins; it has until :attr:`until` for everything."""
-        self.state = State.CONNECTING
-        self.until = now + self._connect_timeout
+    def close(self, now: float, timeout: float, leave_timeout: float) -> None:
+        """Begin to close. Accepted requests have *timeout* seconds to finish.
 
-    def connected(self) -> None:
-        """The socket is open; the key is on its way. The deadline stays."""
-        self.state = State.AUTHORIZING
-
-    def granted(self, now: float) -> None:
-        """The service let us in."""
-        self.state = State.READY
-        self.error = None
-        self._ready_since = now
-
-    def lost(
-        self,
-        now: float,
-        error: StoreError,
-        *,
-        refused: bool = False,
-        retry_after: float | None = None,
-        answered: bool = False,
-    ) -> None:
-        """The connection, or the attempt at one, came to an end.
-
-        *refused*: trying again soon will not mend it. *answered*: a request was answered
-        over it.
+        The other end then has *leave_timeout* seconds to reply to the close frame.
         """
-        if self.state is State.READY:
-            lived = now - self._ready_since
-            if lived >= self._stable_after:
-                self.backoff.reset()
-            if answered or lived >= HEALTHY_AFTER:
-                self.grace_until = now + self._grace
-        if refused:
-            self.grace_until = now
-        self.state = State.BACKOFF
-        self.error = error
-        # Inside the grace callers wait: a few attempts must fit into it.
-        limit = self._grace / 4 if now < self.grace_until else None
-        self.until = now + self.backoff.delay(refused=refused, retry_after=retry_after, limit=limit)
+        with self._lock:
+            if self.stage is Stage.OPEN:
+                self.deadline = now + timeout
+                self._leave_timeout = leave_timeout
+                self.stage = Stage.CLOSING
 
-    def postpone(self, now: float) -> None:
-        """Wait once more without an attempt."""
-        self.until = now + self.backoff.delay()
+    def leave(self, now: float) -> None:
+        """Record that the close frame is sent."""
+        with self._lock:
+            self.deadline = now + self._leave_timeout
+            self.stage = Stage.LEAVING
 
-    def close(self) -> None:
-        """The end."""
-        self.state = State.CLOSED
-        self.error = ServiceUnavailable("The client of the thread service is closed.")
+    def end(self) -> None:
+        """Record that the client is closed."""
+        with self._lock:
+            self.deadline = math.inf
+            self.stage = Stage.CLOSED
 
-    def may_wait(self, now: float) -> bool:
-        """Say whether a request may wait for a connection that is not there."""
-        if self.state is State.CLOSED:
-            return False
-        return self.error is None or now < self.grace_until
+    def refusal(self) -> StoreError | None:
+        """Return the error for a new request, or None if the client is open."""
+        return None if self.stage is Stage.OPEN else closed_error()
 
-    def refusal(self, now: float) -> StoreError | None:
-        """Return the error that a request gets at once; None when it may go or wait."""
-        if self.state is State.READY or self.may_wait(now):
-            return None
-        error = self.error
-        if error is None:  # pragma: no cover - may_wait() says True without an error
-            return None
-        if self.state is State.CLOSED or isinstance(error, AuthenticationFailed):
-            return type(error)(*error.args)
-        seconds = max(0.0, self.until - now)
-        what = (
-            f"the next attempt is in {seconds:.1f} s"
-            if self.state is State.BACKOFF
-            else "another attempt is under way"
-        )
-        return ServiceUnavailable(f"{error} Nothing was sent; {what}.")
+
+def closed_error() -> StoreError:
+    """Return the error for a request to a closed client."""
+    return ServiceUnavailable("The thread client is closed.")

@@ -1,4 +1,4 @@
-"""One request, from the call to its end."""
+"""One request, from the call to its result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from ..errors import OutcomeUnknown, RequestTimeout, ServiceError, ServiceUnavai
 class ServiceRefusal(ServiceError):
     """The service answered a request with an error.
 
-    :attr:`words` is the text of the error, :attr:`fields` the whole decoded reply.
+    :attr:`words` is the text of the error, with control characters escaped. :attr:`fields` is
+    the whole decoded reply.
     """
 
     def __init__(self, message: str, words: str, fields: Mapping[str, Any] | None = None) -> None:
@@ -28,7 +29,7 @@ class ServiceRefusal(ServiceError):
 
 
 class FeatureMissing(ServiceError):
-    """The service does not support the feature that a request requires; nothing was sent."""
+    """The service does not support the feature that a request requires. Nothing was sent."""
 
     def __init__(self, message: str, feature: str) -> None:
         super().__init__(message)
@@ -38,8 +39,31 @@ class FeatureMissing(ServiceError):
         return type(self), (str(self), self.feature)
 
 
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a request asks of the service.
+
+    ``encode`` makes the content of the frame from the request's id; an empty content is not
+    sent. ``convert`` makes the caller's result from the reply. ``repeatable``: doing it twice
+    has the same effect as doing it once. ``requires``: the feature that the service must have
+    announced. ``thread_id`` is None for a call that concerns the connection only.
+    """
+
+    action: str
+    thread_id: str | None
+    encode: Callable[[str], bytes] = field(repr=False)
+    convert: Callable[[wire.Success], Any] = field(repr=False)
+    repeatable: bool = True
+    requires: str | None = None
+
+    @property
+    def description(self) -> str:
+        """The call as the subject of an error message."""
+        return f"The {self.action} of thread {self.thread_id}"
+
+
 class Progress(enum.Enum):
-    """How much of the frame the socket has taken."""
+    """How much of the frame was handed to the socket of the current connection."""
 
     QUEUED = "queued"
     BEGUN = "begun"
@@ -47,46 +71,67 @@ class Progress(enum.Enum):
 
 
 @dataclass(eq=False, slots=True)
-class Request:
-    """A frame on its way, and who waits for the answer."""
+class PendingRequest:
+    """A call that was made and has no result yet."""
 
     id: str
-    action: str
-    thread_id: str
-    frame: bytes = field(repr=False)
+    call: Call
     #: When the caller stops waiting, on the monotonic clock.
     deadline: float
-    #: What the caller gets of a successful reply.
-    convert: Callable[[wire.Success], Any]
-    #: Whether doing it twice has the same effect as doing it once.
-    repeatable: bool
-    #: The feature that a connection must have for this request to be sent over it.
-    requires: str | None = None
+    frame: bytes = field(default=b"", repr=False)
     future: Future[Any] = field(default_factory=Future)
     progress: Progress = Progress.QUEUED
     sent_at: float = 0.0
-    #: It was sent over a connection that was lost, and is to be sent once more.
+    #: It was sent over a connection that was lost, and is sent a second time.
     repeated: bool = False
+    #: It probes a service that had stopped answering.
     trial: bool = False
 
-    def feature_missing(self, where: str) -> StoreError:
-        """Return the error for a request that the service at *where* does not support."""
+    def begin(self) -> None:
+        """Record that the frame is being written."""
+        self.progress = Progress.BEGUN
+
+    def sent(self, now: float) -> None:
+        """Record that the socket took the whole frame."""
+        self.progress = Progress.SENT
+        self.sent_at = now
+
+    def connection_lost(self, *, may_wait: bool) -> bool:
+        """Record that the connection was lost. Return whether to send the request again."""
+        was_sent = self.progress is Progress.SENT
+        if not was_sent:
+            # The service never had the whole frame.
+            self.progress = Progress.QUEUED
+            return may_wait
+        if not may_wait or not self.call.repeatable or self.repeated:
+            return False
+        self.progress = Progress.QUEUED
+        self.repeated = True
+        return True
+
+    def is_supported(self, features: Mapping[str, int]) -> bool:
+        """Return whether a service with *features* can answer."""
+        return self.call.requires is None or self.call.requires in features
+
+    def unsupported(self, where: str) -> StoreError:
+        """Return the error if the service at *where* lacks the required feature."""
+        feature = str(self.call.requires)
         if self.repeated:
-            return self.unanswered(f"{where} no longer supports {self.requires!r}.")
+            return self.unanswered(f"{where} no longer supports {feature!r}.")
         return FeatureMissing(
-            f"The {self.action} of thread {self.thread_id} was not sent: {where} does not"
-            f" support {self.requires!r}.",
-            str(self.requires),
+            f"{self.call.description} was not sent: {where} does not support {feature!r}.", feature
         )
 
-    def unanswered(self, why: str) -> StoreError:
-        """Return the error for a caller who gets no answer, because of *why*."""
-        about = f"The {self.action} of thread {self.thread_id}"
-        # What was sent before a repetition may have been done as well.
+    def unanswered(self, reason: str) -> StoreError:
+        """Return the error for a caller who gets no reply."""
+        if self.call.thread_id is None:
+            return ServiceUnavailable(f"There is no connection: {reason}")
+        about = self.call.description
+        # The first of two attempts to send it may have succeeded.
         if self.progress is Progress.QUEUED and not self.repeated:
-            return ServiceUnavailable(f"{about} was not sent: {why}")
-        if self.repeatable:
-            return RequestTimeout(f"{about} was not answered: {why}")
+            return ServiceUnavailable(f"{about} was not sent: {reason}")
+        if self.call.repeatable:
+            return RequestTimeout(f"{about} was not answered: {reason}")
         return OutcomeUnknown(
-            f"{about} was sent and not answered, so it may have been done or not: {why}"
+            f"{about} was sent but not answered, so it may or may not have been applied: {reason}"
         )

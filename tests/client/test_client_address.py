@@ -49,9 +49,9 @@ def test_a_refused_url_shows_no_credentials() -> None:
         ({"http_proxy": "http://user:word@p:3128"}, None),
         ({"https_proxy": "socks5://p"}, None),
         ({"http_proxy": "p:3128"}, "no scheme"),
-        ({"HTTP_PROXY": "https://user:word@p"}, "of the kind https://"),
+        ({"HTTP_PROXY": "https://user:word@p"}, "scheme https://"),
         ({"http_proxy": "socks5://p"}, "socks5"),
-        ({"all_proxy": "http://user:word@p"}, "all_proxy is not used"),
+        ({"all_proxy": "http://user:word@p"}, "all_proxy is ignored"),
         ({"http_proxy": "http://p", "no_proxy": "h:80, other"}, "with a port"),
     ],
 )

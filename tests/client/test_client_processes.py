@@ -16,7 +16,7 @@ from scripted_service import KEY, Peer, Service, eventually
 Serve = Callable[..., Service]
 
 HEAD = f"""
-import os, sys, threading, time
+import contextlib, os, sys, threading, time
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.errors import StoreError
 from flask_agentuity.document.operations import Clear
@@ -107,8 +107,20 @@ def test_a_fork_while_a_lock_is_held_or_without_the_hook(serve: Serve) -> None:
     run(
         """
         client.restore("a")
-        engine = client._engines[os.getpid()]
-        with engine.lock:
+        process = client._processes[os.getpid()]
+        def locks_of(part, seen):
+            for value in part if isinstance(part, list) else vars(part).values():
+                if isinstance(value, type(threading.Lock())):
+                    yield value
+                elif type(value).__module__.startswith("flask_agentuity.client"):
+                    if id(value) not in seen and hasattr(value, "__dict__"):
+                        seen.add(id(value))
+                        yield from locks_of(value, seen)
+        locks = list(locks_of([process], set()))
+        assert len(locks) >= 6, locks
+        with contextlib.ExitStack() as held:
+            for lock in locks:
+                held.enter_context(lock)
             pid = os.fork()
             if pid == 0:
                 os._exit(0 if client.restore("b") is None else 1)
@@ -116,7 +128,7 @@ def test_a_fork_while_a_lock_is_held_or_without_the_hook(serve: Serve) -> None:
         # A fork that goes round the hook is noticed by the number of the process.
         pid = os.fork()
         if pid == 0:
-            client._engines = {os.getppid(): engine}
+            client._processes = {os.getppid(): process}
             os._exit(0 if client.restore("c") is None else 1)
         assert os.waitpid(pid, 0)[1] == 0
         assert client.restore("d") is None

@@ -1,0 +1,202 @@
+"""The requests that a client has accepted, until each has its result."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from collections.abc import Sequence
+
+from ..errors import Overloaded, ServiceUnavailable, StoreError
+from .circuit import Admission, Circuit
+from .connectivity import State, Status
+from .lifecycle import closed_error
+from .report import Count, Report
+from .request import PendingRequest
+from .settings import ClientSettings
+
+
+class Outbox:
+    """Accepts requests from all threads, and hands them to the I/O thread in order.
+
+    A request is accepted once and finished once. In between it waits here or was taken by the
+    I/O thread. Only :meth:`accept` may be called from any thread; the I/O thread alone removes
+    requests and finishes them.
+    """
+
+    def __init__(self, settings: ClientSettings, report: Report) -> None:
+        self._settings = settings
+        self._report = report
+        self._lock = threading.Lock()
+        self._waiting: deque[PendingRequest] = deque()
+        self._waiting_bytes = 0
+        # Each has one writer, accept() and finish(), so finish() needs no lock.
+        self._accepted = 0
+        self._finished = 0
+        self._circuit = Circuit()
+        self._trial: PendingRequest | None = None
+        self._closed = False
+
+    @property
+    def pending(self) -> int:
+        """The number of accepted requests that have no result yet."""
+        return self._accepted - self._finished
+
+    @property
+    def has_waiting(self) -> bool:
+        """Whether a request waits to be taken."""
+        return bool(self._waiting)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """The size of the frames that wait to be taken."""
+        return self._waiting_bytes
+
+    @property
+    def circuit_is_open(self) -> bool:
+        """Whether requests are refused because the service does not answer."""
+        return self._circuit.is_open
+
+    @property
+    def trial(self) -> PendingRequest | None:
+        """The request that probes a service which had stopped answering."""
+        return self._trial
+
+    def accept(self, request: PendingRequest, status: Status, now: float) -> StoreError | None:
+        """Queue *request*, or return the reason why it is refused."""
+        with self._lock:
+            error = self._refusal(request, status, now)
+            if error is None:
+                self._waiting.append(request)
+                self._waiting_bytes += len(request.frame)
+                self._accepted += 1
+        return error
+
+    def _refusal(self, request: PendingRequest, status: Status, now: float) -> StoreError | None:
+        settings = self._settings
+        where = settings.address.shown
+        if self._closed:
+            return closed_error()
+        if (
+            self.pending >= settings.max_pending
+            or self._waiting_bytes + len(request.frame) > settings.max_queued_bytes
+        ):
+            self._report.count(Count.OVERLOADED)
+            return Overloaded(
+                f"{self.pending:,} requests with {self._waiting_bytes:,} unsent bytes are waiting"
+                f" for {where} already. Nothing was sent."
+            )
+        if status.state is not State.READY:
+            return None
+        if not request.is_supported(status.features):
+            return request.unsupported(where)
+        match self._circuit.admit(now):
+            case Admission.NO:
+                self._report.count(Count.FAIL_FAST)
+                return ServiceUnavailable(
+                    f"{where} is connected but does not answer. Nothing was sent; it will be"
+                    " tried again soon."
+                )
+            case Admission.TRIAL:
+                request.trial = True
+                request.deadline = min(request.deadline, now + settings.trial_timeout)
+                self._trial = request
+            case Admission.YES:
+                pass
+        return None
+
+    def take(self, max_bytes: int) -> list[PendingRequest]:
+        """Remove the next requests: at least one if there is one, up to *max_bytes*."""
+        taken: list[PendingRequest] = []
+        if not self._waiting:
+            return taken
+        size = 0
+        with self._lock:
+            waiting = self._waiting
+            while waiting and (not taken or size + len(waiting[0].frame) <= max_bytes):
+                request = waiting.popleft()
+                size += len(request.frame)
+                taken.append(request)
+            self._waiting_bytes -= size
+        return taken
+
+    def take_all(self) -> list[PendingRequest]:
+        """Remove all waiting requests."""
+        with self._lock:
+            taken = list(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+        return taken
+
+    def take_expired(self, now: float) -> list[PendingRequest]:
+        """Remove the waiting requests whose time is over."""
+        expired: list[PendingRequest] = []
+        with self._lock:
+            while self._waiting and self._waiting[0].deadline <= now:
+                expired.append(self._waiting.popleft())
+            trial = self._trial
+            if trial is not None and trial.deadline <= now and trial in self._waiting:
+                self._waiting.remove(trial)
+                expired.append(trial)
+            self._waiting_bytes -= sum(len(request.frame) for request in expired)
+        return expired
+
+    def return_lost(
+        self, requests: Sequence[PendingRequest], *, may_wait: bool
+    ) -> list[PendingRequest]:
+        """Queue *requests* of a lost connection again. Return those that must not be repeated."""
+        repeated: list[PendingRequest] = []
+        failed: list[PendingRequest] = []
+        for request in requests:
+            again = request.connection_lost(may_wait=may_wait)
+            (repeated if again else failed).append(request)
+            if again and request.repeated:
+                self._report.count(Count.REPEATED)
+        with self._lock:
+            self._waiting.extendleft(reversed(repeated))
+            self._waiting_bytes += sum(len(request.frame) for request in repeated)
+            if self._trial is not None:
+                self._circuit.trial_lost()
+        return failed
+
+    def answered(self) -> None:
+        """Record that the service answered a request."""
+        if not self._circuit.is_settled:
+            with self._lock:
+                self._circuit.answered()
+
+    def timed_out(self, now: float) -> None:
+        """Record that the service did not answer a request in time."""
+        with self._lock:
+            self._circuit.timed_out(now)
+
+    def unsent(self, request: PendingRequest) -> None:
+        """Record that *request* was taken or expired, but not sent."""
+        if request.trial:
+            with self._lock:
+                self._circuit.trial_lost()
+
+    def finish(
+        self, request: PendingRequest, error: StoreError | None, result: object = None
+    ) -> None:
+        """Give the caller of *request* its result or *error*."""
+        self._finished += 1
+        if self._trial is request:
+            self._trial = None
+        self._report.finished(request.call.action, error)
+        if error is None:
+            request.future.set_result(result)
+        else:
+            request.future.set_exception(error)
+
+    def next_time(self) -> float:
+        """Return when :meth:`take_expired` next has something to do."""
+        trial = self._trial
+        due = self._waiting[0].deadline if self._waiting else math.inf
+        return due if trial is None else min(due, trial.deadline)
+
+    def close(self) -> list[PendingRequest]:
+        """Accept no more requests. Remove and return those that wait."""
+        with self._lock:
+            self._closed = True
+        return self.take_all()
