@@ -1,4 +1,4 @@
-"""The settings, read and checked once for each app."""
+"""The settings of an app, read and checked once."""
 
 from __future__ import annotations
 
@@ -17,24 +17,22 @@ from ..errors import ConfigurationError
 from ..stores.base import DEFAULT_TTL
 from .provider import CookieSettings
 
-OnError = Literal["empty", "log", "raise"]
-
-#: The file in the instance folder that threads live in when nothing is configured.
+#: The store if none is configured: a file in the instance folder.
 DEFAULT_STORE = "sqlite:///agentuity_threads.db"
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _DOMAIN = re.compile(r"\.?[0-9A-Za-z-]{1,63}(\.[0-9A-Za-z-]{1,63})*", re.ASCII)
-# A hundred years: the date of the cookie's end must be one that can be written.
+# A hundred years. The cookie's expiry date must be one that can be written.
 _LONGEST_AGE = 36_525 * 86_400
 _SERVICE_PATH = "/thread/ws"
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What an app says of its threads, checked."""
+    """The settings of one app, checked. Times are in seconds, sizes in bytes."""
 
     store: str
-    #: Where :attr:`store` was said, for people who look for it.
+    #: Where :attr:`store` was configured, for people who look for it.
     store_source: str
     sdk_key: str | None
     secret: bytes | None
@@ -55,8 +53,8 @@ def read_settings(
 ) -> Settings:
     """Read the settings from *config*, then from the environment variables of the same names.
 
-    :raises ConfigurationError: for a wrong value; it names the key, the value and what is
-        allowed.
+    :raises ConfigurationError: if a value is wrong. The message contains the key, the value
+        and what is allowed.
     """
     read = _Reader(config, environment)
     sdk_key = read("SDK_KEY", None, _sdk_key)
@@ -68,7 +66,7 @@ def read_settings(
     if store.startswith(("ws:", "wss:")) and not sdk_key:
         raise ConfigurationError(
             f"AGENTUITY_THREAD_STORE={_without_password(store)!r} is a thread service, which"
-            " needs a key. Set AGENTUITY_SDK_KEY."
+            " requires a key. Set AGENTUITY_SDK_KEY."
         )
     secret = read("THREAD_SECRET", None, _secret)
     if secret is None and sdk_key is not None:
@@ -78,14 +76,7 @@ def read_settings(
         store_source=source,
         sdk_key=sdk_key,
         secret=secret,
-        cookie=CookieSettings(
-            name=read("THREAD_COOKIE_NAME", "atid", _cookie_name),
-            domain=read("THREAD_COOKIE_DOMAIN", None, _cookie_domain),
-            path=read("THREAD_COOKIE_PATH", "/", _cookie_path),
-            secure=read("THREAD_COOKIE_SECURE", "auto", _secure),
-            samesite=read("THREAD_COOKIE_SAMESITE", "Lax", _choice("Lax", "Strict", "None")),
-            max_age=read("THREAD_COOKIE_MAX_AGE", 604_800, _cookie_age),
-        ),
+        cookie=_read_cookie(read),
         ttl=read("THREAD_TTL", DEFAULT_TTL, _seconds_or_never, none_counts=True),
         max_bytes=read("THREAD_MAX_BYTES", MAX_DOCUMENT_BYTES, _positive_integer),
         on_restore_error=read("THREAD_ON_RESTORE_ERROR", "empty", _choice("empty", "raise")),
@@ -104,7 +95,7 @@ class _Reader:
         self._environment = environment
 
     def source(self, name: str) -> str:
-        """Return where a setting was found."""
+        """Return where a setting was configured."""
         key = f"AGENTUITY_{name}"
         if self._config.get(key) is not None:
             return f"{key} in app.config"
@@ -133,6 +124,18 @@ class _Reader:
             raise ConfigurationError(f"{key}={shown} is wrong. Allowed: {error}.") from None
 
 
+def _read_cookie(read: _Reader) -> CookieSettings:
+    default = CookieSettings()
+    return CookieSettings(
+        name=read("THREAD_COOKIE_NAME", default.name, _cookie_name),
+        domain=read("THREAD_COOKIE_DOMAIN", default.domain, _cookie_domain),
+        path=read("THREAD_COOKIE_PATH", default.path, _cookie_path),
+        secure=read("THREAD_COOKIE_SECURE", default.secure, _secure),
+        samesite=read("THREAD_COOKIE_SAMESITE", default.samesite, _choice("Lax", "Strict", "None")),
+        max_age=read("THREAD_COOKIE_MAX_AGE", default.max_age, _cookie_age),
+    )
+
+
 def _service_url(read: _Reader) -> str:
     base: str | None = read("CATALYST_URL", None, _http_url)
     base = base or read("TRANSPORT_URL", None, _http_url)
@@ -149,7 +152,7 @@ def _service_url(read: _Reader) -> str:
 
 def _file(value: Any) -> str:
     if not isinstance(value, str | os.PathLike) or not Path(value).is_file():
-        raise ValueError("the path of a file that exists")
+        raise ValueError("the path of an existing file")
     return os.fspath(value)
 
 
@@ -163,17 +166,17 @@ def _secret(value: Any) -> bytes:
         return value
     if isinstance(value, str) and value and _is_unicode(value):
         return value.encode()
-    raise ValueError("text or bytes that are not empty")
+    raise ValueError("non-empty text or bytes")
 
 
 def _sdk_key(value: Any) -> str:
     if not isinstance(value, str) or not value.strip() or not _is_unicode(value):
-        raise ValueError("a text that is not empty")
+        raise ValueError("non-empty text")
     return value
 
 
 def _is_unicode(text: str) -> bool:
-    # A variable of the environment that is not UTF-8 has surrogates in its place.
+    # An environment variable that is not valid UTF-8 contains surrogates.
     return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
@@ -191,7 +194,7 @@ def _http_url(value: Any) -> str:
         raise ValueError(allowed)
     try:
         parts = urlsplit(value)
-        # Reading the port checks it.
+        # Reading the port validates it.
         complete = parts.scheme in ("http", "https", "ws", "wss") and parts.hostname
         _ = parts.port
     except ValueError:
