@@ -28,6 +28,8 @@ from .operations import (
     Truncate,
 )
 
+_NUMBER_STARTS = tuple(b"%c" % each for each in b"-0123456789")
+
 
 @dataclass(slots=True)
 class Applied:
@@ -147,8 +149,8 @@ class _Applying:
             items.keep(push.max_records, push.keep_first)
 
     def _increment(self, operation: Increment, key: str, by: int | float) -> None:
-        self._close(key)
-        value = increment(self._state.get(key), by)
+        # An open list stays open: it is no number.
+        value = None if key in self._open else increment(self._state.get(key), by)
         if value is None:
             self.applied.skipped.append(operation)
         else:
@@ -255,10 +257,9 @@ def increment(stored: bytes | None, by: int | float) -> bytes | None:
     None if *stored* is not a number (a boolean is none), or if JSON cannot hold the sum: an
     integer beyond 64 bits, or an infinite number.
     """
-    number = codec.decode(stored) if stored is not None else 0
-    if isinstance(number, bool) or not isinstance(number, int | float):
+    if stored is not None and not stored.startswith(_NUMBER_STARTS):
         return None
-    total = number + by
+    total: int | float = (0 if stored is None else codec.decode(stored)) + by
     if isinstance(total, int):
         return codec.encode_unchecked(total) if codec.is_integer(total) else None
     return codec.encode_unchecked(total) if math.isfinite(total) else None
