@@ -8,7 +8,6 @@ checks its health, it keeps a cache) goes through redis-py's own methods.
 from __future__ import annotations
 
 import select
-import socket
 import ssl
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -23,6 +22,17 @@ except ImportError:
 
 Command = tuple[Any, ...]
 
+
+def _pack(command: Command) -> bytes:
+    """Do what hiredis does where it is missing."""
+    parts = [b"*%d\r\n" % len(command)]
+    for argument in command:
+        text = argument if type(argument) is bytes else str(argument).encode()
+        parts.append(b"$%d\r\n%b\r\n" % (len(text), text))
+    return b"".join(parts)
+
+
+_pack_command = _pack if hiredis is None else hiredis.pack_command
 _MISSING = object()
 # A long history comes in one piece or two; a connection that is borrowed for one call has no time
 # for a large buffer.
@@ -36,34 +46,36 @@ class Line:
     :param keep: whether it may stay out of the pool while nobody uses it.
     """
 
-    __slots__ = ("_buffer", "_connection", "_poll", "_reader", "_sock", "keep", "pool")
+    __slots__ = ("_buffer", "_connection", "_is_silent", "_reader", "_sock", "keep", "pool")
 
     def __init__(self, connection: Any, pool: redis.ConnectionPool, *, keep: bool) -> None:
         self._connection = connection
         self.pool = pool
-        self._sock: Any = connection._sock if _is_plain(connection) else None
+        self.keep = keep and _is_plain(connection)
+        self._sock: Any = connection._sock if self.keep else None
+        self._is_silent = _watch(connection) if self.keep else None
         self._reader: Any = None
-        self._poll: Callable[[int], Sequence[Any]] | None = None
-        if self._sock is not None:
+        if hiredis is not None and _is_plain(connection):
+            self._sock = connection._sock
+            self._buffer = bytearray(_KEPT_BUFFER if self.keep else _BORROWED_BUFFER)
             self._reader = hiredis.Reader(
                 protocolError=exceptions.InvalidResponse,
                 replyError=connection._parser.parse_error,
                 notEnoughData=_MISSING,
             )
-            self._poll = _poll_of(self._sock)
-        self.keep = keep and self._poll is not None
-        self._buffer = bytearray(_KEPT_BUFFER if self.keep else _BORROWED_BUFFER)
 
     def is_ready(self) -> bool:
         """Whether a line that was kept is open still, and nothing has come after the last reply."""
         connection = self._connection
-        if connection._sock is not self._sock or self._reader.has_data():
+        if connection._sock is not self._sock:
             return False
         # It is marked when its server announces that it moves.
         if getattr(connection, "_should_reconnect", False):
             return False
-        assert self._poll is not None
-        return not self._poll(0)
+        if self._reader is not None and self._reader.has_data():
+            return False
+        assert self._is_silent is not None
+        return self._is_silent()
 
     def release(self) -> None:
         """Give the connection back to its pool."""
@@ -76,9 +88,10 @@ class Line:
         was lost, and a push that is repeated is there twice.
         """
         try:
+            packed = b"".join(map(_pack_command, commands))
             if self._reader is None:
-                return self._exchange_by_redis(commands)
-            return self._exchange(commands)
+                return self._exchange_by_redis(packed, len(commands))
+            return self._exchange(packed, len(commands))
         except BaseException:
             # The next to use the connection would read the answers to these commands.
             self._connection.disconnect()
@@ -103,23 +116,23 @@ class Line:
             replies = self.exchange(*commands)
         return replies
 
-    def _exchange_by_redis(self, commands: Sequence[Command]) -> list[Any]:
+    def _exchange_by_redis(self, packed: bytes, count: int) -> list[Any]:
         connection = self._connection
         replies: list[Any] = []
-        connection.send_packed_command(connection.pack_commands(commands))
-        for _ in commands:
+        connection.send_packed_command([packed])
+        for _ in range(count):
             try:
                 replies.append(connection.read_response(disable_decoding=True))
             except exceptions.ResponseError as error:
                 replies.append(error)
         return replies
 
-    def _exchange(self, commands: Sequence[Command]) -> list[Any]:
+    def _exchange(self, packed: bytes, count: int) -> list[Any]:
         try:
-            self._sock.sendall(b"".join(map(hiredis.pack_command, commands)))
+            self._sock.sendall(packed)
             replies: list[Any] = []
             gets = self._reader.gets
-            while len(replies) < len(commands):
+            while len(replies) < count:
                 reply = gets()
                 if reply is _MISSING:
                     self._receive()
@@ -144,11 +157,10 @@ class Line:
 
 
 def _is_plain(connection: Any) -> bool:
-    """Return whether redis-py would only send and read, if hiredis is there to do it instead."""
+    """Return whether sending and reading is all that redis-py would do."""
     kind = type(connection)
     return (
-        hiredis is not None
-        and isinstance(connection, AbstractConnection)
+        isinstance(connection, AbstractConnection)
         and kind.read_response is AbstractConnection.read_response
         and kind.send_packed_command is AbstractConnection.send_packed_command
         and not connection.health_check_interval
@@ -156,13 +168,21 @@ def _is_plain(connection: Any) -> bool:
     )
 
 
-def _poll_of(sock: socket.socket) -> Callable[[int], Sequence[Any]] | None:
-    """Return what says without waiting whether there is something to read, if the system can."""
-    if not hasattr(select, "poll"):
-        return None
+def _watch(connection: Any) -> Callable[[], bool]:
+    """Return what says without waiting whether there is nothing to read, not even an end."""
+    sock = connection._sock
+    if hiredis is None or not hasattr(select, "poll"):
+
+        def is_silent() -> bool:
+            try:
+                return not connection.can_read()
+            except (exceptions.RedisError, OSError):
+                return False
+
+        return is_silent
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     if isinstance(sock, ssl.SSLSocket):
-        # What was decrypted already cannot be seen from outside.
-        return lambda timeout: [sock] if sock.pending() else poll.poll(timeout)
-    return poll.poll
+        # What has been decrypted already cannot be seen from outside.
+        return lambda: not sock.pending() and not poll.poll(0)
+    return lambda: not poll.poll(0)

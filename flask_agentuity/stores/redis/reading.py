@@ -20,9 +20,9 @@ def pairs(fields: Any) -> dict[bytes, bytes]:
     return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
-def head_of(fields: Mapping[bytes, bytes]) -> bytes | None:
-    """Return the head of a thread, of either format."""
-    return fields.get(b"head") or fields.get(b"thread")
+def head_field(fields: Mapping[bytes, bytes]) -> bytes:
+    """Return the name of the field that says what is known of the whole thread."""
+    return b"head" if b"head" in fields or b"thread" not in fields else b"thread"
 
 
 def compose(
@@ -37,7 +37,7 @@ def compose(
     if not fields.keys() - _NO_THREAD:
         return None
     try:
-        if b"head" in fields or b"thread" not in fields:
+        if head_field(fields) == b"head":
             return _compose(fields, strings)
         return _compose_former(fields, strings)
     except ValueError as error:

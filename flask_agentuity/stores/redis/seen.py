@@ -80,6 +80,6 @@ def _seconds_for(safe: float, milliseconds: int) -> tuple[int, int] | None:
     """Return in which seconds of Redis's clock no key needs to be renewed but the thread's."""
     if not milliseconds or not safe:
         return None if milliseconds or safe else (0, 2**53)
-    first = math.ceil(safe - (milliseconds * 1.2 + 3) / 1000)
+    first = math.ceil(safe - (milliseconds * 1.2 + 1003) / 1000)
     last = math.floor(safe - (milliseconds + 1001) / 1000)
     return (first, last) if first <= last else None

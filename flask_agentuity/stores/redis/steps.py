@@ -95,9 +95,9 @@ class Steps:
             case Clear():
                 self.arguments.append(b"clear")
             case SetMetadata(value):
-                self._metadata(value, b"")
+                self.arguments += (b"metadata", self._labelled(value))
             case ReplaceMetadata(old, new):
-                self._metadata(new, _compared(old))
+                self.arguments += (b"replace_metadata", self._labelled(new), _compared(old))
             case Edit() | EditMetadata():
                 raise TypeError("an edit must be merged before it is written")
             case _:
@@ -137,11 +137,12 @@ class Steps:
             arguments += (_compared(b"\n".join(change.gone)), b"%d" % len(change.new), new)
         self.arguments += arguments
 
-    def _metadata(self, value: bytes, expected: bytes) -> None:
-        metadata = codec.decode(value)
-        labels = [encode_label(*label) for label in listing.encode_labels(metadata)]
-        self.labels += labels
-        self.arguments += (b"metadata", b"\n".join([value, *labels]), expected)
+    def _labelled(self, metadata: bytes) -> bytes:
+        """Return metadata with the labels by which the thread can be found."""
+        labels = listing.encode_labels(codec.decode(metadata))
+        encoded = [encode_label(*label) for label in labels]
+        self.labels += encoded
+        return b"\n".join([metadata, *encoded])
 
     def _key(self, key: str) -> bytes:
         encoded = codec.encode_key(key)

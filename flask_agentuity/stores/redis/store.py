@@ -31,7 +31,7 @@ from .failures import ERRORS
 from .keys import Keyspace, encode_label, require_partitions, require_prefix, string_name
 from .line import Line
 from .merging import Merger
-from .reading import compose, head_of, pairs
+from .reading import compose, head_field, pairs
 from .scripts import DELETE, END_TURN, READ, RENEW, TAKE_TURN, Script
 from .steps import Steps
 from .writer import REMEMBERED, Writer
@@ -199,19 +199,21 @@ class RedisStore(KeyedStore):
         self, line: Line, names: tuple[bytes, bytes], thread_id: str, keys: Sequence[bytes]
     ) -> Snapshot | None:
         """Read a thread with the strings of *keys*, and renew it if it is time."""
-        thread = names[0]
+        thread, head = names[0], b"head"
         commands: list[tuple[bytes, ...]] = [(b"HGETALL", thread)]
         commands += [(b"GET", string_name(thread, key)) for key in keys]
-        commands += [(b"HMGET", thread, b"head", b"thread"), (b"PTTL", thread)]
         while True:
-            replies = line.exchange(*commands)
+            replies = line.exchange(*commands, (b"HGET", thread, head), (b"PTTL", thread))
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
-            fields, (head, former_head), left = pairs(replies[0]), *replies[-2:]
+            fields, left = pairs(replies[0]), replies[-1]
             # Redis runs what came in one packet without a break. Where it came in two, another's
             # change may lie between, and the parts would not belong together.
-            if not fields or head_of(fields) == (head or former_head):
+            if not fields or (head in fields and fields[head] == replies[-2]):
+                break
+            head = head_field(fields)
+            if head not in fields:
                 break
         ttl = self._milliseconds
         if fields and ttl and (left < ttl * 0.9 or left > ttl):

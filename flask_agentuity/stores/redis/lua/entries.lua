@@ -20,28 +20,6 @@ local function parse_entry(text)
   return entry.size and entry or damaged()
 end
 
--- Read an entry of the former format. What its string has is brought into this format.
-local function parse_former(name, text)
-  local number, kind, rest = string.match(text, '^(%d+) ([=%*%[|])(.*)$')
-  if kind == '=' or kind == '*' then
-    return parse_entry(number .. ' 0 ' .. kind .. rest)
-  end
-  local size, items, dead = string.match(rest or '', '^(%d+) ?(%d*) ?(%d*)$')
-  if not size then
-    damaged()
-  end
-  local body = size == '2' and '' or redis.call('GETRANGE', name, tonumber(dead) or 0, -1)
-  if #body ~= size - 2 then
-    damaged()
-  end
-  if kind == '[' then
-    body, items = part_items(body)
-  end
-  local entry = renew(new_list(), body, tonumber(items))
-  entry.number = number
-  return entry
-end
-
 local function join_entry(entry)
   local rest = entry.size
   if entry.kind == '=' then

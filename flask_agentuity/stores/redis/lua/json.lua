@@ -1,9 +1,5 @@
 -- JSON text, without decoding it.
 
-local function damaged()
-  error('DAMAGED')
-end
-
 -- Where the string ends that begins at a quotation mark.
 local function string_end(text, place)
   repeat

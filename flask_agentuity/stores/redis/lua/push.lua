@@ -31,7 +31,7 @@ local function parsed_push(head, entry)
     entry = number .. bytes + added .. ' ' .. items + count .. ' ' .. dead .. ' '
       .. math.max(1, tail - added),
     stop = stop, length = stop + tail, items = items + 0, ttl = ttl, nulls = nulls,
-    first_second = ttl == '0' and 0 or safe - (ttl * 1.2 + 3) / 1000,
+    first_second = ttl == '0' and 0 or safe - (ttl * 1.2 + 1003) / 1000,
     last_second = ttl == '0' and math.huge or safe - (ttl + 1001) / 1000,
     -- With all of the metadata and its labels, and what is around them.
     most_metadata = limit - 23 - size - added,

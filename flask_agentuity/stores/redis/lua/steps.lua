@@ -9,6 +9,8 @@ local entries, changed, strings, cleared = {}, {}, {}, nil
 local conflicts, counts, skipped = {}, {}, {}
 -- all_known: there are no entries besides those in the table.
 local steps, step_number, all_known, adopted, metadata_conflict = {}, 0, false, false, 0
+-- What only some steps need is made when one of them comes, and puts its functions here.
+local edits, load_edits = nil, nil
 
 local function find(key)
   if entries[key] == nil then
@@ -70,30 +72,9 @@ local function read_value()
   return {kind = kind, stamp = '0', size = #text, value = text}
 end
 
--- A thread of the former format is read as a whole, and written as a whole in this one.
-local function upgrade()
-  local fields = redis.call('HGETALL', thread_name)
-  for place = 1, #fields, 2 do
-    local key, text = fields[place], fields[place + 1]
-    if string.byte(key) == 34 then
-      entries[key], changed[key] = parse_former(string_name(thread_name, key), text), true
-      strings[key] = has_string(text)
-    end
-  end
-  all_known = true
-end
-
 function steps.clear()
   cleared = cleared or redis.call('HGETALL', thread_name)
   head.size, entries, changed, strings, all_known = 0, {}, {}, {}, true
-end
-
--- when it was created and updated
-function steps.adopt()
-  local created, updated = argument(), argument()
-  adopted = is_new or tonumber(head.updated) < tonumber(updated)
-  head.created, head.updated, head.born = created, updated, version_text
-  steps.clear()
 end
 
 -- key
@@ -120,35 +101,6 @@ function steps.default()
   end
 end
 
--- key, since, the former value ("": the key is missing), value
-function steps.replace()
-  local key, since, expected, entry = argument(), argument(), argument(), read_value()
-  local former = find(key)
-  local is_assigned = assigned_after(former, since)
-  if is_assigned or not has_value(string_name(thread_name, key), former, expected) then
-    conflict(key, is_assigned)
-  else
-    assign(key, former, entry)
-  end
-end
-
--- key, since, number of changes, changes
-function steps.splice()
-  local key, since, changes = argument(), argument(), read_changes(argument())
-  local list = find(key)
-  local is_assigned = assigned_after(list, since)
-  if is_assigned or not is_list(list) then
-    conflict(key, is_assigned)
-    return
-  end
-  take_out(key, list)
-  if splice(string_name(thread_name, key), list, changes) then
-    put_in(key, list)
-  else
-    conflict(key, false)
-  end
-end
-
 -- key, number of items with the records to keep and how many of the first ones among them, items
 local function push(field)
   local key, numbers, items = argument(), argument(), argument()
@@ -158,7 +110,7 @@ local function push(field)
   if list and not is_list(list) then
     skip()
     return
-  elseif list and field and contains(name, list, field) then
+  elseif list and field and edits.contains(name, list, field) then
     return
   elseif list then
     take_out(key, list)
@@ -167,7 +119,8 @@ local function push(field)
   end
   append(name, list, items, tonumber(count))
   if records ~= '' then
-    keep_records(name, list, tonumber(records), tonumber(first))
+    load_edits()
+    edits.keep_records(name, list, tonumber(records), tonumber(first))
   end
   put_in(key, list)
 end
@@ -176,59 +129,7 @@ function steps.push()
   push()
 end
 
--- a field with the value that no item may have yet, and a push of one item
-function steps.unique()
-  push(argument())
-end
-
-local function shorten(key, keep_of)
-  local list = find(key)
-  if is_list(list) then
-    take_out(key, list)
-    truncate(string_name(thread_name, key), list, keep_of(list.items))
-    put_in(key, list)
-  elseif list then
-    skip()
-  end
-end
-
--- key, number of items
-function steps.truncate()
-  local key, keep = argument(), tonumber(argument())
-  shorten(key, function()
-    return keep
-  end)
-end
-
--- key
-function steps.pop()
-  shorten(argument(), function(items)
-    return math.max(0, items - 1)
-  end)
-end
-
--- key, number
-function steps.increment()
-  local key, by = argument(), argument()
-  local entry = find(key)
-  local former = entry and (entry.kind == '=' and entry.value or '') or '0'
-  if not string.match(former, '^[%-%d]') then
-    skip()
-    return
-  end
-  local sum = exact_sum(former, by)
-  if sum then
-    assign(key, entry, {kind = '=', stamp = '0', size = #sum, value = sum})
-  else
-    conflict(key, false)
-  end
-end
-
--- the metadata with its labels, and the former one without ("": whatever it is)
+-- the metadata with its labels
 function steps.metadata()
-  local text, expected = argument(), argument()
-  if expected ~= '' and not is_same(string.match(metadata, '^[^\n]*'), expected) then
-    metadata_conflict = 1
-  end
-  metadata = text
+  metadata = argument()
 end

@@ -11,39 +11,31 @@ for _, name in ipairs(indexes) do
   end
 end
 
--- Returns the names and texts of fields to be set, the names of those to be removed, and the lists.
-local function fields_to_write()
-  local fields, removed, lists = {'head', join_head(head)}, {'lock', 'thread'}, {}
-  if left == 0 then
-    removed[3] = 'gone'
+local head_text = join_head(head)
+local fields, removed, lists = {'head', head_text}, {}, {}
+
+local function remove_if(condition, field)
+  if condition then
+    removed[#removed + 1] = field
   end
-  if metadata == '{}' then
-    removed[#removed + 1] = 'metadata'
-  elseif metadata ~= former_metadata then
-    fields[3], fields[4] = 'metadata', metadata
-  end
-  if nulls == '1' then
-    fields[#fields + 1], fields[#fields + 2] = 'nulls', 1
-  elseif cleared then
-    removed[#removed + 1] = 'nulls'
-  end
-  for place = 1, cleared and #cleared or 0, 2 do
-    if string.byte(cleared[place]) == 34 and not entries[cleared[place]] then
-      removed[#removed + 1] = cleared[place]
-    end
-  end
+end
+
+local function collect_entries()
   for key in pairs(changed) do
     local entry = entries[key]
     if entry then
-      fields[#fields + 1], fields[#fields + 2] = key, join_entry(entry)
-      if is_list(entry) then
-        lists[#lists + 1], lists[#lists + 2] = key, fields[#fields]
+      local text = join_entry(entry)
+      fields[#fields + 1], fields[#fields + 2] = key, text
+      if entry.kind == '|' then
+        lists[#lists + 1], lists[#lists + 2] = key, text
       end
     else
       removed[#removed + 1] = key
     end
   end
-  return fields, removed, lists
+  for place = 1, cleared and #cleared or 0, 2 do
+    remove_if(string.byte(cleared[place]) == 34 and not entries[cleared[place]], cleared[place])
+  end
 end
 
 local function in_batches(command, arguments)
@@ -52,7 +44,18 @@ local function in_batches(command, arguments)
   end
 end
 
-local fields, removed, lists = fields_to_write()
+if metadata ~= former_metadata and metadata ~= '{}' then
+  fields[3], fields[4] = 'metadata', metadata
+end
+if nulls == '1' then
+  fields[#fields + 1], fields[#fields + 2] = 'nulls', 1
+end
+remove_if(metadata == '{}' and stored[3], 'metadata')
+remove_if(nulls == '0' and cleared, 'nulls')
+remove_if(stored[2], 'thread')
+remove_if(stored[4] and left == 0, 'gone')
+remove_if(stored[5], 'lock')
+collect_entries()
 in_batches('HSET', fields)
 in_batches('HDEL', removed)
 expire(thread_name, ttl)
@@ -98,4 +101,4 @@ end
 for _, name in ipairs(entered) do
   sweep(name)
 end
-return {'written', version_text, join_head(head), lists, counts, skipped}
+return {'written', version_text, head_text, lists, counts, skipped}

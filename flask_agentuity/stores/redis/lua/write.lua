@@ -1,10 +1,14 @@
 -- Decide what becomes of the steps, and write it.
 
 if head.former then
-  upgrade()
+  load_edits()
+  edits.upgrade()
 end
 while next_argument <= last_argument do
   local step = argument()
+  if not steps[step] then
+    load_edits()
+  end
   steps[step]()
   step_number = step_number + 1
   if step == 'adopt' and not adopted then

@@ -1,0 +1,97 @@
+-- The steps that not every write has.
+
+-- when it was created and updated
+function steps.adopt()
+  local created, updated = argument(), argument()
+  adopted = is_new or tonumber(head.updated) < tonumber(updated)
+  head.created, head.updated, head.born = created, updated, version_text
+  steps.clear()
+end
+
+-- key, since, the former value ("": the key is missing), value
+function steps.replace()
+  local key, since, expected, entry = argument(), argument(), argument(), read_value()
+  local former = find(key)
+  local is_assigned = assigned_after(former, since)
+  if is_assigned or not has_value(string_name(thread_name, key), former, expected) then
+    conflict(key, is_assigned)
+  else
+    assign(key, former, entry)
+  end
+end
+
+-- key, since, number of changes, changes
+function steps.splice()
+  local key, since, changes = argument(), argument(), read_changes(argument())
+  local list = find(key)
+  local is_assigned = assigned_after(list, since)
+  if is_assigned or not is_list(list) then
+    conflict(key, is_assigned)
+    return
+  end
+  take_out(key, list)
+  if splice(string_name(thread_name, key), list, changes) then
+    put_in(key, list)
+  else
+    conflict(key, false)
+  end
+end
+
+-- a field with the value that no item may have yet, and a push of one item
+function steps.unique()
+  push(argument())
+end
+
+local function shorten(key, keep_of)
+  local list = find(key)
+  if is_list(list) then
+    take_out(key, list)
+    truncate(string_name(thread_name, key), list, keep_of(list.items))
+    put_in(key, list)
+  elseif list then
+    skip()
+  end
+end
+
+-- key, number of items
+function steps.truncate()
+  local key, keep = argument(), tonumber(argument())
+  shorten(key, function()
+    return keep
+  end)
+end
+
+-- key
+function steps.pop()
+  shorten(argument(), function(items)
+    return math.max(0, items - 1)
+  end)
+end
+
+-- key, number
+function steps.increment()
+  local key, by = argument(), argument()
+  local entry = find(key)
+  local former = entry and (entry.kind == '=' and entry.value or '') or '0'
+  if not string.match(former, '^[%-%d]') then
+    skip()
+    return
+  end
+  local sum = exact_sum(former, by)
+  if sum then
+    assign(key, entry, {kind = '=', stamp = '0', size = #sum, value = sum})
+  else
+    conflict(key, false)
+  end
+end
+
+-- the metadata with its labels, and the former metadata without
+function steps.replace_metadata()
+  local text, expected = argument(), argument()
+  if not is_same(string.match(metadata, '^[^\n]*'), expected) then
+    metadata_conflict = 1
+  end
+  metadata = text
+end
+
+edits = {contains = contains, keep_records = keep_records, upgrade = upgrade}
