@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import redis
-
 
 def free_port() -> int:
     """Return a port that no process listens on now."""
@@ -58,5 +56,8 @@ def received_bytes(url: str | None) -> Callable[[], int]:
     """Return a function that returns how many bytes Redis has received."""
     if url is None:
         return lambda: 0
-    client = redis.Redis.from_url(url)
+    # Not above: each worker imports this module, and not each is to import redis.
+    from redis import Redis
+
+    client = Redis.from_url(url)
     return lambda: int(client.info("stats")["total_net_input_bytes"])

@@ -59,17 +59,17 @@ class Visitor:
         if hasattr(body, "close"):
             body.close()
         taken = (time.perf_counter_ns() - began) / 1_000
-        self._take(path, *answered)
+        self._take(path, environ["wsgi.errors"], *answered)
         return taken, text
 
     def stream_and_look(self, visitor: Visitor) -> int:
         """Stream a turn; return the history's length when the body has ended, not yet closed."""
-        answered = list[Any]()
-        body = self._application(self._environ("POST", "/stream", ""), _keeping(answered))
+        environ, answered = self._environ("POST", "/stream", ""), list[Any]()
+        body = self._application(environ, _keeping(answered))
         try:
             for _ in body:
                 pass
-            self._take("/stream", *answered)
+            self._take("/stream", environ["wsgi.errors"], *answered)
             visitor._cookies = self._cookies
             return int(visitor.call("GET", "/count")[1])
         finally:
@@ -88,9 +88,11 @@ class Visitor:
             environ["HTTP_COOKIE"] = "; ".join(f"{k}={v}" for k, v in self._cookies.items())
         return environ
 
-    def _take(self, path: str, status: str, headers: list[tuple[str, str]]) -> None:
+    def _take(
+        self, path: str, errors: io.StringIO, status: str, headers: list[tuple[str, str]]
+    ) -> None:
         if not status.startswith("200"):
-            raise RuntimeError(f"{path} was answered with {status}.")
+            raise RuntimeError(f"{path} was answered with {status}.\n{errors.getvalue()}")
         for name, value in headers:
             if name.lower() == "set-cookie":
                 key, _, rest = value.partition("=")
