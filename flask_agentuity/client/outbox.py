@@ -6,13 +6,16 @@ import math
 import threading
 from collections import deque
 from collections.abc import Sequence
+from typing import assert_never
 
-from ..errors import Overloaded, ServiceUnavailable, StoreError
+from .. import wire
+from ..errors import Overloaded, ServiceError, ServiceUnavailable, StoreError
 from .circuit import Admission, Circuit
 from .connectivity import State, Status
+from .foreign_text import printable
 from .lifecycle import closed_error
 from .report import Count, Report
-from .request import PendingRequest
+from .request import PendingRequest, ServiceRefusal
 from .settings import ClientSettings
 
 
@@ -90,7 +93,8 @@ class Outbox:
             return None
         if not request.is_supported(status.features):
             return request.unsupported(where)
-        match self._circuit.admit(now):
+        admission = self._circuit.admit(now)
+        match admission:
             case Admission.NO:
                 self._report.count(Count.FAIL_FAST)
                 return ServiceUnavailable(
@@ -103,6 +107,8 @@ class Outbox:
                 self._trial = request
             case Admission.YES:
                 pass
+            case _:
+                assert_never(admission)
         return None
 
     def take(self, max_bytes: int) -> list[PendingRequest]:
@@ -120,16 +126,15 @@ class Outbox:
             self._waiting_bytes -= size
         return taken
 
-    def take_all(self) -> list[PendingRequest]:
-        """Remove all waiting requests."""
-        with self._lock:
-            taken = list(self._waiting)
-            self._waiting.clear()
-            self._waiting_bytes = 0
-        return taken
+    def expire(self, now: float) -> None:
+        """Fail the waiting requests whose time is over."""
+        for request in self._take_expired(now):
+            self._report.count(Count.TIMEOUTS)
+            self.unsent(request)
+            reason = "the request timeout expired before it could be sent."
+            self.finish(request, request.unanswered(reason))
 
-    def take_expired(self, now: float) -> list[PendingRequest]:
-        """Remove the waiting requests whose time is over."""
+    def _take_expired(self, now: float) -> list[PendingRequest]:
         expired: list[PendingRequest] = []
         with self._lock:
             while self._waiting and self._waiting[0].deadline <= now:
@@ -140,6 +145,23 @@ class Outbox:
                 expired.append(trial)
             self._waiting_bytes -= sum(len(request.frame) for request in expired)
         return expired
+
+    def fail_waiting(self, status: Status, now: float) -> None:
+        """Fail all waiting requests, because there is no connection to wait for."""
+        for request in self._take_all():
+            if request.repeated:
+                error = request.unanswered(str(status.error))
+            else:
+                error = status.refusal(now) or closed_error()
+            self.unsent(request)
+            self.finish(request, error)
+
+    def _take_all(self) -> list[PendingRequest]:
+        with self._lock:
+            taken = list(self._waiting)
+            self._waiting.clear()
+            self._waiting_bytes = 0
+        return taken
 
     def return_lost(
         self, requests: Sequence[PendingRequest], *, may_wait: bool
@@ -159,11 +181,26 @@ class Outbox:
                 self._circuit.trial_lost()
         return failed
 
-    def answered(self) -> None:
-        """Record that the service answered a request."""
+    def answer(self, request: PendingRequest, reply: wire.Success | wire.Failure) -> None:
+        """Finish *request* with the service's reply."""
         if not self._circuit.is_settled:
             with self._lock:
                 self._circuit.answered()
+        call = request.call
+        match reply:
+            case wire.Success():
+                try:
+                    result = call.convert(reply)
+                except ServiceError as error:
+                    self.finish(request, error)
+                else:
+                    self.finish(request, None, result)
+            case wire.Failure(_, words, fields):
+                words = printable(words, self._settings.key)
+                message = f"The service did not {call.action} thread {call.thread_id}: {words}"
+                self.finish(request, ServiceRefusal(message, words, fields))
+            case _:
+                assert_never(reply)
 
     def timed_out(self, now: float) -> None:
         """Record that the service did not answer a request in time."""
@@ -190,7 +227,7 @@ class Outbox:
             request.future.set_exception(error)
 
     def next_time(self) -> float:
-        """Return when :meth:`take_expired` next has something to do."""
+        """Return when :meth:`expire` next has something to do."""
         trial = self._trial
         due = self._waiting[0].deadline if self._waiting else math.inf
         return due if trial is None else min(due, trial.deadline)
@@ -199,4 +236,4 @@ class Outbox:
         """Accept no more requests. Remove and return those that wait."""
         with self._lock:
             self._closed = True
-        return self.take_all()
+        return self._take_all()
