@@ -114,10 +114,19 @@ class Request:
         )
         self.steps = list(steps)
         self.saving = False
+        self.begin_early()
         self.unsaved = Ledger()
         self.made = 0
         # The item that it has appended last, as an app that streams an answer holds it.
         self.mine: dict[str, Any] | None = None
+
+    def begin_early(self) -> None:
+        """Have the request begin clearly before a deletion that comes later.
+
+        How long a message takes to a store is unknown, so stores err by that time.
+        """
+        if not self.run.destroyed:
+            self.thread._source._began -= 1
 
     def take_step(self) -> None:
         if not self.steps or self.saving:
@@ -266,6 +275,7 @@ def read(request: Request, roll: int) -> None:
 def refresh(request: Request, roll: int) -> None:
     request.thread.refresh()
     request.mine = None
+    request.begin_early()
 
 
 def blind_set(request: Request, roll: int) -> None:
@@ -327,8 +337,9 @@ def drop_metadata(request: Request, roll: int) -> None:
 
 
 def destroy(request: Request, roll: int) -> None:
-    if roll % 5 == 0:
+    if roll % 5 == 0 and not request.run.destroyed:
         request.thread.destroy()
+        request.run.destroyed = True
 
 
 CAREFUL = [
@@ -388,6 +399,7 @@ class Run:
         self.store = InterruptedStore(store, self.interrupt, wanted_only=program.seed % 2 == 0)
         self.events: list[tuple[int, str, str]] = []
         self.ledger = Ledger()
+        self.destroyed = False
         self.interruptions: Iterator[int | None] = iter(())
         begin = Thread(store, lambda: (thread_id, False), Watcher("raise"))
         begin.state.update(program.start)
