@@ -3,39 +3,47 @@
 A JavaScript request restores a thread, changes the state in memory and saves the whole of it.
 Taken literally, that removes what others wrote in between. So the service keeps what a
 connection was told (see :mod:`~flask_agentuity.service.views`) and applies a save as the
-difference to the view that it is based on. The frames do not say which one that is if a
-connection has several requests of one thread under way. It is the view to which the save
-adds the least; of these, the one from which it removes the least; of these, the one of which
-it changes the least; and of these, the latest. For requests that add and edit items this
-finds the right one, however they overlap: to any view that is older than the right one, a
-save also adds what it has seen since; from any that is newer, it also removes what it has not
-seen.
+difference to the view that it is based on.
 
-Some cases cannot be told apart, and what is done there is not always what was meant:
+The frames do not say which view that is if a connection has several requests of one thread
+under way. It is the view to which the save adds the fewest items of lists; of these, the one
+from which it removes the least; of these, the one of which it changes the least; and of
+these, the latest. For requests that append items, change items with ids and set values this
+finds the right view, however they overlap: compared with a view that is older than the right
+one, a save also adds what was there in between; compared with a newer one, it also removes
+what it has not seen.
 
-* A request removes everything that was added since an earlier view of the same connection
-  that no save has used up, such as that of a request that only read. It looks like a late
-  save of that earlier request, so nothing is removed. (If the save leaves exactly the earlier
-  view, it is taken as meant: the runtime does not save what it has not changed.)
-* Two requests append items that are equal, byte by byte, and one of them has seen the item of
-  the other. Items with ids are never equal.
-* Two requests of one connection save the same document. That is taken for a repetition.
-* After a deletion, the same connection has restored the thread and found nothing, and then a
-  request saves that had restored the thread before. It is dropped if it has only added to
-  what it restored, and creates the thread again if it has also removed something. A new
-  thread that has all of the old one and more is dropped as well.
-* A view that has been dropped because of its age or for lack of room, or a connection that
-  was replaced between restore and save. Then the save replaces the document as a whole.
+What cannot be told apart, and what is done then:
+
+* A request removes everything that was added since an earlier view that no save has used,
+  such as that of a request that only read. That looks like a late save of the earlier request.
+  Nothing is removed, and what the request adds is appended. (Where the save leaves exactly the
+  earlier view, the removal is done: the runtime does not save what it has not changed.)
+* A request changes an item without an id that was added since such an earlier view. That looks
+  like another item, so both stay.
+* Two requests make the same change: they append equal items, remove the same item or change an
+  item to the same value. Then what was added between the two may be removed.
+* Two requests of one connection save the same document, with no restore between. That is taken
+  for a repetition.
+* After a deletion the same connection has restored the thread and found nothing, and then a
+  request saves that had restored it before. The save is dropped if it has only added to what
+  was restored; if it has also removed something, it creates the thread again. A new thread
+  that has all of the old one and more is dropped as well.
+* A view was dropped because of its age or for lack of room, or the connection was replaced
+  between restore and save. Then the save is taken for one that is based on another view, and
+  replaces the document if there is none.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from ..document import codec
+from ..document.alignment import NONE as NO_PARTNER
+from ..document.alignment import Items, forget_ambiguous
+from ..document.alignment import align as pair_items
 from ..document.diff import diff_list
 from ..document.operations import (
     Delete,
@@ -62,6 +70,10 @@ class Distance:
             self.removed + other.removed,
             self.changed + other.changed,
         )
+
+    def reversed(self) -> Distance:
+        """Return the distance in the other direction."""
+        return Distance(self.removed, self.added, self.changed)
 
 
 NONE = Distance()
@@ -138,36 +150,55 @@ def _appended(base: bytes, value: bytes) -> list[bytes] | None:
 
 
 def _distance(view: Mapping[str, bytes], state: Mapping[str, bytes]) -> Distance:
-    total = Distance(sum(key not in view for key in state), sum(key not in state for key in view))
+    total = NONE
     for key, value in state.items():
         base = view.get(key)
-        if base is None or base == value:
-            continue
-        if codec.is_list(base) and (appended := _appended(base, value)) is not None:
-            total += Distance(len(appended))
-        else:
-            before = codec.decode(base)
-            total += _distance_of_values(before, align(before, codec.decode(value)))
+        if base is None:
+            total += _weight(codec.decode(value))
+        elif base != value:
+            total += _distance_of_encoded(base, value)
+    for key, base in view.items():
+        if key not in state:
+            total += _weight(codec.decode(base)).reversed()
     return total
+
+
+def _distance_of_encoded(base: bytes, value: bytes) -> Distance:
+    if codec.is_list(base) and (appended := _appended(base, value)) is not None:
+        return Distance(len(appended))
+    before = codec.decode(base)
+    return _distance_of_values(before, align(before, codec.decode(value)))
 
 
 def _distance_of_values(before: Any, after: Any) -> Distance:
     if after is before:
         return NONE
     if isinstance(before, dict) and isinstance(after, dict):
-        total = Distance(
-            sum(key not in before for key in after), sum(key not in after for key in before)
-        )
+        total = NONE
         for key, value in after.items():
-            if key in before:
-                total += _distance_of_values(before[key], value)
+            total += _distance_of_values(before[key], value) if key in before else _weight(value)
+        for key, value in before.items():
+            if key not in after:
+                total += _weight(value).reversed()
         return total
     if isinstance(before, list) and isinstance(after, list):
-        items = Counter(map(codec.encode_unchecked, after))
-        items.subtract(Counter(map(codec.encode_unchecked, before)))
-        counts = items.values()
-        return Distance(
-            sum(count for count in counts if count > 0),
-            -sum(count for count in counts if count < 0),
-        )
+        return _distance_of_lists(before, after)
+    return Distance(changed=1)
+
+
+def _distance_of_lists(before: list[Any], after: list[Any]) -> Distance:
+    old, new = Items(before), Items(after)
+    forget_ambiguous(old, new)
+    pairs = enumerate(pair_items(old, new, same_only=True))
+    kept = [(index, partner) for index, partner in pairs if partner != NO_PARTNER]
+    changed = sum(old.encoded[index] != new.encoded[partner] for index, partner in kept)
+    return Distance(len(after) - len(kept), len(before) - len(kept), changed)
+
+
+def _weight(value: Any) -> Distance:
+    """Return what a new key counts. Two requests easily set the same scalar."""
+    if isinstance(value, list):
+        return Distance(len(value))
+    if isinstance(value, dict):
+        return sum(map(_weight, value.values()), NONE)
     return Distance(changed=1)

@@ -11,9 +11,8 @@ from ..document import codec
 
 #: Seconds for which a view is kept: longer than nearly every request of an agent.
 VIEW_SECONDS = 600.0
-#: Restored documents, and saved ones, that are kept of one thread and connection.
-RESTORED_VIEWS = 16
-SAVED_VIEWS = 2
+#: Views that are kept of one thread and connection.
+THREAD_VIEWS = 64
 #: Bytes of views that one connection, and one service, keeps at most.
 CONNECTION_BYTES = 16 * 1024 * 1024
 SERVICE_BYTES = 128 * 1024 * 1024
@@ -29,7 +28,8 @@ class View:
     """What a client knew of a thread at one moment: what it restored, or what it saved.
 
     ``at`` is the time of the restore, by :func:`time.monotonic`. What was saved has the time
-    of the restore that it is based on.
+    of the restore that it is based on. It is kept until the next restore, because a request
+    may save twice.
     """
 
     state: Mapping[str, bytes]
@@ -98,11 +98,11 @@ class Views:
                 self._restored.move_to_end(thread_id)
                 if len(self._restored) > REMEMBERED_THREADS:
                     self._restored.popitem(last=False)
-            alike = [
-                each for each in self._of_thread.get(thread_id, ()) if each.saved == view.saved
-            ]
-            if len(alike) >= (SAVED_VIEWS if view.saved else RESTORED_VIEWS):
-                self._drop(alike[0])
+            kept = self._of_thread.get(thread_id, deque())
+            if kept and kept[-1].saved:
+                self._drop(kept[-1])
+            if len(kept) >= THREAD_VIEWS:
+                self._drop(kept[0])
             while self._views and self._size + view.size > self._limit:
                 self._drop(next(iter(self._views)))
             while not (enough := self._budget.take(view.size)) and self._views:
