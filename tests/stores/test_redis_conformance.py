@@ -14,15 +14,18 @@ from flask_agentuity.document import codec
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.redis.keys import string_name
 from flask_agentuity.stores.redis.store import RedisStore
+from flask_agentuity.testing.conformance import Clock, StoreConformance
 
-from .conformance import Clock, StoreConformance
-from .listing import ListingConformance
 from .redis_server import PATIENCE, RedisServer, pass_time, running
 
 
-class TestRedisStore(StoreConformance, ListingConformance):
+class TestRedisStore(StoreConformance):
     shared = True
     reads_keys_apart = True
+    edits = True
+    lists = True
+    transfers = True
+    turns = True
 
     @pytest.fixture
     def place(self, redis_server: RedisServer) -> Any:
@@ -84,7 +87,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
 
 
 class TestRedisStoreOnACluster(TestRedisStore):
-    """A cluster of one node: it refuses what would need a second slot all the same."""
+    """A cluster of one node: it also refuses what would need a second slot."""
 
     test_any_sequence_of_calls_does_as_the_model = None  # type: ignore[assignment]
 

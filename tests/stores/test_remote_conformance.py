@@ -9,15 +9,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, settings
-from hypothesis.stateful import run_state_machine_as_test
 
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.keys import namespace_of, stored_id
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
-from flask_agentuity.testing.conformance import Clock, StoreConformance, sequences
+from flask_agentuity.testing.conformance import Clock, StoreConformance
 
 from . import test_sqlite_conformance
 
@@ -60,6 +58,7 @@ class TestRemoteStore(StoreConformance):
 
     shared = True
     edits = True
+    examples = 25
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Iterator[Place]:
@@ -93,16 +92,3 @@ class TestRemoteStore(StoreConformance):
     def logged_id(self, thread_id: str) -> str:
         # The service skips operations, so the service logs it.
         return stored_id(namespace_of(KEY), thread_id)
-
-    def test_any_sequence_of_calls_does_as_the_model(self, place: Any) -> None:
-        with closing(self.open(place, max_bytes=sequences.MACHINE_LIMIT)) as store:
-            run_state_machine_as_test(
-                lambda: sequences.AgainstModel(store),  # type: ignore[arg-type]
-                settings=settings(
-                    max_examples=25,
-                    stateful_step_count=25,
-                    deadline=None,
-                    database=None,
-                    suppress_health_check=list(HealthCheck),
-                ),
-            )
