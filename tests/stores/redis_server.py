@@ -130,12 +130,22 @@ def running(
 
 
 def pass_time(client: Any, seconds: float) -> None:
-    """Take *seconds* from what every key has left, and from what threads know of it."""
+    """Take *seconds* from what every key has left, and from the times that threads have stored."""
+    micros = round(seconds * 1_000_000)
     for key in client.scan_iter():
         if client.type(key) == b"hash":
-            head, _, safe = client.hget(key, "thread").rpartition(b" ")
-            if float(safe):
-                client.hset(key, "thread", b"%b %r" % (head, float(safe) - seconds))
+            for field, text in client.hgetall(key).items():
+                if field == b"head":
+                    parts = text.split(b" ")
+                    if float(parts[4]):
+                        parts[4] = b"%r" % (float(parts[4]) - seconds)
+                    client.hset(key, field, b" ".join(parts))
+                elif field == b"gone":
+                    deleted, _, version = text.partition(b" ")
+                    client.hset(key, field, b"%d %b" % (int(deleted) - micros, version))
+                elif field == b"lock":
+                    holder, _, expires = text.partition(b" ")
+                    client.hset(key, field, b"%b %d" % (holder, int(expires) - micros))
         left = client.pttl(key)
         if left >= 0:
             client.pexpire(key, int(left - seconds * 1000))

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from ...errors import ConfigurationError, ServiceUnavailable, StoreError
 from ...per_process import PerProcess
 from .client import Client, exceptions, redis
+from .clock import ServerClock
 from .failures import ERRORS, failed, is_answer, is_refusal, not_sent
 from .line import Line
 from .scripts import Script
@@ -27,6 +28,16 @@ MOST_REDIRECTIONS = 5
 _Reply = TypeVar("_Reply")
 
 
+class _Server:
+    """What there is of one server: the lines that are kept, and what is known of its clock."""
+
+    __slots__ = ("clock", "kept")
+
+    def __init__(self) -> None:
+        self.clock = ServerClock()
+        self.kept: list[Line] = []
+
+
 class Caller:
     """Calls one Redis, a cluster or what Sentinel watches.
 
@@ -40,7 +51,7 @@ class Caller:
         self._paused_until = 0.0
         self._cluster: redis.RedisCluster | None = None
         self._pool: redis.ConnectionPool | None = None
-        self._kept: PerProcess[dict[redis.ConnectionPool, list[Line]]] = PerProcess(dict)
+        self._servers: PerProcess[dict[redis.ConnectionPool, _Server]] = PerProcess(dict)
         self._closed = False
         if isinstance(client, Client):
             self._make: Callable[[], Client] | None = None
@@ -56,7 +67,7 @@ class Caller:
     def close(self) -> None:
         """Close the client, unless it was handed in."""
         self._closed = True
-        self._release_all()
+        self._forget_servers()
         if self._make and self._client:
             self._client.close()
 
@@ -163,7 +174,10 @@ class Caller:
 
     def _take(self, name: bytes, moved: exceptions.MovedError | None) -> Line:
         pool = self._pool or self._pool_of(name, moved)
-        kept = self._kept.get().get(pool)
+        servers = self._servers.get()
+        # setdefault is atomic: all threads get one value.
+        server = servers.get(pool) or servers.setdefault(pool, _Server())
+        kept = server.kept
         while kept:
             try:
                 line = kept.pop()
@@ -173,11 +187,11 @@ class Caller:
             if line.is_ready():
                 return line
             line.release()
-        return Line(pool.get_connection(), pool, keep=self._may_keep(pool))
+        return Line(pool.get_connection(), pool, server.clock, keep=self._may_keep(pool))
 
     def _give_back(self, line: Line) -> None:
-        if line.keep and not self._closed:
-            self._kept.get().setdefault(line.pool, []).append(line)
+        if line.keep and not self._closed and (server := self._servers.get().get(line.pool)):
+            server.kept.append(line)
         else:
             line.release()
 
@@ -191,11 +205,13 @@ class Caller:
             and not pool.connection_kwargs.get("credential_provider")
         )
 
-    def _release_all(self) -> None:
-        for kept in list(self._kept.get().values()):
-            while kept:
-                with suppress(IndexError):
-                    kept.pop().release()
+    def _forget_servers(self) -> None:
+        servers = self._servers.get()
+        for pool in list(servers):
+            if server := servers.pop(pool, None):
+                while server.kept:
+                    with suppress(IndexError):
+                        server.kept.pop().release()
 
     def _meet(self) -> None:
         if self._client is None:
@@ -248,6 +264,6 @@ class Caller:
         """Ask a cluster anew which node has which slots: after a failover another has."""
         if self._cluster is not None:
             # A node that has left takes its connections with it.
-            self._release_all()
+            self._forget_servers()
             with suppress(*ERRORS):
                 self._cluster.nodes_manager.initialize()

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from .client import AbstractConnection, exceptions, redis
+from .clock import ServerClock
 from .scripts import Script
 
 try:
@@ -43,14 +44,27 @@ _PUSH = getattr(hiredis, "PushNotification", None)
 class Line:
     """A connection that was taken from *pool*, and goes back there.
 
-    :param keep: whether it may stay out of the pool while nobody uses it.
+    :param clock: what is known of the clock of its server.
+    :param keep: whether it may stay out of the pool while it is not used.
     """
 
-    __slots__ = ("_buffer", "_connection", "_is_silent", "_reader", "_sock", "keep", "pool")
+    __slots__ = (
+        "_buffer",
+        "_connection",
+        "_is_silent",
+        "_reader",
+        "_sock",
+        "clock",
+        "keep",
+        "pool",
+    )
 
-    def __init__(self, connection: Any, pool: redis.ConnectionPool, *, keep: bool) -> None:
+    def __init__(
+        self, connection: Any, pool: redis.ConnectionPool, clock: ServerClock, *, keep: bool
+    ) -> None:
         self._connection = connection
         self.pool = pool
+        self.clock = clock
         self.keep = keep and _is_plain(connection)
         self._sock: Any = connection._sock if self.keep else None
         self._is_silent = _watch(connection) if self.keep else None

@@ -13,6 +13,7 @@ if it passes through a script, and a transaction is refused by a Redis without m
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -126,7 +127,12 @@ class RedisStore(KeyedStore):
 
     def delete(self, thread_id: str) -> None:
         names = self._names(thread_id)
-        self._caller.call(names[0], thread_id, lambda line: line.run(DELETE, names, (REMEMBERED,)))
+
+        def talk(line: Line) -> None:
+            sent = time.monotonic()
+            line.clock.note(sent, int(line.run(DELETE, names, (REMEMBERED,))))
+
+        self._caller.call(names[0], thread_id, talk)
 
     def list(
         self,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Sequence
-from functools import partial
 from typing import Any
 
 from ...document import codec
@@ -128,28 +127,37 @@ class Writer:
         seen = b""
         if prepared:
             seen, tail = write.seen.head, (*tail, *prepared.arguments)
-        pauses = None
-        while True:
-            settings = b"%d %d %d %d %d %d %d %b" % (
-                self._milliseconds,
-                self._max_bytes,
-                len(steps.keys),
-                steps.nulls,
+        fixed = b"%d %d %d %d" % (
+            self._milliseconds,
+            self._max_bytes,
+            len(steps.keys),
+            steps.nulls,
+        )
+
+        def talk(line: Line) -> Any:
+            sent = time.monotonic()
+            # The server finds out when the request began: by its age now, and by the clock.
+            began = line.clock.latest(write.began) or 0
+            settings = b"%b %d %d %d %d %b" % (
+                fixed,
                 write.age * 1_000_000,
+                began,
                 write.version,
                 REMEMBERED,
                 lock,
             )
-            reply = self._caller.call(
-                thread,
-                thread_id,
-                partial(Line.run, script=WRITE, names=keys, arguments=(settings, seen, *tail)),
-                changes=True,
-            )
-            if reply[0] != b"busy":
-                return reply
+            reply = line.run(WRITE, keys, (settings, seen, *tail))
+            if reply.__class__ is bytes:
+                line.clock.note(sent, int(reply))
+            elif reply[0] == b"written":
+                line.clock.note(sent, int(reply[1]))
+            return reply
+
+        pauses = None
+        while (reply := self._caller.call(thread, thread_id, talk, changes=True))[0] == b"busy":
             pauses = pauses or Pauses(thread_id)
             pauses.wait()
+        return reply
 
     def _refused(self, thread_id: str, reply: Any) -> Exception:
         match reply[0]:

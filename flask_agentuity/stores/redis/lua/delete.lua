@@ -1,4 +1,5 @@
 -- KEYS: the thread, the index. ARGV: for how many milliseconds the deletion is remembered.
+-- Replies with the time in microseconds.
 local thread_name, index_name = KEYS[1], KEYS[2]
 local fields = redis.call('HGETALL', thread_name)
 local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone')
@@ -20,5 +21,7 @@ for _, name in ipairs(strings) do
   redis.call('DEL', name)
 end
 redis.call('DEL', thread_name)
-redis.call('HSET', thread_name, 'gone', string.format('%.0f', micros) .. ' ' .. version)
+local deleted = string.format('%.0f', micros)
+redis.call('HSET', thread_name, 'gone', deleted .. ' ' .. version)
 redis.call('PEXPIRE', thread_name, ARGV[1])
+return deleted

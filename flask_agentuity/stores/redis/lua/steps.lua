@@ -44,7 +44,7 @@ end
 local function assign(key, former, entry)
   if former then
     take_out(key, former)
-    entry.number, entry.stamp = former.number, former.stamp
+    entry.number, entry.stamp, entry.assigned = former.number, former.stamp, former.assigned
   end
   put_in(key, entry)
   return entry

@@ -1,8 +1,8 @@
 -- KEYS: the thread, the index, the strings of the keys that the steps name, and the indexes of new
 -- labels. ARGV[1]: the TTL in milliseconds (0: none), the largest document, how many of those keys
--- there are, whether a null is in what comes (0 or 1), the age of the request in microseconds, the
--- version that it has read (0: none), the time for which deletions are remembered in milliseconds,
--- and the lock that the caller holds, if it does. ARGV[2]: the head that it has seen, or "". Then
+-- there are, whether a null is in what comes (0 or 1), the age of the request and when it began at
+-- the latest (0: not known) in microseconds, the version that it has read (0: none), the time for
+-- which deletions are remembered in milliseconds, and the lock that the caller holds, if it does. ARGV[2]: the head that it has seen, or "". Then
 -- come the steps, and where a head was seen and there is one push only, what push.lua wants.
 --
 -- Replies with what became of it: "written", the version, the head, the keys and entries of lists that were
@@ -11,8 +11,8 @@
 -- the size; or "kept", "gone", "busy" or "lost" (the lock).
 
 local thread_name, index_name = KEYS[1], KEYS[2]
-local ttl, limit, named, nulls, age, read_version, memory, token = string.match(
-  ARGV[1], '^(%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+) (%S*)$')
+local ttl, limit, named, nulls, age, latest, read_version, memory, token = string.match(
+  ARGV[1], '^(%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+) (%d+) (%S*)$')
 ttl, limit, memory = tonumber(ttl), tonumber(limit), tonumber(memory)
 
 local next_argument, last_argument = 3, #ARGV - (ARGV[2] ~= '' and 10 or 0)
@@ -50,7 +50,8 @@ local deleted, deleted_version = string.match(stored[4] or '', '^(%d+) (%d+)$')
 local left = remembered(stored[4], memory)
 if left > 0 then
   local since_read = read_version ~= '0' and (is_new or tonumber(head.born) > tonumber(read_version))
-  if deleted + 0 >= micros - age or since_read then
+  local began = math.min(micros - age, latest == '0' and micros or latest + 0)
+  if deleted + 0 >= began or since_read then
     return {'gone'}
   end
   -- A thread that was made again stays at least as long as its deletion is remembered.
