@@ -7,17 +7,24 @@ to another, so what is unique goes first.
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import codec
-from .likeness import ALIKE, is_filled, likeness
+from .likeness import ALIKE, is_filled, likeness, may_replace
+from .subsequences import (
+    NONE,
+    Block,
+    Pairs,
+    common_subsequence,
+    longest_ascending,
+    pairs_of_equal_number,
+    pairs_of_unique,
+    runs,
+)
 
 #: The fields that identify an item, the first one first.
 ID_FIELDS = ("id", "message_id")
-NONE = -1
-
 Identity = tuple[str, str | int]
 
 # How many items of one list times items of the other are compared pair by pair: for equal
@@ -92,7 +99,7 @@ def align(old: Items, new: Items, *, same_only: bool = False) -> list[int]:
     alignment.match_same()
     if not same_only:
         alignment.match_alike()
-        alignment.slide()
+    alignment.slide(same_only=same_only)
     return alignment.partners
 
 
@@ -108,40 +115,38 @@ class _Alignment:
 
     def match_same(self) -> None:
         """Match what has the same id or is equal."""
-        waiting = [(0, len(self._old), 0, len(self._new), 0)]
+        waiting = [(Block(0, len(self._old), 0, len(self._new)), 0)]
         while waiting:
-            *block, level = waiting.pop()
-            start, stop, new_start, new_stop = self._match_ends(*block)
-            if start == stop or new_start == new_stop:
+            block, level = waiting.pop()
+            block = self._match_ends(block)
+            if not block.height or not block.width:
                 continue
-            pairs = self._pairs(start, stop, new_start, new_stop, level)
+            pairs = self._pairs(block, level)
             for index, partner in pairs:
                 self.partners[index] = partner
             if pairs and level < _LEVELS:
-                ends = [*pairs, (stop, new_stop)]
-                for index, partner in ends:
-                    if start < index and new_start < partner:
-                        waiting.append((start, index, new_start, partner, level + 1))
-                    start, new_start = index + 1, partner + 1
+                between = _blocks_between([*pairs, (block.stop, block.new_stop)], block)
+                waiting.extend((each, level + 1) for each in between)
 
     def match_alike(self) -> None:
         """Match what is between the matched items: versions of one item, or replacements."""
-        for start, stop, new_start, new_stop in self._gaps():
-            if stop - start == new_stop - new_start == 1:
-                # Without ids it is paired below, alike or not.
-                if not self._both_without_id(start, new_start):
-                    self._match_if_alike(start, new_start)
-            elif (stop - start) * (new_stop - new_start) <= _LARGEST_ALIKE_BLOCK:
-                self._match_best(start, stop, new_start, new_stop)
+        for block in self._gaps():
+            if block.height == block.width == 1:
+                # Without ids it is paired below, also if it is not alike.
+                if not self._both_without_id(block.start, block.new_start):
+                    self._match_if_alike(block.start, block.new_start)
+            elif block.height * block.width <= _LARGEST_ALIKE_BLOCK:
+                self._match_best(block)
             else:
-                self._match_shifted(start, stop, new_start, new_stop)
-        for start, stop, new_start, new_stop in self._gaps():
-            if stop - start == new_stop - new_start:
-                for index, partner in enumerate(range(new_start, new_stop), start):
-                    if self._both_without_id(index, partner):
-                        self.partners[index] = partner
+                self._match_shifted(block)
+        for block in self._gaps():
+            if block.height == block.width:
+                shift = block.new_start - block.start
+                for index in range(block.start, block.stop):
+                    if self._may_replace(index, index + shift):
+                        self.partners[index] = index + shift
 
-    def slide(self) -> None:
+    def slide(self, *, same_only: bool) -> None:
         """Move matches forward to where the neighbour in front says that the item is.
 
         Of ``[q, "", r, ""]`` and ``[q, "x", r, "", s, ""]`` the last items are equal, but it is
@@ -151,83 +156,82 @@ class _Alignment:
         for index, partner in enumerate(self.partners):
             expected = previous + 1
             known = index == 0 or previous != NONE
-            if known and partner > expected and self._belongs(index, expected):
+            if known and partner > expected and self._belongs(index, expected, same_only):
                 self.partners[index] = partner = expected
             previous = partner
 
     def _both_without_id(self, index: int, partner: int) -> bool:
         return self._old.identities[index] is self._new.identities[partner] is None
 
-    def _belongs(self, index: int, partner: int) -> bool:
+    def _belongs(self, index: int, partner: int, same_only: bool) -> bool:
         if not self._both_without_id(index, partner):
             return False
         old, new = self._old, self._new
         if old.encoded[index] == new.encoded[partner]:
             return True
-        return is_filled(old.values[index], new.values[partner])
+        return not same_only and is_filled(old.values[index], new.values[partner])
 
-    def _match_ends(
-        self, start: int, stop: int, new_start: int, new_stop: int
-    ) -> tuple[int, int, int, int]:
+    def _may_replace(self, index: int, partner: int) -> bool:
+        return self._both_without_id(index, partner) and may_replace(
+            self._old.values[index], self._new.values[partner]
+        )
+
+    def _match_ends(self, block: Block) -> Block:
         """Match equal items at both ends of a block, and return what is between."""
         old, new = self._old.encoded, self._new.encoded
+        start, stop, new_start, new_stop = block
         while start < stop and new_start < new_stop and old[start] == new[new_start]:
             self.partners[start] = new_start
             start, new_start = start + 1, new_start + 1
         while start < stop and new_start < new_stop and old[stop - 1] == new[new_stop - 1]:
             stop, new_stop = stop - 1, new_stop - 1
             self.partners[stop] = new_stop
-        return start, stop, new_start, new_stop
+        return Block(start, stop, new_start, new_stop)
 
-    def _pairs(
-        self, start: int, stop: int, new_start: int, new_stop: int, level: int
-    ) -> list[tuple[int, int]]:
+    def _pairs(self, block: Block, level: int) -> Pairs:
         """Return ascending pairs of items of a block that are the same."""
-        block = (start, stop, new_start, new_stop)
-        if level == 0:
-            pairs = _pairs_of_unique(self._old.identities, self._new.identities, *block)
-            if pairs:
-                return _longest_ascending(pairs)
-        if stop - start == new_stop - new_start == 1:
+        if level == 0 and (
+            pairs := pairs_of_unique(self._old.identities, self._new.identities, block)
+        ):
+            return longest_ascending(pairs)
+        if block.height == block.width == 1:
             return []
         old, new = self._old.encoded, self._new.encoded
-        if level < _LEVELS and (pairs := _pairs_of_unique(old, new, *block)):
-            return _longest_ascending(pairs)
-        size = (stop - start) * (new_stop - new_start)
+        if level < _LEVELS and (pairs := pairs_of_unique(old, new, block)):
+            return longest_ascending(pairs)
+        size = block.height * block.width
         if size <= min(_LARGEST_BLOCK, self._pairs_left):
             self._pairs_left -= size
-            return _common_subsequence(old, new, *block)
-        return self._pairs_of_runs(block, level) or _longest_ascending(
-            _pairs_of_equal_number(old, new, *block)
-        )
+            return common_subsequence(old, new, block)
+        if level < _LEVELS and (pairs := self._pairs_of_runs(block)):
+            return pairs
+        return longest_ascending(pairs_of_equal_number(old, new, block))
 
-    def _pairs_of_runs(self, block: tuple[int, int, int, int], level: int) -> list[tuple[int, int]]:
+    def _pairs_of_runs(self, block: Block) -> Pairs:
         """Return pairs of items that are told apart by the items that follow them."""
         start, stop, new_start, new_stop = block
-        for length in _RUNS if level < _LEVELS else ():
-            old = _runs(self._old.encoded[start : stop + length], length)
-            new = _runs(self._new.encoded[new_start : new_stop + length], length)
-            ends = min(len(old), stop - start), min(len(new), new_stop - new_start)
-            if pairs := _pairs_of_unique(old, new, 0, ends[0], 0, ends[1]):
-                pairs = _longest_ascending(pairs)
+        for length in _RUNS:
+            old = runs(self._old.encoded[start : stop + length], length)
+            new = runs(self._new.encoded[new_start : new_stop + length], length)
+            inside = Block(0, min(len(old), block.height), 0, min(len(new), block.width))
+            if pairs := pairs_of_unique(old, new, inside):
+                pairs = longest_ascending(pairs)
                 return [(start + index, new_start + partner) for index, partner in pairs]
         return []
 
-    def _gaps(self) -> Iterator[tuple[int, int, int, int]]:
+    def _gaps(self) -> Iterator[Block]:
         """Yield the blocks between matched items in which both lists have items."""
-        start = new_start = 0
-        for index, partner in enumerate([*self.partners, len(self._new)]):
-            if partner != NONE:
-                if start < index and new_start < partner:
-                    yield start, index, new_start, partner
-                start, new_start = index + 1, partner + 1
+        matched = [pair for pair in enumerate(self.partners) if pair[1] != NONE]
+        whole = Block(0, len(self._old), 0, len(self._new))
+        yield from _blocks_between([*matched, (whole.stop, whole.new_stop)], whole)
 
-    def _match_shifted(self, start: int, stop: int, new_start: int, new_stop: int) -> None:
+    def _match_shifted(self, block: Block) -> None:
         """Match what is alike from the front of a large block, then from its end."""
+        start, stop, new_start, new_stop = block
         partner, unlike = new_start, 0
-        same_length = stop - start == new_stop - new_start
         for index in range(start, stop):
-            if same_length and index - start == partner - new_start == _ALIKE_IN_PLACE:
+            in_place = index - start == partner - new_start == _ALIKE_IN_PLACE
+            if in_place and block.height == block.width:
                 # Nothing has shifted: the rest is paired by position.
                 return
             for shifted in range(partner, min(partner + _SHIFT, new_stop)):
@@ -259,9 +263,9 @@ class _Alignment:
         self._likenesses_left -= 1
         return likeness(self._old.values[index], self._new.values[partner])
 
-    def _match_best(self, start: int, stop: int, new_start: int, new_stop: int) -> None:
+    def _match_best(self, block: Block) -> None:
         """Match the ascending pairs of a small block that are alike most in all."""
-        height, width = stop - start, new_stop - new_start
+        start, new_start, height, width = block.start, block.new_start, block.height, block.width
         found = [
             [self._likeness(start + row, new_start + column) for column in range(width)]
             for row in range(height)
@@ -285,110 +289,10 @@ class _Alignment:
                 row += 1
 
 
-def _pairs_of_unique(
-    old: Sequence[object],
-    new: Sequence[object],
-    start: int,
-    stop: int,
-    new_start: int,
-    new_stop: int,
-) -> list[tuple[int, int]]:
-    """Return the pairs of equal entries that either list has once, by index in *old*."""
-    places = _unique(new, new_start, new_stop)
-    return [
-        (index, places[each]) for each, index in _unique(old, start, stop).items() if each in places
-    ]
-
-
-def _unique(entries: Sequence[object], start: int, stop: int) -> dict[object, int]:
-    places: dict[object, int] = {}
-    for index in range(start, stop):
-        each = entries[index]
-        places[each] = NONE if each in places else index
-    return {each: index for each, index in places.items() if index != NONE and each is not None}
-
-
-def _runs(entries: Sequence[bytes], length: int) -> list[object]:
-    """Return for each entry what identifies the run of *length* entries that it begins."""
-    return list(zip(*(entries[shift:] for shift in range(length)), strict=False))
-
-
-def _pairs_of_equal_number(
-    old: Sequence[bytes],
-    new: Sequence[bytes],
-    start: int,
-    stop: int,
-    new_start: int,
-    new_stop: int,
-) -> list[tuple[int, int]]:
-    """Return the pairs of equal items that both lists have the same number of times."""
-    places: dict[bytes, list[int]] = {}
-    others: dict[bytes, list[int]] = {}
-    for index in range(start, stop):
-        places.setdefault(old[index], []).append(index)
-    for index in range(new_start, new_stop):
-        others.setdefault(new[index], []).append(index)
-    pairs: list[tuple[int, int]] = []
-    for each, indexes in places.items():
-        if len(partners := others.get(each, ())) == len(indexes):
-            pairs.extend(zip(indexes, partners, strict=True))
-    return sorted(pairs)
-
-
-def _longest_ascending(pairs: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Return the longest subsequence of *pairs* whose second numbers ascend."""
-    partners = [partner for _, partner in pairs]
-    if partners == sorted(partners):
-        return pairs
-    ends: list[int] = []
-    last: list[int] = []
-    before: list[int] = []
-    for number, partner in enumerate(partners):
-        length = bisect_left(ends, partner)
-        before.append(last[length - 1] if length else NONE)
-        if length == len(ends):
-            ends.append(partner)
-            last.append(number)
-        else:
-            ends[length], last[length] = partner, number
-    found: list[tuple[int, int]] = []
-    number = last[-1] if last else NONE
-    while number != NONE:
-        found.append(pairs[number])
-        number = before[number]
-    return found[::-1]
-
-
-def _common_subsequence(
-    old: Sequence[bytes],
-    new: Sequence[bytes],
-    start: int,
-    stop: int,
-    new_start: int,
-    new_stop: int,
-) -> list[tuple[int, int]]:
-    """Return the longest common subsequence of a small block, as pairs."""
-    if not set(old[start:stop]) & set(new[new_start:new_stop]):
-        return []
-    width = new_stop - new_start
-    lengths = [[0] * (width + 1)]
-    for index in reversed(range(start, stop)):
-        below, row, item = lengths[-1], [0] * (width + 1), old[index]
-        for column in reversed(range(width)):
-            if item == new[new_start + column]:
-                row[column] = below[column + 1] + 1
-            else:
-                row[column] = max(below[column], row[column + 1])
-        lengths.append(row)
-    lengths.reverse()
-    found: list[tuple[int, int]] = []
-    row_number = column = 0
-    while row_number < stop - start and column < width:
-        if old[start + row_number] == new[new_start + column]:
-            found.append((start + row_number, new_start + column))
-            row_number, column = row_number + 1, column + 1
-        elif lengths[row_number + 1][column] >= lengths[row_number][column + 1]:
-            row_number += 1
-        else:
-            column += 1
-    return found
+def _blocks_between(pairs: Pairs, block: Block) -> Iterator[Block]:
+    """Yield the parts of *block* in front of each pair that have entries on both sides."""
+    start, new_start = block.start, block.new_start
+    for index, partner in pairs:
+        if start < index and new_start < partner:
+            yield Block(start, index, new_start, partner)
+        start, new_start = index + 1, partner + 1

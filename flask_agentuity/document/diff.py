@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import codec
-from .alignment import NONE, Items, align, forget_ambiguous
+from .alignment import Items, align, forget_ambiguous
 from .operations import Change
+from .subsequences import NONE
 
 # How many places to look at for the item that a window has left as the first.
 _CANDIDATES = 8

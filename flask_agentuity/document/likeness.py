@@ -10,6 +10,9 @@ from . import codec
 #: Two items are taken for versions of one item if their likeness is more than this.
 ALIKE = 0.5
 
+#: The fields that say what an item is. Another role makes another message.
+KIND_FIELDS = ("role", "type", "kind")
+
 _FILLED = 0.6
 _CONTINUED = 0.75
 #: How far into an item to look: levels, fields of an object or items of a list, and
@@ -22,6 +25,19 @@ _CHARACTERS = 512
 def is_filled(old: Any, new: Any) -> bool:
     """Return whether *new* is *old*, a placeholder, with its empty parts filled."""
     return _filled(old, new, _LEVELS) is True
+
+
+def may_replace(old: Any, new: Any) -> bool:
+    """Return whether *new*, in the place of *old*, may be its next version.
+
+    A question in the place of an answer is another item: the answer was removed.
+    """
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return True
+    for name in KIND_FIELDS:
+        if name in old and name in new and not _equal(old[name], new[name]):
+            return likeness(old, new) >= ALIKE
+    return True
 
 
 def likeness(old: Any, new: Any, levels: int = _LEVELS) -> float:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from . import codec
-from .alignment import NONE, Items, align, forget_ambiguous
+from .alignment import Items, align, forget_ambiguous
 from .diff import ListDifference, diff_list, translate
 from .likeness import ALIKE, likeness
 from .operations import Edit, EditMetadata, Operation, Push, Replace, ReplaceMetadata, Set, Splice
+from .subsequences import NONE
 from .three_way import MISSING, ThreeWay
 from .weaving import Partners
 
@@ -268,9 +269,14 @@ def _places(mine: bytes | None, merged: bytes | None) -> Places | None:
         return _nowhere(mine)
     old, new = Items(codec.decode(mine)), Items(codec.decode(merged))
     forget_ambiguous(old, new)
-    # Items that were moved as well.
+    # An item that was moved has its id still.
     by_id = {each: index for index, each in enumerate(new.identities) if each is not None}
+    found = align(old, new, same_only=True)
     return tuple(
-        by_id.get(each) if each is not None else None if partner == NONE else partner
-        for each, partner in zip(old.identities, align(old, new, same_only=True), strict=True)
+        by_id.get(each) if each is not None else _place(partner)
+        for each, partner in zip(old.identities, found, strict=True)
     )
+
+
+def _place(partner: int) -> int | None:
+    return None if partner == NONE else partner

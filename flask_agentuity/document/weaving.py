@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 from . import codec
-from .alignment import NONE, Identity, Items, identity
+from .alignment import Identity, Items, identity
+from .subsequences import NONE
 
 Path = tuple[object, ...]
 _GONE: Final = object()

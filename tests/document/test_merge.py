@@ -27,6 +27,7 @@ def assistant(content: str, **more: Any) -> dict[str, Any]:
 A, B, C, D, X, Y = (user(letter * 4) for letter in "abcdxy")
 Q, R, S = (user(text) for text in ("first question", "second question", "third question"))
 P = assistant("")
+X1, X2 = assistant("one"), assistant("two")
 
 
 def merge(base: Any, mine: Any, theirs: Any) -> Merged:
@@ -73,6 +74,10 @@ def value_of(merged: Merged) -> Any:
             id="regenerate as several items, push",
         ),
         pytest.param([A, B], [], [A, B, Y], [Y], id="remove all, push"),
+        pytest.param(
+            [Q, X1], [Q, R], [Q, X1, Y], [Q, R, Y], id="a question in place of an answer, push"
+        ),
+        pytest.param([Q, X1], [Q, R], [Q], [Q, R], id="pop and ask, pop"),
         pytest.param([A, B], [X, D, C], [A, B, Y], [X, D, C, Y], id="replace all, push"),
         pytest.param([A, B, C], [X, B, C], [A, B, Y], [X, B, Y], id="different items"),
         pytest.param(
@@ -133,6 +138,17 @@ def test_both_survive(base: Any, mine: Any, theirs: Any, expected: Any) -> None:
         ({}, {"b": [1]}, {"b": {}}, {"b": [1]}, [], [f"{PATH}.b"]),
         (1, {"a": 1}, {"b": 1}, {"b": 1, "a": 1}, [], []),
         ([A], [X], [Y], [X], [], [f"{PATH}[0].content"]),
+        ([Q, P], [Q, X1], [Q, R], [Q, R], [f"{PATH}[1]"], []),
+        ([Q, P], [Q, R], [Q, X1], [Q, R], [], [f"{PATH}[1]"]),
+        ([Q, X1], [Q, R], [Q, S], [Q, S, R], [], []),
+        (
+            [{"type": "a", "n": 1}],
+            [{"type": "b", "n": 1}],
+            [{"type": "a", "n": 2}],
+            [{"type": "b", "n": 2}],
+            [],
+            [],
+        ),
         (["a"], ["b"], ["c"], ["b"], [], [f"{PATH}[0]"]),
         (
             {"messages": [A, B, C, P]},
@@ -159,9 +175,6 @@ def test_what_gives_way_is_reported(
     assert value_of(merged) == expected
     assert list(merged.dropped) == dropped
     assert list(merged.overridden) == overridden
-
-
-X1, X2 = assistant("one"), assistant("two")
 
 
 @pytest.mark.parametrize(

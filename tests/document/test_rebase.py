@@ -254,6 +254,13 @@ def test_a_partial_edit_changes_its_own_items_only() -> None:
     made = edit([P], [ONE], uncertain=True, places=(None,), partial=True)
     merged = rebase(made, codec.encode(["q", P, "r", "s"]), 7).merged
     assert merged == Merged(codec.encode(["q", ONE, "r", "s"]), (1,))
+    made = edit(["q", P], ["q", ONE], uncertain=True, places=(None, None), partial=True)
+    merged = rebase(made, codec.encode(["x", "q", P, "r", P]), 7).merged
+    assert merged == Merged(codec.encode(["x", "q", ONE, "r", P]), (1, 2))
+
+
+def test_a_partial_edit_takes_no_other_item_for_its_own() -> None:
+    made = edit([P], [ONE], uncertain=True, places=(None,), partial=True)
     for stored in (["q"], ["q", TWO], [TWO], []):
         rebased = rebase(made, codec.encode(stored), 7)
         assert rebased.operations == ()
