@@ -1,7 +1,8 @@
 """The operations that change a thread.
 
 Values are encoded (see :mod:`~flask_agentuity.document.codec`), so operations can be compared,
-sent and applied without decoding what they carry.
+sent and applied without decoding what they carry. They are values: nothing changes one after
+it was made. They are not frozen because that makes creating one several times as slow.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Set:
     """Assign one key without regard to what is stored.
 
@@ -23,19 +24,19 @@ class Set:
     only_if_missing: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Delete:
     """Remove one key. A missing key is not an error."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Clear:
     """Remove every key of the state. The metadata stays."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Push:
     """Append one item to the list at a key. A missing list is created.
 
@@ -56,7 +57,7 @@ class Push:
     unique: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Increment:
     """Add a number to the number at a key. A missing key counts as 0.
 
@@ -67,7 +68,7 @@ class Increment:
     by: int | float = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Truncate:
     """Keep the first ``keep`` items of the list at a key. Anything but a list is left alone."""
 
@@ -75,14 +76,14 @@ class Truncate:
     keep: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class PopLast:
     """Remove the last item of the list at a key. Anything but a non-empty list is left alone."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Change:
     """One replaced part of a list: at index ``place``, the items ``gone`` become ``new``.
 
@@ -95,7 +96,7 @@ class Change:
     new: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Splice:
     """Replace parts of the list at a key, if the items that give way are still there.
 
@@ -113,7 +114,7 @@ class Splice:
     whole: bytes | None = field(default=None, compare=False, repr=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Replace:
     """Replace the value at a key if it is still ``old`` (None: if the key is missing).
 
@@ -127,7 +128,7 @@ class Replace:
     since: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Edit:
     """A change to a value that was read: ``base`` (None: missing) became ``value``.
 
@@ -159,14 +160,14 @@ class Edit:
     function: Callable[[bytes | None], bytes] | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class SetMetadata:
     """Replace the metadata as a whole without regard to what is stored."""
 
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class ReplaceMetadata:
     """Replace the metadata if it is still ``old``; otherwise it is a conflict."""
 
@@ -174,7 +175,7 @@ class ReplaceMetadata:
     new: bytes
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class EditMetadata:
     """A change to metadata that was read. Like :class:`Edit`, it is merged key by key."""
 

@@ -45,7 +45,7 @@ FIRST_PAUSE = 0.004
 LONGEST_PAUSE = 0.128
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Write:
     """The operations of one save, and what its request knows of the thread.
 
@@ -68,7 +68,7 @@ class Write:
         return max(0.0, time.monotonic() - self.began)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Written:
     """A write was applied; the thread now has this version.
 

@@ -210,7 +210,7 @@ class Contents:
             changes.operations, lost = self._degraded.find_operations(encoded)
             lost += [one.key for one in self._entries if one.changed_watched()]
             changes.lost = [codec.child_path("state", key) for key in dict.fromkeys(lost)]
-            changes.keys = {key: KeyChange(encoded=value) for key, value in encoded.items()}
+            changes.keys = {key: KeyChange(value) for key, value in encoded.items()}
             if self.metadata.is_lost():
                 changes.lost.append("metadata")
         changes.metadata = self.metadata.find_operation()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 from ..document import codec
@@ -14,19 +13,22 @@ from ..stores.writing import Written
 from .entry import NOTHING, Entry, Queued, QueuedPush, Status, Stored, Watched
 
 
-@dataclass(slots=True)
 class KeyChange:
     """The operations for one key, and what they were found from."""
 
-    operations: list[Operation] = field(default_factory=list)
     #: The value in memory as it was encoded.
     encoded: bytes | None = None
     #: How many items at the end of the list are sent as pushes.
     pushed: int = 0
     #: The encodings of what was queued without reading.
-    queued: list[bytes | None] = field(default_factory=list)
+    queued: Sequence[bytes | None] = ()
     #: The encodings of the watched items, where any has changed.
     watched: list[bytes] | None = None
+
+    def __init__(self, encoded: bytes | None = None) -> None:
+        self.operations: list[Operation] = []
+        if encoded is not None:
+            self.encoded = encoded
 
 
 def find_change(entry: Entry) -> KeyChange:
@@ -58,14 +60,14 @@ def commit_change(entry: Entry, change: KeyChange, written: Written | None) -> N
         entry.since = version or entry.since
         entry.default = None
         entry.length = entry.base_length = len(entry.value) if _is_list(entry.value) else 0
-        entry.functions.clear()
-        entry.queue.clear()
+        entry.functions = ()
+        entry.queue = ()
     elif change.operations:
         _watch(entry, change, written)
         if entry.queue:
             entry.status, entry.decoded = Status.IDLE, NOTHING
             entry.stored = Stored.UNKNOWN if entry.stored is Stored.UNKNOWN else Stored.UNFETCHED
-            entry.queue.clear()
+            entry.queue = ()
 
 
 def encode_queue(entry: Entry) -> list[Operation]:
@@ -90,9 +92,9 @@ def _find_queued(entry: Entry) -> KeyChange:
         path = entry.path
         change.watched = [codec.encode_item(item, path) for item in entry.watched.items]
         change.operations.append(_edit_watched(entry, entry.watched, change.watched))
-    for operation in encode_queue(entry):
-        change.operations.append(operation)
-        change.queued.append(operation.value if isinstance(operation, Push) else None)
+    queue = encode_queue(entry)
+    change.operations.extend(queue)
+    change.queued = [one.value if isinstance(one, Push) else None for one in queue]
     return change
 
 
@@ -116,7 +118,7 @@ def _edit_watched(entry: Entry, watched: Watched, now: Sequence[bytes]) -> Edit:
 
 def _find_assigned(entry: Entry) -> KeyChange:
     encoded = codec.encode_unchecked(entry.value, entry.path)
-    change = KeyChange(encoded=encoded)
+    change = KeyChange(encoded)
     if encoded != entry.stored:
         change.operations.append(Set(entry.key, encoded))
     _check(entry, change)
@@ -126,7 +128,7 @@ def _find_assigned(entry: Entry) -> KeyChange:
 def _find_held(entry: Entry) -> KeyChange:
     key, base = entry.key, entry.base
     encoded = codec.encode_unchecked(entry.value, entry.path)
-    change = KeyChange(encoded=encoded)
+    change = KeyChange(encoded)
     if base is None:
         _find_created(entry, encoded, change)
     elif encoded != base and codec.is_list(base) and codec.is_list(encoded):
@@ -168,7 +170,7 @@ def _find_list_change(entry: Entry, base: bytes, encoded: bytes, change: KeyChan
             )
             change.pushed = len(appended)
             return
-    change.operations.extend(Push(key, item) for item in appended)
+    change.operations += [Push(key, item) for item in appended]
     change.pushed = len(appended)
 
 
@@ -195,7 +197,7 @@ def _find_queue_in_memory(entry: Entry) -> KeyChange:
     """Find what differs from the base beside operations that the difference cannot tell."""
     key, base = entry.key, entry.base
     encoded = codec.encode_unchecked(entry.value, entry.path)
-    change = KeyChange(encoded=encoded)
+    change = KeyChange(encoded)
     queue = encode_queue(entry)
     expected = {} if base is None else {key: base}
     apply_operations(expected, queue)
@@ -290,8 +292,10 @@ def _check(entry: Entry, change: KeyChange) -> None:
 
 def _fresh_items(value: Any, change: KeyChange) -> list[tuple[int, bytes]] | None:
     """Return the index and the encoding of each item that is new; None: look at everything."""
-    fresh: list[tuple[int, bytes]] = []
     pushes = [one.value for one in change.operations if isinstance(one, Push)]
+    if len(pushes) == len(change.operations) == change.pushed:
+        return list(enumerate(pushes, len(value) - len(pushes))) if pushes else []
+    fresh: list[tuple[int, bytes]] = []
     for operation in change.operations:
         match operation:
             case Edit(changes=changes, appended=appended) if changes is not None:
@@ -318,6 +322,15 @@ def _fresh_items(value: Any, change: KeyChange) -> list[tuple[int, bytes]] | Non
 def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> None:
     """Find out where the items of the value in memory are stored now."""
     if not change.operations or not _is_list(entry.value):
+        return
+    if (
+        written is not None
+        and change.pushed == len(change.operations)
+        and entry.places is None
+        and not written.merged
+        and written.preceding.get(entry.key) in (None, entry.base_length)
+    ):
+        # The usual append: nothing came between.
         return
     if written is None:
         entry.uncertain = True

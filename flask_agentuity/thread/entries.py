@@ -57,9 +57,8 @@ class Entries:
         """Return the entry of a key, which is made if nothing is known of it."""
         entry = self._entries.get(key)
         if entry is None:
-            entry = Entry(key, Stored.MISSING if self.is_complete else Stored.UNKNOWN)
-            entry.since = self._version
-            self._entries[key] = entry
+            stored = Stored.MISSING if self.is_complete else Stored.UNKNOWN
+            entry = self._entries[key] = Entry(key, stored, self._version)
         return entry
 
     def has_unfetched(self) -> bool:
@@ -133,7 +132,7 @@ class Entries:
                     entry.take(NOTHING, thread_id)
             if entry.in_memory:
                 entry.status = Status.ASSIGNED
-                entry.queue.clear()
+                entry.queue = ()
             else:
                 entry.status = Status.IDLE
         self.is_complete, self.is_cleared = True, False

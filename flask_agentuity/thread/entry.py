@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, assert_never
 
@@ -123,12 +123,13 @@ class Watched:
         del self.items[:surplus], self.encoded[:surplus], self.places[:surplus]
 
 
-@dataclass(slots=True)
 class Entry:
-    """One key. Its status says which of the fields have a meaning."""
+    """One key. Its status says which of the attributes have a meaning.
 
-    key: str
-    stored: bytes | Stored = Stored.UNKNOWN
+    The defaults are attributes of the class: most entries of a request never change, and
+    making one has to be cheap.
+    """
+
     status: Status = Status.IDLE
     #: The app has asked for the key, so what it assigns now depends on what it saw.
     looked_at: bool = False
@@ -137,21 +138,19 @@ class Entry:
     value: Any = NOTHING
     #: HELD: what the value was made from; None: from a missing key.
     base: bytes | None = None
-    #: The version of the thread that ``base`` is from.
-    since: int = 0
     #: Where the items of ``base`` are stored; None: where ``base`` has them.
     places: tuple[int | None, ...] | None = None
     uncertain: bool = False
     #: HELD, from a missing key: what is stored if the key is still missing.
     default: bytes | None = None
     #: Operations that wait, in order. HELD: those that the difference cannot tell.
-    queue: list[Queued] = field(default_factory=list)
+    queue: list[Queued] | tuple[()] = ()
     #: The length of the list in memory when it was taken, assigned, or pushed to.
     length: int = 0
     #: HELD: how many items ``base`` has.
     base_length: int = 0
     #: What ``change()`` was given, in order, and the encoded result of the last one.
-    functions: list[Callable[[Any], Any]] = field(default_factory=list)
+    functions: Sequence[Callable[[Any], Any]] = ()
     function_result: bytes | None = None
     watched: Watched | None = None
     #: What the store decoded on the way, for the first reader.
@@ -159,16 +158,26 @@ class Entry:
     without_null: bool = False
     #: The encoding that was last found to be valid JSON.
     checked: bytes | None = None
+    _path: str = ""
+
+    def __init__(self, key: str, stored: bytes | Stored = Stored.UNKNOWN, since: int = 0) -> None:
+        """Begin with what is known to be stored, at version *since* of the thread."""
+        self.key = key
+        self.stored = stored
+        #: The version of the thread that ``base`` is from.
+        self.since = since
 
     @property
     def path(self) -> str:
         """How errors and logs name the key."""
-        return codec.child_path("state", self.key)
+        if not self._path:
+            self._path = codec.child_path("state", self.key)
+        return self._path
 
     @property
     def in_memory(self) -> bool:
         """Whether there is a value in memory."""
-        return self.status is Status.HELD or self.status is Status.ASSIGNED
+        return self.value is not NOTHING
 
     @property
     def exists(self) -> bool:
@@ -185,29 +194,36 @@ class Entry:
         :raises KeyError: if the key is missing and nothing queued creates it.
         """
         self.looked_at = True
-        if stored is not NOTHING and not isinstance(stored, list):
-            self._skip_list_operations(thread_id)
-        elif stored is not NOTHING and self.watched is not None:
-            self._put_watched_back(stored)
         self.base_length = len(stored) if isinstance(stored, list) else 0
         value = stored
-        for operation in self.queue:
-            value = _apply(operation, value)
+        if self.queue or self.watched is not None:
+            value = self._with_queue(stored, thread_id)
         if value is NOTHING:
-            self.queue.clear()
+            self.queue = ()
             raise KeyError(self.key)
         self.watched = None
         self.value = value
         if self.removed:
             # A Delete and then this value: an assignment.
             self.status, self.removed = Status.ASSIGNED, False
-            self.queue.clear()
+            self.queue = ()
         else:
             self.status = Status.HELD
             self.base = self.stored if isinstance(self.stored, bytes) else None
             self.places, self.uncertain, self.default = None, False, None
-            self._keep_queue_in_memory()
+            if self.queue:
+                self._keep_queue_in_memory()
         self.length = len(value) if isinstance(value, list) else 0
+        return value
+
+    def _with_queue(self, stored: Any, thread_id: str) -> Any:
+        if stored is not NOTHING and not isinstance(stored, list):
+            self._skip_list_operations(thread_id)
+        elif stored is not NOTHING and self.watched is not None:
+            self._put_watched_back(stored)
+        value = stored
+        for operation in self.queue:
+            value = _apply(operation, value)
         return value
 
     def assign(self, value: Any, encoded: bytes, *, after_clear: bool) -> None:
@@ -258,7 +274,7 @@ class Entry:
         if isinstance(self.stored, bytes) and not self.removed:
             self._require_type(operation, codec.decode(self.stored))
         self.status = Status.QUEUED
-        self.queue.append(operation)
+        self._enqueue(operation)
 
     def _apply_in_memory(self, operation: Queued) -> None:
         if isinstance(self.value, tuple):
@@ -269,7 +285,7 @@ class Entry:
                     if self.queue or not operation.is_plain:
                         self._queue_behind_appended(operation)
                 case Increment():
-                    self.queue.append(operation)
+                    self._enqueue(operation)
                 case Truncate() | PopLast():
                     pass
                 case _:
@@ -281,9 +297,9 @@ class Entry:
     def _queue_behind_appended(self, pushed: QueuedPush) -> None:
         # What the app appended itself comes before this push and before its window.
         first = self.length if self.queue else self.base_length
-        self.queue.extend(QueuedPush(item) for item in self.value[first:])
+        self._enqueue(*map(QueuedPush, self.value[first:]))
         if not pushed.is_in(self.value):
-            self.queue.append(pushed)
+            self._enqueue(pushed)
 
     def _require_type(self, operation: Queued, value: Any) -> None:
         match operation:
@@ -320,10 +336,14 @@ class Entry:
         is_list = codec.is_list(self.stored)
         self.base_length = len(codec.decode(self.stored)) if is_list else 0
 
+    def _enqueue(self, *operations: Queued) -> None:
+        self.queue = self.queue or []
+        self.queue.extend(operations)
+
     def _forget_queue(self) -> None:
         self.without_null = False
-        self.queue.clear()
-        self.functions.clear()
+        self.queue = ()
+        self.functions = ()
         self.function_result = None
         self.watched = None
 
@@ -347,7 +367,7 @@ class Entry:
             isinstance(one, Truncate | PopLast) or (isinstance(one, QueuedPush) and one.is_plain)
             for one in self.queue
         ):
-            self.queue.clear()
+            self.queue = ()
             if self.base is None:
                 self.default = codec.EMPTY_LIST
 

@@ -15,17 +15,16 @@ EMPTY = b"{}"
 class Metadata:
     """What is stored of the metadata, what is in memory, and the difference."""
 
-    def __init__(self) -> None:
-        self.status = Status.IDLE
-        #: Whether a read, or the lack of a stored thread, has told what is stored.
-        self.known = False
-        #: Whether it was used since it was last looked at for changes.
-        self.used = False
-        self._stored = EMPTY
-        self._value: dict[str, Any] = {}
-        # After a failed read: what may still be saved, and what the metadata was then.
-        self._safe: bytes | None = None
-        self._seen: bytes | None = None
+    status: Status = Status.IDLE
+    #: Whether a read, or the lack of a stored thread, has told what is stored.
+    known: bool = False
+    #: Whether it was used since it was last looked at for changes.
+    used: bool = False
+    _stored: bytes = EMPTY
+    _value: dict[str, Any]
+    # After a failed read: what may still be saved, and what the metadata was then.
+    _safe: bytes | None = None
+    _seen: bytes | None = None
 
     @property
     def is_unread(self) -> bool:
