@@ -183,6 +183,8 @@ def _distance_of_values(before: Any, after: Any) -> Distance:
         return total
     if isinstance(before, list) and isinstance(after, list):
         return _distance_of_lists(before, after)
+    if isinstance(before, dict | list) or isinstance(after, dict | list):
+        return _weight(after) + _weight(before).reversed()
     return Distance(changed=1)
 
 

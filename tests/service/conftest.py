@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from peers import AUTHORIZED, KEY, Peer
+from runtime import Runtime
 
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.stores.remote import RemoteStore
 
 
 @pytest.fixture
@@ -45,6 +47,34 @@ def connect() -> Iterator[Callable[..., Peer]]:
     yield make
     for peer in peers:
         peer.close()
+
+
+@pytest.fixture
+def run() -> Iterator[Callable[[ThreadService], Runtime]]:
+    """Connects a process of the JavaScript runtime, with requests that overlap."""
+    runtimes: list[Runtime] = []
+
+    def make(service: ThreadService) -> Runtime:
+        runtimes.append(Runtime(service.url))
+        return runtimes[-1]
+
+    yield make
+    for runtime in runtimes:
+        runtime.close()
+
+
+@pytest.fixture
+def remote() -> Iterator[Callable[[ThreadService], RemoteStore]]:
+    """Connects a store as Flask apps use it."""
+    stores: list[RemoteStore] = []
+
+    def make(service: ThreadService) -> RemoteStore:
+        stores.append(RemoteStore.from_url(service.url, key=KEY))
+        return stores[-1]
+
+    yield make
+    for store in stores:
+        store.close()
 
 
 @pytest.fixture(autouse=True)
