@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from . import codec
-from .likeness import ALIKE, is_filled, likeness, may_replace
+from .likeness import ALIKE, NEARLY_EQUAL, is_filled, likeness, may_replace
 from .subsequences import (
     NONE,
     Block,
@@ -234,17 +234,25 @@ class _Alignment:
             if in_place and block.height == block.width:
                 # Nothing has shifted: the rest is paired by position.
                 return
-            for shifted in range(partner, min(partner + _SHIFT, new_stop)):
-                if self._match_if_alike(index, shifted):
-                    partner, unlike = shifted + 1, NONE
-                    break
-            else:
-                if unlike != NONE and (unlike := unlike + 1) == _UNLIKE:
-                    break
+            if (best := self._best_of(index, partner, min(partner + _SHIFT, new_stop))) != NONE:
+                self.partners[index] = best
+                partner, unlike = best + 1, NONE
+            elif unlike != NONE and (unlike := unlike + 1) == _UNLIKE:
+                break
         while new_stop > partner and stop > start and self.partners[stop - 1] == NONE:
             if not self._match_if_alike(stop - 1, new_stop - 1):
                 break
             stop, new_stop = stop - 1, new_stop - 1
+
+    def _best_of(self, index: int, start: int, stop: int) -> int:
+        """Return which of a few new items is the most alike, or NONE."""
+        best, highest = NONE, ALIKE
+        for partner in range(start, stop):
+            if (found := self._likeness(index, partner)) > highest:
+                best, highest = partner, found
+                if found > NEARLY_EQUAL:
+                    break
+        return best
 
     def _match_if_alike(self, index: int, partner: int) -> bool:
         alike = self._likeness(index, partner) > ALIKE

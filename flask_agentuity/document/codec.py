@@ -2,7 +2,7 @@
 
 A *document* is JSON text, ``{"state": {...}, "metadata": {...}}`` with either part left
 out when it is empty. Inside the package a state travels as one encoded value for each
-key, so that a key nobody asked for is never decoded and an unchanged one never encoded.
+key, so that keys that are not used are never decoded, and unchanged ones never encoded.
 """
 
 from __future__ import annotations

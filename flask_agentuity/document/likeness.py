@@ -9,6 +9,8 @@ from . import codec
 
 #: Two items are taken for versions of one item if their likeness is more than this.
 ALIKE = 0.5
+#: More than this, and no other item has to be looked at.
+NEARLY_EQUAL = 0.95
 
 #: The fields that say what an item is. Another role makes another message.
 KIND_FIELDS = ("role", "type", "kind")
@@ -87,7 +89,7 @@ def _likeness_of_texts(old: str, new: str) -> float:
     head = _common_prefix(old[:_CHARACTERS], new[:_CHARACTERS])
     room = min(len(old), len(new)) - head
     if not room or (head == _CHARACTERS and (new.startswith(old) or old.startswith(new))):
-        return _CONTINUED
+        return max(_CONTINUED, head / length)
     reach = min(room, _CHARACTERS)
     tail = _common_prefix(old[-reach:][::-1], new[-reach:][::-1])
     common = (head + tail) / length

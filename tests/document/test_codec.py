@@ -50,7 +50,7 @@ class Text(str):
     pass
 
 
-#: Anything that somebody might put into a state, of which JSON holds a part only.
+#: Anything that an app might put into a state, of which JSON holds a part only.
 anything = st.recursive(
     leaves
     | st.integers()
@@ -352,3 +352,41 @@ def test_checking_finds_what_encoding_unchecked_let_pass() -> None:
         codec.check(value, encoded)
     assert caught.value.path == 'state["a"][1]'
     codec.check((1, (2,)), codec.encode_unchecked((1, (2,))))
+
+
+@given(st.binary(max_size=12), st.binary(max_size=12), st.binary(max_size=12))
+def test_common_ends(start: bytes, middle: bytes, end: bytes) -> None:
+    first, second = start + middle + end, start + end
+    prefix = codec.common_prefix(first, second)
+    assert first[:prefix] == second[:prefix]
+    assert prefix >= len(start)
+    assert prefix == len(second) or first[prefix : prefix + 1] != second[prefix : prefix + 1]
+    limit = len(second) - len(start)
+    suffix = codec.common_suffix(first, second, limit)
+    assert suffix == limit == len(end)
+    assert codec.common_suffix(middle + end, end, len(end)) == len(end)
+    assert codec.common_suffix(b"1" + end, b"2" + end, len(end) + 1) == len(end)
+
+
+@given(st.lists(values, max_size=5))
+def test_the_length_of_a_run_is_that_of_its_items_with_commas(items: list[Any]) -> None:
+    encoded = codec.encode_each(items)
+    assert codec.run_length(items) == len(b",".join(encoded))
+    assert codec.join_list(encoded) == codec.encode(items)
+    assert codec.items_of(codec.encode(items)) == encoded
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [(1, 1, True), (1, 1.0, False), (1, True, False), (0.0, -0.0, False), ([1], (1,), True)],
+)
+def test_is_same(first: Any, second: Any, same: bool) -> None:
+    assert codec.is_same(first, second) is same
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0, True), (2**64 - 1, True), (2**64, False), (-(2**63), True), (-(2**63) - 1, False)],
+)
+def test_is_integer(value: int, expected: bool) -> None:
+    assert codec.is_integer(value) is expected
