@@ -226,7 +226,7 @@ def test_one_damaged_thread_does_not_hide_the_others(
     store: RedisStore, client: redis.Redis, caplog: pytest.LogCaptureFixture
 ) -> None:
     ids = fill(store, 3, {"owner": "ada"})
-    client.hset(f"{INDEX}:{ids[0]}", "thread", "what is this")
+    client.hset(f"{INDEX}:{ids[0]}", "head", "what is this")
     client.hset(f"{INDEX}:{ids[1]}", "metadata", '{"owner":')
     assert listed(store) == [ids[2], ids[1]]
     assert listed(store, {"owner": "ada"}) == [ids[2]]
