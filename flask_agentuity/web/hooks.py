@@ -89,8 +89,11 @@ def _note_beginning(app: Flask, threads: AppThreads) -> None:
     """Note in the WSGI environment when each request begins.
 
     A thread that is deleted during a request must not be written by it, even if the request
-    first uses the thread afterwards. Flask does not tell when a request began. A function
-    around ``wsgi_app`` is the cheapest way to know: a tenth of a ``before_request`` function.
+    first uses the thread afterwards. Flask does not record when a request began. Wrapping
+    ``wsgi_app`` costs less than a ``before_request`` function, and the environment is the same
+    in copied contexts. If a request is made with the environment of another one, both count
+    from the beginning of the later one. Without a server (``test_request_context()``) a
+    request begins with the first use of its thread.
     """
     wsgi_app, began_key = app.wsgi_app, threads.began_key
 

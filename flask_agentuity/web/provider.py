@@ -23,7 +23,7 @@ _HEADER_IN_ENVIRON = "HTTP_X_THREAD_ID"
 
 # A browser sends cookies of the same name once for each domain and path that set one.
 _MOST_COOKIES = 8
-# Verified ids that are remembered, half a megabyte. They are then verified and remembered again.
+# How many verified ids are remembered, in half a megabyte. A full cache starts again.
 _MOST_VERIFIED = 1024
 
 
@@ -170,7 +170,10 @@ class SignedIDProvider(ThreadIDProvider):
     def _read(
         self, text: str, separator: Literal[";", "."], secrets: tuple[bytes, ...]
     ) -> str | None:
-        """Return the id in a header (which has a semicolon) or cookie if its signature is valid."""
+        """Return the id in a header or cookie if its signature is valid.
+
+        :param separator: a semicolon for a header, a dot for a cookie.
+        """
         thread_id, _, signature = text.partition(separator)
         known = self._verified.get(thread_id)
         if known is not None and known.secrets == secrets and text.isascii():
@@ -182,10 +185,11 @@ class SignedIDProvider(ThreadIDProvider):
             thread_id, _, signature = _unquote(text).partition(".")
         if not verify(thread_id, signature, secrets):
             return None
-        # Replaced rather than cleared: other threads may be using it.
-        if len(self._verified) >= _MOST_VERIFIED:
-            self._verified = {}
-        self._verified[thread_id] = _make_signed(thread_id, secrets)
+        if known is None or known.secrets != secrets:
+            if len(self._verified) >= _MOST_VERIFIED:
+                # Replaced rather than cleared, because other threads may be using it.
+                self._verified = {}
+            self._verified[thread_id] = _make_signed(thread_id, secrets)
         return thread_id
 
     def _signed(self, thread_id: str) -> _Signed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 import weakref
 from collections.abc import Callable, Generator
 from threading import get_ident
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from flask import Request, Response
 
 from ..errors import StateTooLarge, StoreError, ThreadGone
+from ..per_process import PerProcess
 from ..thread.session import Session
 from ..thread.thread import Thread
 from ..thread.turns import Turn, take_turn
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from .app_threads import AppThreads
 
 logger = logging.getLogger("flask_agentuity")
+
+_creating_session = PerProcess(threading.Lock)
 
 
 class RequestScope:
@@ -69,9 +73,10 @@ class RequestScope:
     def session(self) -> Session:
         """The request and its response. It is created at its first use."""
         if self._session is None:
-            # setdefault is atomic: copied contexts may use it at the same time.
-            made = Session(self.thread, self._observer)
-            self._session = vars(self).setdefault("_made_session", made)
+            # Copied contexts may use it at the same time.
+            with _creating_session.get():
+                if self._session is None:
+                    self._session = Session(self.thread, self._observer)
         return self._session
 
     def acquire_turn(self, timeout: float) -> bool:
@@ -217,7 +222,7 @@ class RequestScope:
                 self._turn.end()
             if signals.session_completed.receivers:
                 self._threads.send(signals.session_completed, self.thread, self.session, error)
-        # A copied context may end later, with changes of its own.
+        # A copied context may end later, with its own changes.
         if not self._failed:
             for thread in (*self._earlier, self.thread):
                 if not (self._observer.gone and thread.id in self._observer.gone):
