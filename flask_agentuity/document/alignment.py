@@ -17,6 +17,7 @@ from .subsequences import (
     Block,
     Pairs,
     common_subsequence,
+    has_common,
     longest_ascending,
     pairs_of_equal_number,
     pairs_of_unique,
@@ -203,6 +204,8 @@ class _Alignment:
         if size <= min(_LARGEST_BLOCK, self._pairs_left):
             self._pairs_left -= size
             return common_subsequence(old, new, block)
+        if not has_common(old, new, block):
+            return []
         if level < _LEVELS and (pairs := self._pairs_of_runs(block)):
             return pairs
         return longest_ascending(pairs_of_equal_number(old, new, block))

@@ -94,10 +94,15 @@ def longest_ascending(pairs: Pairs) -> Pairs:
     return found[::-1]
 
 
+def has_common(old: Sequence[bytes], new: Sequence[bytes], block: Block) -> bool:
+    """Return whether any entry is in both parts."""
+    return not set(old[block.start : block.stop]).isdisjoint(new[block.new_start : block.new_stop])
+
+
 def common_subsequence(old: Sequence[bytes], new: Sequence[bytes], block: Block) -> Pairs:
     """Return the longest common subsequence of a small block, as pairs."""
     rows, columns = old[block.start : block.stop], new[block.new_start : block.new_stop]
-    if not set(rows) & set(columns):
+    if not has_common(old, new, block):
         return []
     # For each place the length of what both have in common from there on, from the end.
     lengths = [[0] * (len(columns) + 1)]
