@@ -11,20 +11,26 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.server import ServerConnection, serve
 
+from flask_agentuity.document import codec
+from flask_agentuity.document.apply import apply_operations
+from flask_agentuity.document.codec import Snapshot
+from flask_agentuity.document.operation_json import operation_from_json
+
 KEY = "the key of the tests"
 
-#: What to send in answer to a request: frames, or none.
+#: Returns the frames to send in answer to a request.
 Answer = Callable[[dict[str, Any]], Iterable[str]]
 
 
 class OddService:
-    """Lets everybody in; what comes after that is *answer*'s to say."""
+    """Accepts every key and announces :attr:`features`; *answer* decides about everything else."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, port: int = 0) -> None:
         self.answer = answer
+        self.features: dict[str, int] = {}
         #: Every request as it came over the wire, in order.
         self.requests: list[dict[str, Any]] = []
-        self._server = serve(self._serve, "127.0.0.1", 0, max_size=2**24)
+        self._server = serve(self._serve, "127.0.0.1", port, max_size=2**24)
         self.url = f"ws://127.0.0.1:{self._server.socket.getsockname()[1]}/thread/ws"
         self._thread = threading.Thread(target=self._server.serve_forever)
 
@@ -37,7 +43,7 @@ class OddService:
     def _serve(self, socket: ServerConnection) -> None:
         try:
             socket.recv()
-            socket.send('{"success":true}')
+            socket.send(json.dumps({"success": True, **self.features}))
             for frame in socket:
                 request = json.loads(frame)
                 self.requests.append(request)
@@ -61,9 +67,9 @@ class OddService:
 
 
 class Documents:
-    """Answers as a service does that stores documents just as they come.
+    """Answers as a service without edits: it stores documents just as they come.
 
-    *known* are the actions it has heard of; about the others it says *words*.
+    *known* are the actions that it has; the error for the others is *words*.
     """
 
     def __init__(
@@ -89,7 +95,17 @@ class Documents:
                 self.stored.pop(data["thread_id"], None)
                 yield success(request)
             case "merge":
+                self.stored[data["thread_id"]] = self._merged(data)
                 yield success(request)
+
+    def _merged(self, data: dict[str, Any]) -> str:
+        snapshot = codec.split_document(self.stored.get(data["thread_id"]), data["thread_id"])
+        snapshot = snapshot or Snapshot({})
+        state = {key: value for key, value in snapshot.encoded.items() if value is not None}
+        read = [operation_from_json(each) for each in data["operations"]]
+        apply_operations(state, [each for each in read if each is not None])
+        metadata = codec.encode(data["metadata"]) if "metadata" in data else snapshot.metadata
+        return codec.join_document(state, metadata).decode()
 
 
 def success(request: dict[str, Any], **more: Any) -> str:

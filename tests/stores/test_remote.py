@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import closing
 from typing import Any
 
@@ -32,34 +32,6 @@ from .odd_service import KEY, Answer, Documents, OddService, failure, success
 LARGE = b'"%b"' % (b"x" * codec.MAX_DOCUMENT_BYTES)
 
 OLD = '{"state":{"l":[1],"a":1},"metadata":{"m":1}}'
-
-
-@pytest.fixture
-def connect() -> Iterator[Callable[..., RemoteStore]]:
-    stores: list[RemoteStore] = []
-
-    def make(url: str, key: str = KEY, **options: Any) -> RemoteStore:
-        stores.append(RemoteStore.from_url(url, key=key, **options))
-        return stores[-1]
-
-    yield make
-    for store in stores:
-        store.client.close(timeout=0)
-
-
-@pytest.fixture
-def odd(connect: Callable[..., RemoteStore]) -> Iterator[Callable[..., Any]]:
-    """Makes a service that answers as it is told, and a store that uses it."""
-    services: list[OddService] = []
-
-    def make(answer: Answer, **options: Any) -> tuple[OddService, RemoteStore]:
-        service = OddService(answer)
-        services.append(service.__enter__())
-        return service, connect(service.url, **options)
-
-    yield make
-    for service in services:
-        service.__exit__(None, None, None)
 
 
 Odd = Callable[..., tuple[OddService, RemoteStore]]
