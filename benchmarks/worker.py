@@ -120,11 +120,15 @@ class Work:
         return cls(make_app(key, place))
 
     def start(self, length: int, visitors: int) -> None:
-        """Start this many conversations, each with a history of *length*."""
+        """Start this many conversations, each with a history of *length*.
+
+        Each is read once, so that a request that is measured is not the first to continue it.
+        """
         self.visitors = [Visitor(self.app) for _ in range(visitors)]
         self.next = 0
         for visitor in self.visitors:
             visitor.call("POST", "/start", f"length={length}")
+            visitor.call("GET", "/count")
         gc.collect()
 
     def block(self, method: str, path: str, calls: int) -> list[float]:
