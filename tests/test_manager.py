@@ -315,7 +315,7 @@ def test_static_files_are_exempt(manager: ThreadManager, tmp_path: Path) -> None
 
 
 class Given(ThreadIDProvider):
-    """Takes the id from a header, and tells nobody."""
+    """Takes the id from a header, and does not tell the client."""
 
     def __init__(self) -> None:
         self.told: list[str] = []

@@ -174,9 +174,6 @@ def test_destroying(threads: ThreadManager, store: RecordingStore, told: Told) -
     assert told.names == ["thread.destroyed"]
 
 
-# create
-
-
 def test_create_makes_a_thread(
     app: Flask, threads: ThreadManager, store: RecordingStore, told: Told
 ) -> None:
@@ -338,8 +335,8 @@ def test_a_manager_of_several_apps_has_to_be_told_which(make_app: MakeApp, told:
         with app.app_context(), threads.open(ID) as thread:
             thread.state["number"] = number
     for number, app in enumerate(apps):
+        assert threads_of(app).store.restore(ID) == b'{"state":{"number":%d}}' % number
         with app.app_context():
-            assert threads_of(app).store.restore(ID) == b'{"state":{"number":%d}}' % number
             assert [thread.id for thread in threads.list().threads] == [ID]
     assert [sender for _, sender, *_ in told.events] == apps
 
@@ -490,7 +487,7 @@ def test_list_finds_ones_own_conversations(
         ids[owner].append(app.test_client().post(owner).text)
     for owner, own in ids.items():
         assert app.test_client().get(owner).json == sorted(own)
-    assert app.test_client().get("/nobody").json == []
+    assert app.test_client().get("/unknown").json == []
 
 
 def test_list_says_what_is_wrong(threads: ThreadManager, store: RecordingStore) -> None:

@@ -98,7 +98,7 @@ def test_the_life_of_a_thread_is_told_in_order(app: Flask) -> None:
         ]
 
 
-def test_a_request_that_uses_nothing_has_a_session_all_the_same(app: Flask) -> None:
+def test_a_request_that_uses_nothing_also_has_a_session(app: Flask) -> None:
     sessions: list[str] = []
 
     def note(sender: Flask, session: Any, **extra: Any) -> None:
@@ -120,7 +120,7 @@ def test_what_ended_a_session_is_told(app: Flask) -> None:
     assert isinstance(error, LookupError)
 
 
-def test_a_receiver_that_raises_stops_nobody(app: Flask, caplog: Any) -> None:
+def test_a_receiver_that_raises_does_not_stop_the_others(app: Flask, caplog: Any) -> None:
     heard: list[str] = []
 
     def broken(sender: Flask, **extra: Any) -> None:
@@ -259,7 +259,7 @@ def test_a_muted_signal_is_not_sent(app: Flask) -> None:
         assert "thread_saved" in dict(told)
 
 
-def test_a_request_begins_with_a_hook_only_where_somebody_listens(app: Flask) -> None:
+def test_a_request_begins_with_a_hook_only_while_there_is_a_listener(app: Flask) -> None:
     """Every request would pay for it; and who listens late is heard before anything else."""
     order: list[str] = []
 

@@ -89,8 +89,8 @@ class RequestScope:
         if self._turn is None:
             if self.thread.loaded:
                 logger.warning(
-                    "Thread %s was read before its turn began, so that what was read may be out"
-                    " of date. Decorate the function that reads it first with one_at_a_time().",
+                    "Thread %s was read before its turn was taken, so what was read may be out of"
+                    " date. Also decorate the function that reads it first with one_at_a_time().",
                     self.thread.id,
                 )
             self._turn = take_turn(self._threads.store, self.thread.id, timeout)

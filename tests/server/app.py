@@ -81,7 +81,7 @@ def record_events(app: Flask, path: Path) -> None:
 
 
 def hold_write_lock(path: Path, seconds: float) -> None:
-    """Keep the store's file busy: whoever saves now needs that long for it."""
+    """Keep the store's file busy, so that a save has to wait that long."""
     held = threading.Event()
 
     def hold() -> None:

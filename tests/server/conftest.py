@@ -17,7 +17,7 @@ COMMANDS = {
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A server that has been running for some time; each test is a visitor of its own."""
+    """A server that has been running for some time; each test is another visitor."""
     if request.param == "gevent":
         pytest.importorskip("gevent")
     with running(tmp_path_factory.mktemp(request.param), COMMANDS[request.param]) as server:

@@ -143,7 +143,7 @@ class _Connection10(http.client.HTTPConnection):
 
 
 class Visitor:
-    """A client with a cookie. Every request has a connection of its own."""
+    """A client with a cookie. Every request opens a new connection."""
 
     def __init__(self, server: Server, version: str = "1.1") -> None:
         self.server = server

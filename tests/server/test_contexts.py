@@ -298,7 +298,7 @@ def test_an_app_that_calls_another_with_the_same_environ(
 
 
 def test_an_app_that_calls_itself_with_the_same_environ(app: Flask) -> None:
-    """A request within a request is one of its own: both are saved, in the order of their ends."""
+    """A request within a request is separate: both are saved, in the order of their ends."""
 
     @app.get("/again")
     def again() -> Response:
@@ -377,7 +377,7 @@ def test_a_stream_in_an_async_view(app: Flask) -> None:
 
 
 def test_a_stream_with_context_that_is_never_read(app: Flask) -> None:
-    """Its generator holds the request's context until somebody closes it."""
+    """Its generator holds the request's context until it is closed."""
 
     @app.get("/held")
     def held() -> Response:

@@ -51,7 +51,7 @@ def test_untouched_requests_leave_no_trace(tmp_path: Path, kind: str, observed: 
         assert not has_mark(visitor.get("/plain"))
         assert not has_mark(visitor.get("/static/app.py"))
 
-        # Whoever only reads is told who he is, and nothing is stored of him.
+        # A visitor who only reads is sent an id, and nothing is stored.
         reader = Visitor(server)
         answer = reader.get("/state")
         assert answer.json() == {}

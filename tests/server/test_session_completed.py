@@ -157,7 +157,7 @@ def test_when_something_after_it_fails(app: Flask, streamed: bool) -> None:
             with app.test_client().get(path) as response:
                 assert response.status_code == 500
             assert completed == ["RuntimeError"], path
-        # Nobody closes the stream that was replaced. Up to Flask 3.1.1 its generator, freed
+        # The stream that was replaced is not closed. Up to Flask 3.1.1 its generator, freed
         # in the middle of a later request, takes that request's context away.
         gc.collect()
 
