@@ -32,6 +32,8 @@ PATIENCE = 20.0
 class Damaged(MemoryStore):
     """A service's store in which one thread can be damaged, or answer late."""
 
+    # The service reads a store with edits key by key.
+    edits = False
     damage: bytes | None = None
     hold: threading.Event | None = None
 
