@@ -48,6 +48,7 @@ pytest.register_assert_rewrite(
             "transfer",
             "turns",
             "versions",
+            "write_sequences",
         )
     )
 )
@@ -71,6 +72,7 @@ from .suite import Clock, Suite  # noqa: E402
 from .transfer import TransferConformance  # noqa: E402
 from .turns import TurnConformance  # noqa: E402
 from .versions import VersionConformance  # noqa: E402
+from .write_sequences import WriteSequenceConformance  # noqa: E402
 
 __all__ = [
     "Clock",
@@ -94,6 +96,7 @@ __all__ = [
     "TransferConformance",
     "TurnConformance",
     "VersionConformance",
+    "WriteSequenceConformance",
 ]
 
 
@@ -116,5 +119,6 @@ class StoreConformance(
     TransferConformance,
     TurnConformance,
     SequenceConformance,
+    WriteSequenceConformance,
 ):
     """All tests. Subclass it and say how to open the store."""
