@@ -4,8 +4,8 @@
 
 Both versions run in processes that import the package from different folders, on SQLite and
 on Redis. Processes are replaced several times in a run, because two processes with the same
-code can differ by some percent for as long as they live. The value of a round is the median of
-its calls, so that other programs on the machine disturb it less than they would a mean.
+code can differ by some percent for as long as they live. The value of a round is the lower
+quartile of its calls: other programs on the machine disturb it least.
 """
 
 from __future__ import annotations
@@ -132,9 +132,7 @@ def measure(plan: Plan) -> dict[str, Any]:
                 with running(plan, key, Path(folder), url) as workers:
                     for scenario in plan.scenarios:
                         progress(f"{number + 1} of {plan.processes}, {key}, {scenario.label}")
-                        rounds = scenarios.measure(
-                            workers, scenario, plan.rounds, statistics.median
-                        )
+                        rounds = scenarios.measure(workers, scenario, plan.rounds, _lower_quartile)
                         _extend(found.setdefault(scenario.label, {}), rounds)
     return results
 
@@ -172,6 +170,10 @@ def describe(folder: Path) -> str:
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty"]
     done = subprocess.run(command, capture_output=True, text=True)
     return done.stdout.strip() or folder.name
+
+
+def _lower_quartile(taken: list[float]) -> float:
+    return statistics.quantiles(taken, n=4, method="inclusive")[0]
 
 
 def _extend(found: Rounds, rounds: Rounds) -> None:
