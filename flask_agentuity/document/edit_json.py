@@ -284,5 +284,6 @@ _READERS: dict[str, Callable[[_Fields], Operation]] = {
 
 
 def _shown(name: object) -> str:
-    text = repr(name)
+    # The representation of a nested value can be long, and recurses.
+    text = repr(name) if isinstance(name, str) else f"of type {type(name).__name__}"
     return text if len(text) <= 60 else text[:60] + "..."

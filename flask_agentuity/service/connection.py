@@ -15,6 +15,7 @@ from websockets.frames import CloseCode
 from .. import wire
 from .answering import Answering
 from .keys import namespace_of
+from .limited_log import LimitedLog
 from .room import Room
 from .settings import Settings
 from .views import Budget, Views
@@ -33,24 +34,27 @@ _LONGEST_READING = 1.0
 _PRUNE_INTERVAL = 60.0
 
 
+class Shared:
+    """What all connections of a service share."""
+
+    def __init__(self, pool: ThreadPoolExecutor) -> None:
+        """*pool* has the threads in which the store is used."""
+        self.pool = pool
+        #: The memory for what clients have restored.
+        self.budget = Budget()
+        self.refusals = LimitedLog(logger)
+
+
 class Connection:
-    """Serves one client until either side ends it."""
+    """Serves one client until either side closes the connection."""
 
-    def __init__(
-        self,
-        socket: ServerConnection,
-        settings: Settings,
-        pool: ThreadPoolExecutor,
-        budget: Budget,
-    ) -> None:
-        """Serve the client at *socket*. The store is used in the threads of *pool*.
-
-        *budget* is the memory for what clients have restored.
-        """
+    def __init__(self, socket: ServerConnection, settings: Settings, shared: Shared) -> None:
+        """Serve the client at *socket*."""
         self._socket = socket
         self._settings = settings
-        self._pool = pool
-        self._views = Views(budget)
+        self._pool = shared.pool
+        self._refusals = shared.refusals
+        self._views = Views(shared.budget)
         self._pruning: asyncio.TimerHandle | None = None
         # What to add to a time of the client's clock.
         self._clock_difference = math.inf
@@ -141,7 +145,8 @@ class Connection:
                     self._serve(answering, request, self._began(request, now), previous, size)
                 )
             elif isinstance(request, wire.Refusal):
-                logger.debug("%s sent what is no request: %s", self._peer, request.error)
+                # Neither the request nor the reason, which may quote it.
+                self._refusals.warn("A request of %s was refused; its reply says why.", self._peer)
                 # Without an id no answer is expected.
                 if request.id is not None:
                     await self._send(wire.encode_failure(request.id, request.error))

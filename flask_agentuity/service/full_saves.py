@@ -41,7 +41,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..document import codec
-from ..document.alignment import NONE as NO_PARTNER
 from ..document.alignment import Items, forget_ambiguous
 from ..document.alignment import align as pair_items
 from ..document.diff import diff_list
@@ -192,7 +191,7 @@ def _distance_of_lists(before: list[Any], after: list[Any]) -> Distance:
     old, new = Items(before), Items(after)
     forget_ambiguous(old, new)
     pairs = enumerate(pair_items(old, new, same_only=True))
-    kept = [(index, partner) for index, partner in pairs if partner != NO_PARTNER]
+    kept = [(index, partner) for index, partner in pairs if partner >= 0]
     changed = sum(old.encoded[index] != new.encoded[partner] for index, partner in kept)
     return Distance(len(after) - len(kept), len(before) - len(kept), changed)
 

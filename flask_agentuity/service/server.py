@@ -16,9 +16,8 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from .connection import Connection
+from .connection import Connection, Shared
 from .settings import Settings
-from .views import Budget
 
 logger = logging.getLogger("flask_agentuity.service")
 
@@ -40,7 +39,7 @@ class Server:
         self._settings = settings
         self._connections: set[Connection] = set()
         self._pool = ThreadPoolExecutor(settings.workers, "thread-service-store")
-        self._budget = Budget()
+        self._shared = Shared(self._pool)
         self._server: WebSocketServer | None = None
 
     async def start(self) -> str:
@@ -104,7 +103,7 @@ class Server:
         await asyncio.sleep(0)
 
     async def _serve(self, socket: ServerConnection) -> None:
-        connection = Connection(socket, self._settings, self._pool, self._budget)
+        connection = Connection(socket, self._settings, self._shared)
         self._connections.add(connection)
         try:
             await connection.run()

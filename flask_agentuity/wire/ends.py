@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
+import math
 from collections.abc import Callable
 from typing import assert_never
 
-from .limits import MAX_FRAME_BYTES
+from .limits import MAX_AUTHORIZATION_BYTES, MAX_FRAME_BYTES
 from .parsing import parse_authorization, parse_request
 from .replies import (
     FEATURES,
@@ -83,9 +84,11 @@ class ServiceEnd:
         The first gives :class:`Granted` or :class:`Denied` (send :meth:`answer`, and close
         with 1008 after a denial), every later one a request or a :class:`Refusal`.
         """
-        if len(frame) > self.max_frame_bytes:
-            too_large = Refusal(None, f"The frame is over {self.max_frame_bytes:,} bytes.")
-            return self._deny(too_large.error) if self.phase is Phase.WAITING else too_large
+        waiting = self.phase is Phase.WAITING
+        limit = min(MAX_AUTHORIZATION_BYTES if waiting else math.inf, self.max_frame_bytes)
+        if len(frame) > limit:
+            words = f"The frame is over {limit:,} bytes."
+            return self._deny(words) if waiting else Refusal(None, words)
         match self.phase:
             case Phase.GRANTED:
                 return parse_request(frame)

@@ -15,6 +15,9 @@ MAX_REQUEST_BYTES = 4 * 1024 * 1024
 #: :data:`MAX_REQUEST_BYTES` so that the refusal can name the request.
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
+#: The largest first frame, in bytes: whoever sends it is not known yet.
+MAX_AUTHORIZATION_BYTES = 4096
+
 #: The longest id of a request, in characters. Clients send a UUID, which has 36.
 MAX_ID_LENGTH = 128
 

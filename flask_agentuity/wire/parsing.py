@@ -13,6 +13,7 @@ import orjson
 from ..document.edit_json import LARGEST_VERSION, edits_from_json
 from ..document.operation_json import operation_from_json
 from ..errors import AgentuityError
+from .frame_text import find_id, make_well_formed
 from .limits import MAX_ID_LENGTH, MAX_OPERATIONS, MAX_THREAD_ID_LENGTH
 from .requests import (
     Authorization,
@@ -84,7 +85,7 @@ def _parse_data(
             document = data.get("user_data")
             if not isinstance(document, str):
                 raise ValueError("The user_data of a save must be a string.")
-            return Save(id, thread_id, document.encode(), metadata, began)
+            return Save(id, thread_id, make_well_formed(document.encode()), metadata, began)
         case _:
             if began is None:
                 return _parse_merge(id, thread_id, data, metadata)
@@ -156,6 +157,22 @@ def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
     try:
         message = orjson.loads(frame)
     except ValueError as error:
+        return _parse_unusual(frame, error)
+    if not isinstance(message, dict):
+        return Refusal(None, "The frame is not a JSON object.")
+    return message
+
+
+def _parse_unusual(frame: Frame, error: ValueError) -> dict[str, Any] | Refusal:
+    """Read an object that the parser has refused, or say whom to tell that it was refused."""
+    text = frame.encode(errors="replace") if isinstance(frame, str) else bytes(frame)
+    text = make_well_formed(text)
+    try:
+        message = orjson.loads(text)
+    except ValueError:
+        id = find_id(text)
+        if id is not None:
+            return Refusal(id, "The request nests too deep.")
         return Refusal(None, f"The frame is not JSON: {error}")
     if not isinstance(message, dict):
         return Refusal(None, "The frame is not a JSON object.")

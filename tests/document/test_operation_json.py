@@ -258,7 +258,8 @@ def list_edit(*changes: Any, **more: Any) -> dict[str, Any]:
     [
         (None, "must be an object, not NoneType"),
         ([], "must be an object, not list"),
-        ({}, "no operation None"),
+        ({}, "no operation of type NoneType"),
+        ({"op": json.loads("[" * 900 + "]" * 900)}, "no operation of type list"),
         ({"op": "rename", "key": "k"}, "no operation 'rename'"),
         ({"op": ["set"]}, "no operation"),
         ({"op": "x" * 1000}, "no operation 'xxx"),

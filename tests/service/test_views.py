@@ -122,7 +122,7 @@ def test_a_closed_connection_gives_its_bytes_back(
             super().__init__()
             budgets.append(self)
 
-    monkeypatch.setattr("flask_agentuity.service.server.Budget", Noted)
+    monkeypatch.setattr("flask_agentuity.service.connection.Budget", Noted)
     service = serve()
     peer = connect(service)
     peer.call("save", user_data='{"state":{"a":"%s"}}' % ("x" * 100_000))

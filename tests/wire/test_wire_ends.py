@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from flask_agentuity import wire
+from flask_agentuity.wire import limits
 
 
 def test_the_client_is_let_in_once() -> None:
@@ -46,6 +47,14 @@ def test_the_service_denies_everything_else() -> None:
         assert wire.parse_reply(service.answer(decision)) == decision
         assert service.key is None
         assert isinstance(service.receive(wire.encode_authorization("good")), wire.Refusal)
+
+
+def test_a_first_frame_is_small() -> None:
+    padding = limits.MAX_AUTHORIZATION_BYTES - len(wire.encode_authorization(""))
+    for size, phase in ((padding, wire.Phase.GRANTED), (padding + 1, wire.Phase.DENIED)):
+        service = wire.ServiceEnd(lambda key: True)
+        service.receive(wire.encode_authorization("k" * size))
+        assert service.phase is phase
 
 
 def test_a_frame_over_the_limit_is_not_even_read() -> None:

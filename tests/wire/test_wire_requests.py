@@ -244,6 +244,72 @@ def test_any_text_and_any_value_go_there_and_back(text: str, values: dict[str, A
     assert wire.document_of(reply.data) == document
 
 
+# JSON that the parser refuses
+
+
+@pytest.mark.parametrize(
+    ("escape", "text"),
+    [
+        (r"\ud83d", "\ufffd"),
+        (r"\uD83D", "\ufffd"),
+        (r"\ude00", "\ufffd"),
+        (r"\ud83dx", "\ufffdx"),
+        (r"\ud83d\ud83d\ude00", "\ufffd\U0001f600"),
+        (r"\ude00\ud83d", "\ufffd\ufffd"),
+        (r"\\ud83d", "\\ud83d"),
+        (r"\\\ud83d", "\\\ufffd"),
+        (r"\n\ud83d\"", '\n\ufffd"'),
+        (r"\ud83d\u0041", "\ufffdA"),
+    ],
+)
+def test_half_a_surrogate_pair_becomes_the_replacement_character(escape: str, text: str) -> None:
+    operation = '{"op":"set","key":"TEXT","value":["TEXT"]}'.replace("TEXT", escape)
+    data = f'{{"thread_id":"t","operations":[{operation}]}}'
+    request = wire.parse_request(f'{{"id":"1","action":"merge","data":{data}}}')
+    assert request == wire.Merge("1", "t", [Set(text, orjson.dumps([text]))])
+    # In a document, which is a text of its own.
+    document = f'{{"state":{{"a":"{escape}"}}}}'
+    frame = {"id": "1", "action": "save", "data": {"thread_id": "t", "user_data": document}}
+    request = wire.parse_request(json.dumps(frame))
+    assert isinstance(request, wire.Save)
+    assert json.loads(request.document) == {"state": {"a": text}}
+
+
+DEEP = "[" * 1_100 + "]" * 1_100
+
+
+@pytest.mark.parametrize(
+    ("frame", "id"),
+    [
+        ('{"id":"1","action":"merge","data":{"operations":[DEEP]}}', "1"),
+        ('{"data":DEEP,"id":"1"}', "1"),
+        ('{"data":[{"id":"2"}],"x":"id","y":"[","z":DEEP,"id" : 7}', 7),
+        ('{"x":"\\"id\\":","id":"\\u00e9\\"","data":DEEP}', 'é"'),
+        ('{"id":"\\ud83d","data":DEEP}', "\ufffd"),
+        ('{"data":DEEP}', None),
+        ('{"id":null,"data":DEEP}', None),
+        ('{"id":{"id":"1"},"data":DEEP}', None),
+        ("DEEP", None),
+        ('{"id":"1","data":[NaN]}', None),
+        ('{"id":"1","data":["\\ud83d"', None),
+    ],
+)
+def test_a_request_that_nests_too_deep_is_refused(frame: str, id: object) -> None:
+    frame = frame.replace("DEEP", DEEP)
+    for each in (frame, frame.encode()):
+        refusal = wire.parse_request(each)
+        assert isinstance(refusal, wire.Refusal)
+        assert refusal.id == id
+        assert ("nests too deep" in refusal.error) is (id is not None)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet='{}[]":,\\u\ud83did1 ', max_size=60), st.integers(0, 3))
+def test_any_text_may_nest_too_deep(text: str, repeated: int) -> None:
+    frame = '{"id":"1","data":' + text + "[" * 600 * repeated + text
+    assert isinstance(wire.parse_request(frame), wire.Refusal)
+
+
 # The extension
 
 EDITS: list[Operation] = [
