@@ -29,30 +29,25 @@ class Channel:
         now: float,
     ) -> None:
         self.link = Link(settings, report, now)
+        self.transport = Transport(opened, settings.max_frame_bytes)
         self._where = settings.address.shown
         self._report = report
         self._poller = poller
-        self._transport = Transport(opened, settings.max_frame_bytes)
         self._watching_output = False
         poller.add(opened)
         report.connected(self._traffic)
 
     @property
-    def more(self) -> bool:
-        """Whether there may be more to read although the selector does not report it."""
-        return self._transport.more
-
-    @property
     def idle(self) -> bool:
         """Whether nothing waits to be written."""
-        return self._transport.idle and not self.link.control
+        return not self.transport.writing and not self.link.control
 
     def read(self, now: float) -> Iterator[Event]:
         """Read what has arrived, and yield what happened.
 
         :raises ConnectionLost: if the connection is over.
         """
-        transport, link = self._transport, self.link
+        transport, link = self.transport, self.link
         before = transport.bytes_in
         try:
             messages = transport.receive()
@@ -81,18 +76,18 @@ class Channel:
             raise self.link.lost(str(error), LossReason.BROKEN) from None
         if blocked != self._watching_output:
             self._watching_output = blocked
-            self._poller.watch_output(self._transport.socket, blocked)
+            self._poller.watch_output(self.transport.socket, blocked)
 
     def _write(self, outbox: Outbox, features: Mapping[str, int] | None, now: float) -> bool:
-        transport, control = self._transport, self.link.control
+        transport, control = self.transport, self.link.control
         while transport.flush(now):
             if control:
                 transport.begin(control.popleft())
-            elif features is not None and (batch := self._next_batch(outbox, features)):
+            elif features is None or not outbox.waiting:
+                return False
+            elif batch := self._next_batch(outbox, features):
                 self.link.expect(batch, now)
                 transport.begin_requests(batch)
-            else:
-                return False
         return True
 
     def _next_batch(self, outbox: Outbox, features: Mapping[str, int]) -> list[PendingRequest]:
@@ -114,7 +109,7 @@ class Channel:
 
         *farewell* is sent if the socket accepts it at once.
         """
-        transport = self._transport
+        transport = self.transport
         if farewell is not None:
             with contextlib.suppress(TransportError):
                 if transport.flush(now):
@@ -126,7 +121,7 @@ class Channel:
         return self.link.replies.give_up_all()
 
     def _traffic(self) -> Traffic:
-        transport, replies = self._transport, self.link.replies
+        transport, replies = self.transport, self.link.replies
         return Traffic(
             transport.bytes_in,
             transport.bytes_out,
@@ -137,4 +132,4 @@ class Channel:
 
     def close_copy(self) -> None:
         """Close a forked child's copy of the socket, without affecting the parent's."""
-        self._transport.socket.close()
+        self.transport.socket.close()

@@ -6,7 +6,6 @@ import atexit
 import os
 import random
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
@@ -235,7 +234,9 @@ class ThreadClient:
 
 def _new_id() -> str:
     """Return a UUID of version 4. It need not be secret, and differs after a fork."""
-    return str(uuid.UUID(int=random.getrandbits(128), version=4))
+    digits = f"{random.getrandbits(128):032x}"
+    variant = "89ab"[int(digits[16], 16) & 3]
+    return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}"
 
 
 _clients: weakref.WeakSet[ThreadClient] = weakref.WeakSet()

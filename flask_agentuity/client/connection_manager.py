@@ -62,25 +62,25 @@ class ConnectionManager:
         """Return whether something can be done without waiting."""
         if self._connector.has_outcome:
             return True
-        channel, state = self._channel, self._connectivity.state
+        channel, waiting = self._channel, self._outbox.waiting
         if channel is None:
-            return state is State.IDLE and self._outbox.has_waiting
-        if channel.more:
+            return bool(waiting) and self._connectivity.status.state is State.IDLE
+        if channel.transport.more:
             return True
-        return channel.idle and self._features is not None and self._outbox.has_waiting
+        return bool(waiting) and channel.idle and self._features is not None
 
     def can_leave(self) -> bool:
         """Return whether :meth:`leave` can send a close frame at once."""
         channel = self._channel
         return channel is None or (channel.idle and self._connectivity.state is State.READY)
 
-    def next_time(self) -> float:
-        """Return when :meth:`check_timers` next has something to do."""
-        return min(
-            self._connectivity.status.next_time(waiting=self._outbox.has_waiting),
-            self._outbox.next_time(),
-            self._channel.link.next_time() if self._channel is not None else math.inf,
-        )
+    def due(self) -> float:
+        """Return when :meth:`check_timers` may next have something to do."""
+        due = self._channel.link.due if self._channel is not None else math.inf
+        status, waiting = self._connectivity.status, self._outbox.waiting
+        if status.state is not State.READY:
+            due = min(due, status.due(waiting=bool(waiting)))
+        return min(due, self._outbox.due()) if waiting else due
 
     def receive(self, readable: bool, now: float) -> None:
         """Take the outcome of an attempt, and what the service sent.
@@ -90,7 +90,7 @@ class ConnectionManager:
         if self._connector.has_outcome:
             self._take_outcome(now)
         channel = self._channel
-        if channel is not None and (readable or channel.more):
+        if channel is not None and (readable or channel.transport.more):
             for event in channel.read(now):
                 self._handle(event, now)
 
@@ -99,8 +99,9 @@ class ConnectionManager:
 
         :raises ConnectionLost: if the connection is over.
         """
-        if self._channel is not None:
-            self._channel.write(self._outbox, self._features, now)
+        channel = self._channel
+        if channel is not None and (self._outbox.waiting or not channel.idle):
+            channel.write(self._outbox, self._features, now)
 
     def check_timers(self, now: float) -> None:
         """Expire requests and attempts, send pings, and begin an attempt if one is due.
@@ -113,7 +114,7 @@ class ConnectionManager:
             self._expire_sent(self._channel, now)
             if self._connectivity.state is State.READY:
                 self._channel.link.beat(now)
-        if self._outbox.has_waiting and self._connectivity.status.refusal(now) is not None:
+        if self._outbox.waiting and self._connectivity.status.refusal(now) is not None:
             self._outbox.fail_waiting(self._connectivity.status, now)
         self._connect_if_due(now)
 
@@ -186,7 +187,7 @@ class ConnectionManager:
     def _connect_if_due(self, now: float) -> None:
         status, outbox = self._connectivity.status, self._outbox
         due = (status.state is State.BACKOFF and now >= status.until) or (
-            status.state is State.IDLE and outbox.has_waiting
+            status.state is State.IDLE and outbox.waiting
         )
         if not due or (self._lifecycle.stage is not Stage.OPEN and not outbox.pending):
             return

@@ -60,7 +60,7 @@ class Status:
             attempt = "another attempt is in progress"
         return ServiceUnavailable(f"{error} Nothing was sent; {attempt}.")
 
-    def next_time(self, *, waiting: bool) -> float:
+    def due(self, *, waiting: bool) -> float:
         """Return when something is due. *waiting*: whether requests wait for a connection."""
         if waiting and self.error is not None:
             return min(self.until, self.grace_until)

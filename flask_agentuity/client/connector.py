@@ -25,13 +25,9 @@ class Connector:
         self._wake = wake
         self._lock = threading.Lock()
         self._current: ConnectAttempt | None = None
-        self._delivered = False
+        #: Whether :meth:`take` would return an outcome.
+        self.has_outcome = False
         self._abandoned: list[ConnectAttempt] = []
-
-    @property
-    def has_outcome(self) -> bool:
-        """Whether :meth:`take` would return an outcome."""
-        return self._delivered
 
     def may_begin(self) -> bool:
         """Return whether few enough abandoned attempts are still running."""
@@ -51,17 +47,17 @@ class Connector:
     def take(self) -> socket.socket | AttemptFailure | None:
         """Return the outcome of the current attempt and end it. Return None while it runs."""
         with self._lock:
-            if not self._delivered or self._current is None:
+            if not self.has_outcome or self._current is None:
                 return None
             outcome = self._current.outcome
-            self._current, self._delivered = None, False
+            self._current, self.has_outcome = None, False
             return outcome
 
     def abandon(self) -> None:
         """Stop waiting for the current attempt, if there is one."""
         with self._lock:
-            attempt, delivered = self._current, self._delivered
-            self._current, self._delivered = None, False
+            attempt, delivered = self._current, self.has_outcome
+            self._current, self.has_outcome = None, False
         if attempt is None:
             return
         if delivered:
@@ -78,7 +74,7 @@ class Connector:
     def _deliver(self, attempt: ConnectAttempt) -> None:
         with self._lock:
             wanted = attempt is self._current
-            self._delivered = self._delivered or wanted
+            self.has_outcome = self.has_outcome or wanted
         if wanted:
             self._wake()
         else:

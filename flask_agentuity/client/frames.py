@@ -1,12 +1,10 @@
-"""Bytes from and to a socket as WebSocket messages, with websocket-client's own parser.
-
-Sans-I/O: bytes are fed in as they come, in any pieces.
-"""
+"""WebSocket frames, parsed by websocket-client. Sans-I/O: bytes are fed in pieces of any size."""
 
 from __future__ import annotations
 
+import os
 import struct
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from websocket import ABNF, WebSocketException, frame_buffer
 
@@ -16,7 +14,10 @@ CLOSE = ABNF.OPCODE_CLOSE
 PING = ABNF.OPCODE_PING
 PONG = ABNF.OPCODE_PONG
 
-#: In how many fragments a message may come: the largest, in fragments of 1 KiB.
+_FINAL = 0x80
+_MASKED = 0x80
+
+#: The number of fragments that a message may have: enough for the largest in parts of 1 KiB.
 MAX_FRAGMENTS = 16_384
 
 NORMAL = 1000
@@ -25,7 +26,7 @@ TOO_LARGE = 1009
 
 
 class FrameError(Exception):
-    """What came breaks the WebSocket protocol or a limit; ``code`` is what to close with."""
+    """The data violates the WebSocket protocol or a limit. ``code`` is the close code to send."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -33,12 +34,11 @@ class FrameError(Exception):
 
 
 class _Starved(Exception):
-    """The parser wants bytes that have not come yet."""
+    """The parser needs bytes that have not arrived yet."""
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A whole message, put together from its fragments, or a control frame."""
+class Message(NamedTuple):
+    """A complete message, joined from its fragments, or a control frame."""
 
     opcode: int
     data: bytes
@@ -46,12 +46,25 @@ class Message:
 
 def text_frame(payload: bytes) -> bytes:
     """Return the masked frame of a text message."""
-    return ABNF.create_frame(payload, TEXT).format()
+    return _masked_frame(TEXT, payload)
 
 
 def control_frame(opcode: int, payload: bytes = b"") -> bytes:
-    """Return the masked frame of a ping, a pong or a close."""
-    return ABNF.create_frame(payload[:125], opcode).format()
+    """Return the masked frame of a ping, a pong or a close. *payload* is cut to 125 bytes."""
+    return _masked_frame(opcode, payload[:125])
+
+
+def _masked_frame(opcode: int, payload: bytes) -> bytes:
+    # websocket-client's own function copies the payload once more and checks constants.
+    length = len(payload)
+    if length < 126:
+        head = struct.pack("!BB", _FINAL | opcode, _MASKED | length)
+    elif length < 65_536:
+        head = struct.pack("!BBH", _FINAL | opcode, _MASKED | 126, length)
+    else:
+        head = struct.pack("!BBQ", _FINAL | opcode, _MASKED | 127, length)
+    key = os.urandom(4)
+    return b"".join((head, key, ABNF.mask(key, payload)))
 
 
 def close_frame(code: int) -> bytes:
@@ -60,19 +73,19 @@ def close_frame(code: int) -> bytes:
 
 
 def close_reason(data: bytes) -> tuple[int | None, str]:
-    """Return the code (None where it says none) and the words of a close frame."""
+    """Return the code (None if there is none) and the reason of a close frame."""
     if len(data) < 2:
         return None, ""
     return struct.unpack("!H", data[:2])[0], data[2:].decode(errors="replace")
 
 
 class FrameReader:
-    """Messages out of a stream of bytes, in bounded memory."""
+    """Parses messages from a stream of bytes, in bounded memory."""
 
     def __init__(self, max_message_bytes: int) -> None:
-        """*max_message_bytes* counts for a message with all its fragments."""
+        """*max_message_bytes* is the limit for a message with all its fragments."""
         self._limit = max_message_bytes
-        # Valid UTF-8 is proved where the JSON is read, in C instead of in Python.
+        # The JSON parser validates UTF-8, in C instead of in Python.
         self._frames = frame_buffer(self._take, skip_utf8_validation=True)
         self._fed = memoryview(b"")
         self._fragments = bytearray()
@@ -80,13 +93,13 @@ class FrameReader:
         self._opcode: int | None = None
 
     def feed(self, data: bytes | memoryview) -> None:
-        """Hand over what came; :meth:`next` must have returned None before."""
+        """Add bytes that arrived. :meth:`next` must have returned None before."""
         self._fed = memoryview(data)
 
     def next(self) -> Message | None:
-        """Return the next message; None when more bytes are needed for it.
+        """Return the next message, or None if more bytes are needed.
 
-        :raises FrameError: after which the connection is of no more use.
+        :raises FrameError: if the data is invalid. The connection is then unusable.
         """
         while True:
             try:
@@ -106,7 +119,7 @@ class FrameReader:
 
     def _join(self, opcode: int, final: bool, data: bytes) -> Message | None:
         if (opcode == ABNF.OPCODE_CONT) == (self._opcode is None):
-            raise FrameError(PROTOCOL_ERROR, "a fragment without its message, or the reverse")
+            raise FrameError(PROTOCOL_ERROR, "a fragment out of order")
         if self._opcode is None and final:
             return Message(opcode, data)
         if self._opcode is None:
@@ -124,7 +137,7 @@ class FrameReader:
         return message
 
     def _take(self, size: int) -> bytes:
-        # The library has read a frame's length before it asks for the frame's content.
+        # The parser knows a frame's length before it asks for the frame's content.
         length = self._frames.length
         if length is not None and length + len(self._fragments) > self._limit:
             raise FrameError(TOO_LARGE, f"a message of more than {self._limit:,} bytes")

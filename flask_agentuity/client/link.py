@@ -10,8 +10,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from .. import wire
 from ..errors import AuthenticationFailed, ServiceUnavailable, StoreError
@@ -35,15 +34,13 @@ MAX_WAITING_PONGS = 4
 _POLICY_VIOLATION = 1008
 
 
-@dataclass(frozen=True, slots=True)
-class Authorized:
+class Authorized(NamedTuple):
     """The service accepted the key and announced its features."""
 
     features: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The reply to a request arrived."""
 
     request: PendingRequest
@@ -92,6 +89,8 @@ class Link:
         )
         self._ping_sent: float | None = None
         self._nonsense = 0
+        #: When the timers may next have something to do: never too late, sometimes too early.
+        self.due = math.inf
         #: Frames to send before any request.
         self.control: deque[bytes] = deque(
             [frames.text_frame(self._protocol.opening(settings.key))]
@@ -133,18 +132,26 @@ class Link:
 
     def expect(self, requests: Sequence[PendingRequest], now: float) -> None:
         """Await the replies to *requests*, which are being sent."""
-        replies = self.replies
+        replies, due = self.replies, self.due
         if not len(replies):
             self._heartbeat.expect(now)
+            due = min(due, self._heartbeat.due(pending=True))
         for request in requests:
             replies.add(request.id, request)
+            due = min(due, request.deadline)
+        self.due = due
 
     def beat(self, now: float) -> None:
-        """Send a ping if one is due.
+        """Send a ping if one is due. Update :attr:`due`.
 
         :raises ConnectionLost: if the last one was not answered in time.
         """
-        beat = self._heartbeat.beat(now, pending=len(self.replies) > 0)
+        oldest = self.replies.oldest()
+        pending = oldest is not None
+        beat = self._heartbeat.beat(now, pending=pending)
+        self.due = self._heartbeat.due(pending=pending)
+        if oldest is not None:
+            self.due = min(self.due, oldest.deadline)
         match beat:
             case Beat.REST:
                 pass
@@ -174,14 +181,6 @@ class Link:
     def is_silent_since(self, request: PendingRequest) -> bool:
         """Return whether nothing at all arrived after *request* was sent."""
         return request.progress is Progress.SENT and self._heartbeat.heard < request.sent_at
-
-    def next_time(self) -> float:
-        """Return when :meth:`beat` or :meth:`expire` next has something to do."""
-        if not self.is_authorized:
-            return math.inf
-        due = self._heartbeat.due(pending=len(self.replies) > 0)
-        oldest = self.replies.oldest()
-        return due if oldest is None else min(due, oldest.deadline)
 
     def lost(self, how: str, reason: LossReason, farewell: bytes | None = None) -> ConnectionLost:
         """Return the exception that ends this link."""

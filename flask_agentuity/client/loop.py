@@ -96,7 +96,7 @@ class Loop:
             self._manager.send(now)
         except ConnectionLost as lost:
             self._manager.lose(lost, now)
-        return not self._is_over(now)
+        return self._lifecycle.stage is Stage.OPEN or not self._is_over(now)
 
     def end(self) -> None:
         """Close everything and finish all requests.
@@ -117,14 +117,16 @@ class Loop:
         self._poller.close_copies()
 
     def _timeout(self) -> float:
-        if self._manager.has_work() or self._is_closing_due():
+        if self._manager.has_work():
             return 0.0
-        next_time = min(self._manager.next_time(), self._lifecycle.deadline)
-        now = clock()
-        if math.isinf(next_time):
-            next_time = now + self._settings.ping_interval
-        self._timers_due = min(self._timers_due, next_time)
-        return max(0.0, next_time - now)
+        if self._lifecycle.stage is not Stage.OPEN and self._is_closing_due():
+            return 0.0
+        due, now = min(self._manager.due(), self._lifecycle.deadline), clock()
+        if due == math.inf:
+            due = now + self._settings.ping_interval
+        if due < self._timers_due:
+            self._timers_due = due
+        return max(0.0, due - now)
 
     def _is_closing_due(self) -> bool:
         stage = self._lifecycle.stage
@@ -141,7 +143,7 @@ class Loop:
                 assert_never(stage)
 
     def _check_timers(self, now: float) -> None:
-        if now < self._timers_due and self._connectivity.state is State.READY:
+        if now < self._timers_due and self._connectivity.status.state is State.READY:
             return
         self._timers_due = now + TIMER_INTERVAL
         if self._owner() is None:

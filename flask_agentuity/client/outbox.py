@@ -31,7 +31,9 @@ class Outbox:
         self._settings = settings
         self._report = report
         self._lock = threading.Lock()
-        self._waiting: deque[PendingRequest] = deque()
+        #: The requests that wait to be taken. The I/O thread may look at them without the
+        #: lock, because it alone removes them.
+        self.waiting: deque[PendingRequest] = deque()
         self._waiting_bytes = 0
         # Each has one writer, accept() and finish(), so finish() needs no lock.
         self._accepted = 0
@@ -44,11 +46,6 @@ class Outbox:
     def pending(self) -> int:
         """The number of accepted requests that have no result yet."""
         return self._accepted - self._finished
-
-    @property
-    def has_waiting(self) -> bool:
-        """Whether a request waits to be taken."""
-        return bool(self._waiting)
 
     @property
     def waiting_bytes(self) -> int:
@@ -70,7 +67,7 @@ class Outbox:
         with self._lock:
             error = self._refusal(request, status, now)
             if error is None:
-                self._waiting.append(request)
+                self.waiting.append(request)
                 self._waiting_bytes += len(request.frame)
                 self._accepted += 1
         return error
@@ -114,11 +111,11 @@ class Outbox:
     def take(self, max_bytes: int) -> list[PendingRequest]:
         """Remove the next requests: at least one if there is one, up to *max_bytes*."""
         taken: list[PendingRequest] = []
-        if not self._waiting:
+        if not self.waiting:
             return taken
         size = 0
         with self._lock:
-            waiting = self._waiting
+            waiting = self.waiting
             while waiting and (not taken or size + len(waiting[0].frame) <= max_bytes):
                 request = waiting.popleft()
                 size += len(request.frame)
@@ -137,11 +134,11 @@ class Outbox:
     def _take_expired(self, now: float) -> list[PendingRequest]:
         expired: list[PendingRequest] = []
         with self._lock:
-            while self._waiting and self._waiting[0].deadline <= now:
-                expired.append(self._waiting.popleft())
+            while self.waiting and self.waiting[0].deadline <= now:
+                expired.append(self.waiting.popleft())
             trial = self._trial
-            if trial is not None and trial.deadline <= now and trial in self._waiting:
-                self._waiting.remove(trial)
+            if trial is not None and trial.deadline <= now and trial in self.waiting:
+                self.waiting.remove(trial)
                 expired.append(trial)
             self._waiting_bytes -= sum(len(request.frame) for request in expired)
         return expired
@@ -158,8 +155,8 @@ class Outbox:
 
     def _take_all(self) -> list[PendingRequest]:
         with self._lock:
-            taken = list(self._waiting)
-            self._waiting.clear()
+            taken = list(self.waiting)
+            self.waiting.clear()
             self._waiting_bytes = 0
         return taken
 
@@ -175,7 +172,7 @@ class Outbox:
             if again and request.repeated:
                 self._report.count(Count.REPEATED)
         with self._lock:
-            self._waiting.extendleft(reversed(repeated))
+            self.waiting.extendleft(reversed(repeated))
             self._waiting_bytes += sum(len(request.frame) for request in repeated)
             if self._trial is not None:
                 self._circuit.trial_lost()
@@ -226,11 +223,10 @@ class Outbox:
         else:
             request.future.set_exception(error)
 
-    def next_time(self) -> float:
+    def due(self) -> float:
         """Return when :meth:`expire` next has something to do."""
-        trial = self._trial
-        due = self._waiting[0].deadline if self._waiting else math.inf
-        return due if trial is None else min(due, trial.deadline)
+        due = self.waiting[0].deadline if self.waiting else math.inf
+        return due if self._trial is None else min(due, self._trial.deadline)
 
     def close(self) -> list[PendingRequest]:
         """Accept no more requests. Remove and return those that wait."""

@@ -8,6 +8,9 @@ import socket
 import threading
 from collections.abc import Callable
 
+# Made once, because each wake-up uses it twice.
+_WOULD_BLOCK = contextlib.suppress(OSError)
+
 
 class Poller:
     """A selector for one socket, and a way to wake its thread.
@@ -37,7 +40,7 @@ class Poller:
         readable = False
         for key, _ in self._selector.select(seconds):
             if key.fileobj is self._wake_in:
-                with contextlib.suppress(BlockingIOError):
+                with _WOULD_BLOCK:
                     self._wake_in.recv(4096)
             else:
                 readable = True
@@ -52,7 +55,7 @@ class Poller:
         with self._lock:
             if self._sleeping:
                 self._sleeping = False
-                with contextlib.suppress(BlockingIOError, OSError):
+                with _WOULD_BLOCK:
                     self._wake_out.send(b"\0")
 
     def add(self, opened: socket.socket) -> None:

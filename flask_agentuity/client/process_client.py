@@ -68,7 +68,10 @@ class ProcessClient:
 
     def refusal(self) -> StoreError | None:
         """Return the error that a new request would get at once, and count it."""
-        error = self._lifecycle.refusal() or self._connectivity.status.refusal(clock())
+        status = self._connectivity.status
+        if status.error is None and self._lifecycle.stage is Stage.OPEN:
+            return None
+        error = self._lifecycle.refusal() or status.refusal(clock())
         if error is not None:
             self._report.count(Count.FAIL_FAST)
         return error

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from .. import wire
 from ..errors import OutcomeUnknown, RequestTimeout, ServiceError, ServiceUnavailable, StoreError
@@ -39,8 +39,7 @@ class FeatureMissing(ServiceError):
         return type(self), (str(self), self.feature)
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """What a request asks of the service.
 
     ``encode`` makes the content of the frame from the request's id; an empty content is not
@@ -51,8 +50,8 @@ class Call:
 
     action: str
     thread_id: str | None
-    encode: Callable[[str], bytes] = field(repr=False)
-    convert: Callable[[wire.Success], Any] = field(repr=False)
+    encode: Callable[[str], bytes]
+    convert: Callable[[wire.Success], Any]
     repeatable: bool = True
     requires: str | None = None
 

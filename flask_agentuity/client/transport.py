@@ -41,9 +41,9 @@ class Transport:
         self._view = memoryview(bytearray(READ_BYTES))
         # TLS returns one record at a time, and buffers data that the selector does not see.
         self._tls = isinstance(opened, ssl.SSLSocket)
-        # TLS requires the same bytes again after a write that would have blocked, so they are
-        # kept unchanged until all are written.
-        self._writing = memoryview(b"")
+        #: What is being written, empty when idle. TLS requires the same bytes again after a
+        #: write that would have blocked, so they stay unchanged until all are written.
+        self.writing = memoryview(b"")
         self._written = 0
         self._ends: deque[tuple[int, PendingRequest]] = deque()
 
@@ -93,14 +93,9 @@ class Transport:
             raise TransportError("it was closed without a close frame")
         return count
 
-    @property
-    def idle(self) -> bool:
-        """Whether everything was written."""
-        return not self._writing
-
     def begin(self, data: bytes) -> None:
         """Begin to write one frame. The transport must be idle."""
-        self._writing = memoryview(data)
+        self.writing = memoryview(data)
         self._written = 0
 
     def begin_requests(self, requests: Sequence[PendingRequest]) -> None:
@@ -118,8 +113,8 @@ class Transport:
 
         :raises TransportError: if the socket is closed or broken.
         """
-        while self._writing:
-            piece = self._writing[self._written : self._written + READ_BYTES]
+        while self.writing:
+            piece = self.writing[self._written : self._written + READ_BYTES]
             try:
                 count = self.socket.send(piece)
             except _WOULD_BLOCK:
@@ -130,8 +125,8 @@ class Transport:
             self.bytes_out += count
             while self._ends and self._ends[0][0] <= self._written:
                 self._ends.popleft()[1].sent(now)
-            if self._written == len(self._writing):
-                self._writing = memoryview(b"")
+            if self._written == len(self.writing):
+                self.writing = memoryview(b"")
         return True
 
     def close(self) -> None:
