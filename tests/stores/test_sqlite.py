@@ -122,16 +122,10 @@ def test_a_small_key_is_read_without_the_history(store: SQLiteStore) -> None:
 def test_the_statements_of_a_read_and_of_a_push(store: SQLiteStore) -> None:
     """Each lets other threads of the process run, and so costs more than its work."""
     store.merge(ID, [*messages(10), Set("name", b'"Ada"'), Set("other", b"[1]")])
-    for keys, count in (
-        (None, 2),
-        ((), 1),
-        (("name",), 1),
-        (("messages",), 2),
-        (("messages", "name", "missing"), 2),
-    ):
+    for keys in (None, (), ("messages",), ("messages", "name", "missing")):
         with statements(store) as traced:
             store.read(ID, keys)
-        assert len(traced) == count
+        assert len(traced) == 1
     with statements(store) as traced:
         store.merge(ID, messages(2))
     assert len(traced) == 5

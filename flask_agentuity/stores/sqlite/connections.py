@@ -35,7 +35,8 @@ class Connections:
         self._forking = False
         self._lock = threading.Lock()
         self._returned = threading.Condition(self._lock)
-        self._writing = threading.Lock()
+        #: Held by the thread of this process that writes.
+        self.writing = threading.Lock()
         self._process = os.getpid()
         self._closed = False
         _all_connections.add(self)
@@ -58,17 +59,18 @@ class Connections:
         """Return a connection, and the process that it belongs to."""
         if self._process != os.getpid():
             self.after_fork_in_child()
-        process, borrower = self._process, threading.get_ident()
+        process = self._process
         with self._lock:
             if self._closed:
                 raise StoreError(f"The store of {self._path} was closed.")
             connection = self._idle.pop() if self._idle else None
-            self._lent.append(borrower)
+            self._lent.append(threading.get_ident())
         if connection is None:
             try:
                 connection = self._open()
             except BaseException:
-                self._put(None, borrower)
+                with self._lock:
+                    self._end_loan()
                 raise
         return connection, process
 
@@ -79,41 +81,34 @@ class Connections:
             return
         if not keep:
             connection.close()
-        self._put(connection if keep else None, threading.get_ident())
-
-    def _put(self, connection: sqlite3.Connection | None, borrower: int) -> None:
         with self._lock:
-            if connection is not None:
+            if keep:
                 if len(self._idle) < _IDLE_CONNECTIONS and not self._closed:
                     self._idle.append(connection)
                 else:
                     connection.close()
-            self._lent.remove(borrower)
-            if self._forking:
-                self._returned.notify_all()
+            self._end_loan()
 
-    def start_writing(self, thread_id: str) -> tuple[threading.Lock, float | None]:
+    def _end_loan(self) -> None:
+        # The lock is held.
+        self._lent.remove(threading.get_ident())
+        if self._forking:
+            self._returned.notify_all()
+
+    def wait_to_write(self, thread_id: str, writing: threading.Lock) -> float:
         """Wait until no other thread of this process writes.
 
-        SQLite polls while it waits; here the next thread is woken at once. Returns the lock,
-        which has to be released, and how many seconds of the timeout are left to wait for
-        other processes, None if all of them are.
+        SQLite polls while it waits; here the next thread is woken at once. Returns how many
+        seconds of the timeout are left to wait for other processes.
         """
-        writing = self._writing
-        if writing.acquire(blocking=False):
-            return writing, None
         deadline = time.monotonic() + self._timeout
         if not writing.acquire(timeout=self._timeout):
             raise self.failure(thread_id, "other threads of this process are writing")
-        return writing, max(0.0, deadline - time.monotonic())
+        return max(0.0, deadline - time.monotonic())
 
-    def begin(self, connection: sqlite3.Connection, remaining: float | None) -> None:
-        """Begin a transaction that writes, within the seconds that remain of the timeout."""
-        # A deferred transaction would fail at its first write if another came first.
-        if remaining is None:
-            connection.execute("BEGIN IMMEDIATE")
-            return
-        connection.execute(f"PRAGMA busy_timeout = {int(remaining * 1000)}")
+    def begin_within(self, connection: sqlite3.Connection, seconds: float) -> None:
+        """Begin a transaction that writes, and wait for other processes for *seconds* at most."""
+        connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
         connection.execute("BEGIN IMMEDIATE")
         connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
 
@@ -152,7 +147,7 @@ class Connections:
         self._forking = False
         self._lock = threading.Lock()
         self._returned = threading.Condition(self._lock)
-        self._writing = threading.Lock()
+        self.writing = threading.Lock()
         self._process = os.getpid()
 
     def _open(self) -> sqlite3.Connection:
@@ -285,16 +280,24 @@ class WritingLoan(Loan):
     __slots__ = ("_writing",)
 
     def __enter__(self) -> sqlite3.Connection:
-        self._writing, remaining = self._connections.start_writing(self._thread_id)
+        connections = self._connections
+        writing = self._writing = connections.writing
+        seconds = None
+        if not writing.acquire(blocking=False):
+            seconds = connections.wait_to_write(self._thread_id, writing)
         try:
-            connection = super().__enter__()
+            connection = Loan.__enter__(self)
             try:
-                self._connections.begin(connection, remaining)
+                # A deferred transaction would fail at its first write if another came first.
+                if seconds is None:
+                    connection.execute("BEGIN IMMEDIATE")
+                else:
+                    connections.begin_within(connection, seconds)
             except BaseException as error:
-                super().__exit__(type(error), error, error.__traceback__)
+                Loan.__exit__(self, type(error), error, error.__traceback__)
                 raise
         except BaseException:
-            self._writing.release()
+            writing.release()
             raise
         return connection
 
@@ -310,7 +313,7 @@ class WritingLoan(Loan):
                     self._connection.execute("COMMIT" if error is None else "ROLLBACK")
             except sqlite3.Error as failure:
                 kind, error, traceback = type(failure), failure, failure.__traceback__
-            super().__exit__(kind, error, traceback)
+            Loan.__exit__(self, kind, error, traceback)
         finally:
             self._writing.release()
 

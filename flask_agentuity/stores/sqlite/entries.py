@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...document import codec
 from . import schema
 from .list_rows import ListRows
-from .seen import EntryRow, SeenList, Segment
+from .seen import EntryRow, Segment, TailRow
 from .segmented_list import SegmentedList
 from .statements import Statements
 from .steps import Value
@@ -44,9 +44,14 @@ class Entry:
         thread_id: str,
         epoch: int,
         row: EntryRow,
-        found: SeenList | None = None,
+        found: Segment | None = None,
+        before: int | None = None,
     ) -> None:
-        """Open an entry; *found* is its last segment, unless the value is in the row."""
+        """Open an entry.
+
+        :param found: its last segment, if it has one.
+        :param before: the number of items before that, if it is known.
+        """
         self.number, self.key, self.kind, self.nulls, self.assigned, self.value = row[:6]
         self._statements = statements
         self._thread_id = thread_id
@@ -54,16 +59,11 @@ class Entry:
         #: The segments of a list.
         self.items: SegmentedList | None = None
         self._large: Segment | None = None
-        if found is None:
-            return
         if self.kind == schema.LIST:
-            tail = found.tail
-            if tail is not None:
-                tail = Segment(tail.number, tail.items, tail.size, tail.body)
-            rows = ListRows(statements, thread_id, self.number, epoch, found.inner)
-            self.items = SegmentedList(rows, thread_id, tail, found.before, found.size)
+            rows = ListRows(statements, thread_id, self.number, epoch)
+            self.items = SegmentedList(rows, thread_id, found, before if found else 0)
         else:
-            self._large = found.tail
+            self._large = found
 
     @classmethod
     def create(
@@ -89,13 +89,13 @@ class Entry:
         """The row as it is stored now."""
         return self.number, self.key, self.kind, self.nulls, self.assigned, self.value
 
-    def seen(self) -> SeenList | None:
+    def seen(self) -> TailRow | None:
         """Return what a later write of the same request may know of the segments."""
         if self.items is not None:
             return self.items.seen()
-        if self._large is not None:
-            return SeenList(self._large, 0, self._large.size)
-        return None
+        if (large := self._large) is None or large.body is None:
+            return None
+        return large.number, None, 1, 0, 0, large.body
 
     def measure(self) -> int:
         """Return the length of the encoded value."""

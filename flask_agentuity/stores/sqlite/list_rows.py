@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 
 from ...document import codec
 from ...errors import StoreError
 from . import packing, schema
 from .regions import Part
-from .seen import Inner, Segment
+from .seen import Segment
 from .statements import Statements
 
 _INSERT = "INSERT INTO segments (number, items, body, items_before, epoch) VALUES (?, ?, ?, ?, ?)"
-_UPDATE = "UPDATE segments SET items = ?, body = ?, items_before = ?, epoch = ? WHERE number = ?"
+#: Writes a segment again.
+UPDATE = "UPDATE segments SET items = ?, body = ?, items_before = ?, epoch = ? WHERE number = ?"
 _EXTEND = (
     "UPDATE segments SET items = ?, body = CAST(body || ? AS BLOB), items_before = ?, epoch = ?"
     " WHERE number = ?"
@@ -33,56 +32,35 @@ _SEARCH = f"SELECT CAST(body AS BLOB) {_OF_LIST} AND instr(CAST(body AS BLOB), ?
 
 
 class ListRows:
-    """The segments of one entry.
+    """The segments of one entry."""
 
-    :param inner: all of them, if the request has read them and they are unchanged. What is
-        looked up in it needs no statement.
-    """
+    __slots__ = ("_range", "_statements", "_thread_id", "epoch")
 
-    __slots__ = ("_epoch", "_inner", "_range", "_statements", "_thread_id")
-
-    def __init__(
-        self,
-        statements: Statements,
-        thread_id: str,
-        entry: int,
-        epoch: int,
-        inner: Inner | None = None,
-    ) -> None:
+    def __init__(self, statements: Statements, thread_id: str, entry: int, epoch: int) -> None:
         self._statements = statements
         self._thread_id = thread_id
         self._range = schema.segment_range(entry)
-        self._epoch = epoch
-        self._inner = inner
+        self.epoch = epoch
 
     @property
     def range(self) -> tuple[int, int]:
         """The first and the last number that a segment can have."""
         return self._range
 
-    @property
-    def inner(self) -> Inner | None:
-        """All segments, as long as they are known and unchanged."""
-        return self._inner
-
     def insert(self, row: Segment, before: int | None) -> None:
         """Insert a segment; *before*, for the last one, is the number of items before it."""
-        self._inner = None
-        self._statements.run(_INSERT, (row.number, row.items, row.body, before, self._epoch))
+        self._statements.run(_INSERT, (row.number, row.items, row.body, before, self.epoch))
 
     def update(self, row: Segment, before: int | None) -> None:
         """Write a segment again, with its body."""
-        self._inner = None
-        self._statements.run(_UPDATE, (row.items, row.body, before, self._epoch, row.number))
+        self._statements.run(UPDATE, (row.items, row.body, before, self.epoch, row.number))
 
     def extend(self, row: Segment, added: bytes, before: int | None) -> None:
         """Write a segment whose body was not fetched again, with *added* behind the body."""
-        self._inner = None
-        self._statements.run(_EXTEND, (row.items, added, before, self._epoch, row.number))
+        self._statements.run(_EXTEND, (row.items, added, before, self.epoch, row.number))
 
     def erase(self, first: int, last: int) -> None:
         """Remove the segments with these numbers and those between."""
-        self._inner = None
         self._statements.run(_ERASE, (first, last))
 
     def erase_all(self) -> None:
@@ -91,49 +69,30 @@ class ListRows:
 
     def walk(self) -> Iterator[Segment]:
         """Return the segments in order."""
-        if (inner := self._inner) is not None:
-            return map(Segment, inner.numbers, inner.items, inner.sizes)
-        rows = self._statements.select(_WALK, self._range)
-        return (Segment(*row) for row in rows)
+        return (Segment(*row) for row in self._statements.select(_WALK, self._range))
 
     def part(self, start: int, stop: int) -> Part | None:
         """Return the segments that have the items from *start* to before *stop*, if all exist."""
-        if (inner := self._inner) is not None:
-            firsts = list(accumulate(inner.items, initial=0))
-            if stop > firsts[-1]:
-                return None
-            index = bisect_right(firsts, start) - 1
-            found = slice(index, bisect_right(firsts, stop - 1))
-            segments = map(Segment, inner.numbers[found], inner.items[found], inner.sizes[found])
-            return Part(list(segments), firsts[found], from_start=index == 0)
-        part, first = Part([], [], from_start=start == 0), 0
+        segments: list[Segment] = []
+        firsts: list[int] = []
+        first = 0
         for number, items, size in self._statements.select(_WALK, self._range):
             if start < first + items:
-                if not part.segments:
-                    part.from_start = first == 0
-                part.segments.append(Segment(number, items, size))
-                part.firsts.append(first)
+                segments.append(Segment(number, items, size))
+                firsts.append(first)
             first += items
             if stop <= first:
-                return part
+                return Part(segments, firsts, from_start=firsts[0] == 0)
         return None
 
     def previous(self, number: int) -> Segment | None:
         """Return the segment before *number*."""
-        if (inner := self._inner) is not None:
-            index = bisect_left(inner.numbers, number) - 1
-            if index < 0:
-                return None
-            return Segment(inner.numbers[index], inner.items[index], inner.sizes[index])
         for row in self._statements.select(_PREVIOUS, (self._range[0], number - 1)):
             return Segment(*row)
         return None
 
     def next_number(self, number: int) -> int | None:
         """Return the number of the segment after *number*."""
-        if (inner := self._inner) is not None:
-            index = bisect_left(inner.numbers, number + 1)
-            return inner.numbers[index] if index < len(inner.numbers) else None
         ((found,),) = self._statements.select(_NEXT, (number + 1, self._range[1]))
         return found  # type: ignore[no-any-return]
 
@@ -149,14 +108,13 @@ class ListRows:
 
     def encode(self) -> bytes:
         """Return the encoded list."""
-        if (inner := self._inner) is not None:
-            return inner.encoded
         return codec.join_list(body for (body,) in self._statements.select(_BODIES, self._range))
 
     def load(self, rows: Sequence[Segment]) -> list[bytes]:
         """Return the items of segments that follow each other, after fetching their bodies."""
         if any(row.body is None for row in rows):
-            for row, body in zip(rows, self._bodies(rows), strict=True):
+            ends = (rows[0].number, rows[-1].number)
+            for row, (body,) in zip(rows, self._statements.select(_BODIES, ends), strict=True):
                 row.body = body
         items: list[bytes] = []
         for row in rows:
@@ -168,20 +126,14 @@ class ListRows:
 
     def bodies_with(self, searched: bytes) -> Iterator[bytes]:
         """Return the bodies of the segments in which the text *searched* occurs."""
-        if (inner := self._inner) is None:
-            found = self._statements.select(_SEARCH, (*self._range, searched))
-            return (body for (body,) in found)
-        if searched not in inner.encoded:
-            return iter(())
-        bodies = self._slices(0, len(inner.numbers))
-        return (body for body in bodies if searched in body)
+        found = self._statements.select(_SEARCH, (*self._range, searched))
+        return (body for (body,) in found)
 
     def renumber(self, rows: Sequence[Segment]) -> None:
         """Give all segments of the list new numbers; those with the number 0 are not stored yet."""
         numbers = packing.renumbered(*self._range, len(rows))
         if numbers is None:
             raise StoreError(f"A list of thread {self._thread_id} has too many items to be stored.")
-        self._inner = None
         moves = [
             (number, row.number) for number, row in zip(numbers, rows, strict=True) if row.number
         ]
@@ -190,21 +142,6 @@ class ListRows:
         self._statements.run_each(_MOVE, [move for move in moves[::-1] if move[0] > move[1]])
         for number, row in zip(numbers, rows, strict=True):
             row.number = number
-
-    def _bodies(self, rows: Sequence[Segment]) -> list[bytes]:
-        if (inner := self._inner) is not None:
-            first = bisect_left(inner.numbers, rows[0].number)
-            return self._slices(first, first + len(rows))
-        ends = (rows[0].number, rows[-1].number)
-        return [body for (body,) in self._statements.select(_BODIES, ends)]
-
-    def _slices(self, first: int, end: int) -> list[bytes]:
-        assert self._inner is not None
-        encoded, sizes = self._inner.encoded, self._inner.sizes[first:end]
-        # A bracket or a comma comes before each segment.
-        start = sum(self._inner.sizes[:first]) + first + 1
-        starts = accumulate((size + 1 for size in sizes[:-1]), initial=start)
-        return [encoded[start : start + size] for start, size in zip(starts, sizes, strict=True)]
 
     def _items(self, body: bytes) -> list[bytes]:
         try:

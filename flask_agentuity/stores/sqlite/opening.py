@@ -10,11 +10,16 @@ from typing import Any, NamedTuple
 from . import schema
 from .entries import Entry
 from .open_thread import OpenThread
-from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, SeenList, Segment
+from .seen import ENTRY_COLUMNS, Head, Seen, Segment
 from .statements import CollectedStatements, DirectStatements, NotSeen
 
-_HEAD = f"SELECT 0, {HEAD_COLUMNS}, NULL FROM threads t WHERE t.id = ?"
+_HEAD = """
+SELECT 0, t.number, t.version, t.used, t.updated, t.born, t.deleted, t.entries_size, t.epoch,
+  CAST(t.metadata AS BLOB), NULL
+FROM threads t WHERE t.id = ?
+"""
 
+# The row of a thread, and those of its entries with their last segment.
 _ENTRIES = f"""
 {_HEAD}
 UNION ALL
@@ -30,8 +35,6 @@ _INSERT = (
     " deleted) VALUES (?, ?, ?, ?, 0, x'7b7d', ?, ?, ?)"
 )
 
-_first_column = itemgetter(0)
-
 
 class Stored(NamedTuple):
     """The row of a thread, and those of the entries that were asked for."""
@@ -44,18 +47,19 @@ def find_thread(
     connection: sqlite3.Connection, thread_id: str, keys: Collection[str]
 ) -> Stored | None:
     """Return what is stored of a thread, with the entries of *keys*; None if there is no row."""
+    arguments: tuple[str, ...]
     if not keys:
-        query, arguments = _HEAD, [thread_id]
+        query, arguments = _HEAD, (thread_id,)
     elif len(keys) > schema.MOST_NAMED:
-        query, arguments = _ENTRIES, [thread_id, thread_id]
+        query, arguments = _ENTRIES, (thread_id, thread_id)
     else:
-        query = f"{_ENTRIES} AND e.key IN ({schema.placeholders(len(keys))})"
-        arguments = [thread_id, thread_id, *keys]
+        query = f"{_ENTRIES} AND e.key IN ({', '.join('?' * len(keys))})"
+        arguments = (thread_id, thread_id, *keys)
     rows = connection.execute(query, arguments).fetchall()
     if not rows:
         return None
-    rows.sort(key=_first_column)
-    return Stored(Head._make(rows[0][1:10]), rows[1:])
+    rows.sort(key=itemgetter(0))
+    return Stored(Head(*rows[0][1:10]), rows[1:])
 
 
 def insert_thread(
@@ -84,13 +88,9 @@ def open_stored(
     entries = []
     for row in stored.entries:
         number, items, size, before, epoch = row[6:]
-        found = None
-        if number is not None:
-            tail = Segment(number, items, size)
-            found = SeenList(tail, before if epoch == head.epoch else None, None)
-        elif row[2] == schema.LIST:
-            found = SeenList(None, 0, 2)
-        entries.append(Entry(statements, thread_id, head.epoch, row, found))
+        found = None if number is None else Segment(number, items, size)
+        before = before if epoch == head.epoch else None
+        entries.append(Entry(statements, thread_id, head.epoch, row, found, before))
     return OpenThread(statements, thread_id, head, entries, version, counted)
 
 
@@ -106,10 +106,16 @@ def open_seen(
     :raises NotSeen: if an entry was not seen.
     """
     thread_id, head = seen.thread_id, seen.head
+    rows = {row[1]: row for row in seen.entries}
     entries = []
     for key in keys:
-        row, found = seen.entries.get(key), seen.lists.get(key)
-        if row is None or (found is None and row[2] != schema.INLINE):
+        row, tail = rows.get(key), seen.tails.get(key)
+        if row is None or (tail is None and row[2] != schema.INLINE):
             raise NotSeen
-        entries.append(Entry(statements, thread_id, head.epoch, row, found))
+        found = before = None
+        if tail is not None:
+            number, _, items, before, epoch, body = tail
+            found = Segment(number, items, len(body), body)
+            before = before if epoch == head.epoch else None
+        entries.append(Entry(statements, thread_id, head.epoch, row, found, before))
     return OpenThread(statements, thread_id, head, entries, version, counted)

@@ -3,46 +3,39 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Sequence
-from operator import itemgetter
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Sequence
+from functools import lru_cache
 from typing import Any
 
 from ...document import codec
 from ...document.codec import Snapshot
 from . import schema
-from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Inner, Seen, SeenList, Segment
+from .seen import ENTRY_COLUMNS, SEGMENT_COLUMNS, SELECT_HEAD, Head, Seen, TailRow
 
-#: The row of a thread, and behind it the rows of its entries. The first column sorts them.
-_THREAD = f"""
-SELECT 0, {HEAD_COLUMNS} FROM threads t WHERE t.id = ?
+_ENTRIES = f"""
+{SELECT_HEAD}
 UNION ALL
-SELECT {ENTRY_COLUMNS}, NULL, NULL, NULL, NULL
-FROM threads t JOIN state_entries e ON e.thread = t.number WHERE t.id = ?
+SELECT {ENTRY_COLUMNS} FROM threads t JOIN state_entries e ON e.thread = t.number WHERE t.id = ?
 """
 
-# The version comes first, so that the segments are known to be those of the entries.
-_VERSION = "SELECT NULL, (SELECT version FROM threads WHERE number = ?), NULL"
-
-_SEGMENTS_OF_ONE = f"""
-{_VERSION}
+# One statement reads rows of one moment. The rows of its parts follow each other.
+_ENTRIES_AND_SEGMENTS = f"""
+{_ENTRIES}
 UNION ALL
-SELECT number, items, CAST(body AS BLOB) FROM segments WHERE number BETWEEN ? AND ?
-ORDER BY 1
+SELECT {SEGMENT_COLUMNS}
+FROM threads t JOIN state_entries e ON e.thread = t.number
+JOIN segments s ON s.number {schema.OF_ENTRY}
+WHERE t.id = ? AND e.kind != {schema.INLINE}
 """
 
-_SEGMENTS = f"""
-{_VERSION}
-UNION ALL
-SELECT s.number, s.items, CAST(s.body AS BLOB)
-FROM state_entries e JOIN segments s ON s.number {schema.OF_ENTRY} WHERE
-"""
-_SEGMENTS_OF_ALL = f"{_SEGMENTS} e.thread = ? AND e.kind != {schema.INLINE}"
 
-_first_column = itemgetter(0)
-
-
-class _Changed(Exception):
-    """The thread was written between two statements."""
+@lru_cache(maxsize=schema.MOST_NAMED + 1)
+def _query(count: int) -> str:
+    """Return the statement that reads the values of so many keys."""
+    if not count:
+        return _ENTRIES
+    return f"{_ENTRIES_AND_SEGMENTS} AND e.key IN ({', '.join('?' * count)})"
 
 
 def read_thread(
@@ -52,84 +45,64 @@ def read_thread(
 
     The values of keys that are not in *keys* (None: all are wanted) may be left out.
     """
-    try:
-        return _read(connection, thread_id, keys)
-    except _Changed:
-        # A transaction costs more, so it is only used if the thread is being written.
-        connection.execute("BEGIN")
-        try:
-            return _read(connection, thread_id, keys)
-        finally:
-            connection.execute("COMMIT")
-
-
-def _read(
-    connection: sqlite3.Connection, thread_id: str, keys: Collection[str] | None
-) -> tuple[Head, Snapshot] | None:
-    rows = connection.execute(_THREAD, (thread_id, thread_id)).fetchall()
+    arguments: tuple[str, ...] = (thread_id, thread_id, thread_id, thread_id)
+    if keys is None or len(keys) > schema.MOST_NAMED:
+        keys, query = None, _ENTRIES_AND_SEGMENTS
+    else:
+        query = _query(len(keys))
+        arguments = (*arguments, *keys) if keys else arguments[1:]
+    rows = connection.execute(query, arguments).fetchall()
     if not rows:
         return None
-    rows.sort(key=_first_column)
-    head = Head._make(rows.pop(0)[1:])
-    if keys is not None and len(keys) > 8:
-        keys = frozenset(keys)
-    wanted = [row for row in rows if row[2] and (keys is None or row[1] in keys)]
-    encoded = {row[1]: row[5] for row in rows}
-    lists: dict[str, SeenList] = {}
+    _, number, stored_version, used, updated, born = rows[0]
+    _, deleted, size, epoch, metadata, _ = rows[1]
+    head = Head(number, stored_version, used, updated, born, deleted, size, epoch, metadata)
+    end = bisect_left(rows, True, 2, key=_is_segment)
+    entries = rows[2:end]
+    if end > 3:
+        # In the order of their numbers, in which they were created.
+        entries.sort()
+    encoded: dict[str, bytes | None] = {}
+    without_null: set[str] = set()
+    wanted = []
+    for row in entries:
+        _, key, kind, nulls, _, encoded[key] = row
+        if not nulls:
+            without_null.add(key)
+        if kind and (keys is None or key in keys):
+            wanted.append(row)
+    tails: dict[str, TailRow] = {}
     if wanted:
-        found = _read_segments(connection, head, wanted, all_wanted=keys is None)
-        for row, segments in zip(wanted, found, strict=True):
-            encoded[row[1]], lists[row[1]] = _join(row[2], segments)
-    # More entries would take more memory than they save time.
-    entries = {row[1]: row for row in rows} if len(rows) <= schema.MOST_NAMED else {}
-    return head, Snapshot(
-        encoded,
-        head.metadata,
-        without_null={row[1] for row in rows if not row[3]},
-        version=head.version,
-        seen=Seen(thread_id, head, entries, lists),
-    )
+        for (_, key, kind, *_), segments in _segments_of(wanted, rows[end:]):
+            encoded[key] = _join(kind, segments)
+            if segments:
+                tails[key] = segments[-1]
+    # Keeping more entries would take more memory than it saves time.
+    seen = Seen(thread_id, head, entries if end < schema.MOST_NAMED else (), tails)
+    version = stored_version or head.version
+    return head, Snapshot(encoded, metadata, {}, without_null, version, seen)
 
 
-def _read_segments(
-    connection: sqlite3.Connection, head: Head, wanted: Sequence[Any], *, all_wanted: bool
-) -> list[list[tuple[int, int, bytes]]]:
-    """Return the segments of each wanted entry.
+def _is_segment(row: tuple[Any, ...]) -> bool:
+    return row[1] is None
 
-    :raises _Changed: if they are not of the same moment as the entries.
-    """
-    arguments: tuple[int, ...]
+
+def _segments_of(wanted: Sequence[Any], rows: list[Any]) -> Iterable[tuple[Any, list[Any]]]:
+    """Return each wanted entry with its segments."""
+    if len(rows) > 1:
+        rows.sort()
     if len(wanted) == 1:
-        query, arguments = _SEGMENTS_OF_ONE, schema.segment_range(wanted[0][0])
-    elif all_wanted or len(wanted) > schema.MOST_NAMED:
-        query, arguments = _SEGMENTS_OF_ALL, (head.number,)
-    else:
-        query = f"{_SEGMENTS} e.number IN ({schema.placeholders(len(wanted))})"
-        arguments = tuple(map(_first_column, wanted))
-    rows = connection.execute(query, (head.number, *arguments)).fetchall()
-    if rows.pop(0)[1] != head.stored_version:
-        raise _Changed
-    if len(wanted) == 1:
-        return [rows]
-    rows.sort(key=_first_column)
-    found: dict[int, list[tuple[int, int, bytes]]] = {row[0]: [] for row in wanted}
+        return ((wanted[0], rows),)
+    found: dict[int, list[Any]] = {row[0]: [] for row in wanted}
     for row in rows:
-        if (segments := found.get(row[0] >> schema.SEGMENT_BITS)) is not None:
-            segments.append(row)
-    return list(found.values())
+        found[row[0] >> schema.SEGMENT_BITS].append(row)
+    return zip(wanted, found.values(), strict=True)
 
 
-def _join(kind: int, segments: list[tuple[int, int, bytes]]) -> tuple[bytes, SeenList]:
-    """Return a value, and what a later write may know of it."""
-    if kind == schema.LARGE:
-        number, _, body = segments[0] if segments else (0, 0, b"")
-        return body, SeenList(Segment(number, 1, len(body), body), 0, len(body))
-    if not segments:
-        return codec.EMPTY_LIST, SeenList(None, 0, 2)
-    numbers, items, bodies = zip(*segments, strict=True)
-    encoded = codec.join_list(bodies)
-    tail = Segment(numbers[-1], items[-1], len(bodies[-1]), bodies[-1])
+def _join(kind: int, segments: list[Any]) -> bytes:
     if len(segments) == 1:
-        return encoded, SeenList(tail, 0, len(encoded))
-    inner = Inner(numbers, items, tuple(map(len, bodies)), encoded)
-    return encoded, SeenList(tail, sum(items) - items[-1], len(encoded), inner)
+        body: bytes = segments[0][5]
+        return b"".join((b"[", body, b"]")) if kind == schema.LIST else body
+    if kind == schema.LIST:
+        return codec.join_list([segment[5] for segment in segments])
+    return b""

@@ -8,8 +8,6 @@ ascending order, with free numbers between them for segments that are split.
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 #: Marks a file as ours (SQLite's application_id): "agth".
 APPLICATION_ID = 0x61677468
 FORMAT_VERSION = 3
@@ -124,9 +122,3 @@ def segment_range(entry: int) -> tuple[int, int]:
     """Return the first and the last number that a segment of *entry* can have."""
     first = entry << SEGMENT_BITS
     return first, first + _SEGMENTS
-
-
-@lru_cache(maxsize=4 * MOST_NAMED)
-def placeholders(count: int) -> str:
-    """Return that many parameters for a list in a statement."""
-    return ", ".join("?" * count)

@@ -6,7 +6,7 @@ the write needs to read nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -15,7 +15,8 @@ class Head(NamedTuple):
     """The row of a thread. Times are in seconds, versions in microseconds since 1970.
 
     ``used`` is indexed and therefore lags behind; the last use is the later of it and
-    ``updated``. ``stored_version`` is 0 in a file that was upgraded, until the thread is written.
+    ``updated``. ``stored_version`` is 0 in a file that was upgraded, until the thread is
+    written.
     """
 
     number: int
@@ -43,17 +44,28 @@ class Head(NamedTuple):
         return ttl is not None and now > max(self.used, self.updated) + ttl
 
 
-#: The columns of a thread's row, in the order of :class:`Head`.
-HEAD_COLUMNS = (
-    "t.number, t.version, t.used, t.updated, t.born, t.deleted, t.entries_size, t.epoch,"
-    " CAST(t.metadata AS BLOB)"
-)
+#: The row of a thread as two rows, which are no wider than those of entries: Python makes an
+#: object of each column of each row.
+SELECT_HEAD = """
+SELECT NULL, t.number, t.version, t.used, t.updated, t.born FROM threads t WHERE t.id = ?
+UNION ALL
+SELECT NULL, t.deleted, t.entries_size, t.epoch, CAST(t.metadata AS BLOB), NULL
+FROM threads t WHERE t.id = ?
+"""
 
 #: Number, key, kind, nulls, assigned, value; perhaps with more columns behind.
 EntryRow = tuple[int, str, int, int, int, bytes | None]
 
 #: The columns of an entry's row, in the order of :data:`EntryRow`.
 ENTRY_COLUMNS = "e.number, e.key, e.kind, e.nulls, e.assigned, CAST(e.value AS BLOB)"
+
+
+#: The last segment of a list: number, nothing, items, items before it, epoch, body. A long
+#: value that is no list is seen as a list of one segment.
+TailRow = tuple[int, None, int, int | None, int, bytes]
+
+#: The columns of a segment's row, in the order of :data:`TailRow`.
+SEGMENT_COLUMNS = "s.number, NULL, s.items, s.items_before, s.epoch, CAST(s.body AS BLOB)"
 
 
 @dataclass(slots=True)
@@ -66,32 +78,10 @@ class Segment:
     body: bytes | None = None
 
 
-class Inner(NamedTuple):
-    """All segments of a list as they were read, and the encoded list, which has their bodies."""
-
-    numbers: tuple[int, ...]
-    items: tuple[int, ...]
-    sizes: tuple[int, ...]
-    encoded: bytes
-
-
-class SeenList(NamedTuple):
-    """The last segment of a list, the number of items before it, and the list's length.
-
-    A long value that is no list is seen as a list of one segment.
-    """
-
-    tail: Segment | None
-    before: int | None
-    size: int | None
-    inner: Inner | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """The rows of a thread at one version; ``entries`` and ``lists`` may lack some keys."""
+class Seen(NamedTuple):
+    """The rows of a thread at one version; ``entries`` and ``tails`` may lack some keys."""
 
     thread_id: str
     head: Head
-    entries: Mapping[str, EntryRow]
-    lists: Mapping[str, SeenList]
+    entries: Sequence[EntryRow]
+    tails: Mapping[str, TailRow]

@@ -11,14 +11,13 @@ from . import packing, schema
 from .list_rows import ListRows
 from .packing import Packed
 from .regions import Part, Region
-from .seen import SeenList, Segment
+from .seen import Segment, TailRow
 
 
 class SegmentedList:
     """The list of one entry. Its last segment is known; others are looked up if needed.
 
     :param before: the number of items before the last segment, if it is known.
-    :param size: the length of the encoded list, if it is known.
     """
 
     __slots__ = (
@@ -26,7 +25,6 @@ class SegmentedList:
         "_payload",
         "_rows",
         "_saved",
-        "_size",
         "_thread_id",
         "before",
         "tail",
@@ -38,13 +36,11 @@ class SegmentedList:
         thread_id: str,
         tail: Segment | None = None,
         before: int | None = 0,
-        size: int | None = 2,
     ) -> None:
         self._rows = rows
         self._thread_id = thread_id
         self.tail = tail
         self.before = before
-        self._size = size
         # The change of the length, counting a comma behind each item.
         self._payload = 0
         self._had_items = tail is not None
@@ -56,9 +52,11 @@ class SegmentedList:
         """Whether the last segment's row does not say how many items come before it now."""
         return self.tail is not None and self._saved != (self.tail.number, self.before)
 
-    def seen(self) -> SeenList:
+    def seen(self) -> TailRow | None:
         """Return what a later write of the same request may know of the list."""
-        return SeenList(self.tail, self.before, self._size, self._rows.inner)
+        if (tail := self.tail) is None or tail.body is None:
+            return None
+        return tail.number, None, tail.items, self.before, self._rows.epoch, tail.body
 
     def total(self) -> int:
         """Return the number of items."""
@@ -74,15 +72,11 @@ class SegmentedList:
         has_items = self.tail is not None
         growth = self._payload + self._had_items - has_items
         self._payload, self._had_items = 0, has_items
-        if self._size is not None:
-            self._size += growth
         return growth
 
     def measure(self) -> int:
         """Return the length of the encoded list."""
-        if self._size is None:
-            self._size = self._rows.measure()
-        return self._size
+        return 2 if self.tail is None else self._rows.measure()
 
     def encode(self) -> bytes:
         """Return the encoded list."""

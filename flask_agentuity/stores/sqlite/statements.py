@@ -59,24 +59,19 @@ class DirectStatements:
 class CollectedStatements:
     """Statements that are collected, to run later if nothing has changed until then."""
 
-    __slots__ = ("_collected",)
+    __slots__ = ("collected",)
 
     def __init__(self) -> None:
-        self._collected: list[tuple[str, Sequence[Any]]] = []
+        self.collected: list[tuple[str, Sequence[Any]]] = []
 
     def run(self, statement: str, arguments: Sequence[Any]) -> None:
-        self._collected.append((statement, arguments))
+        self.collected.append((statement, arguments))
 
     def run_each(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        self._collected.extend((statement, row) for row in rows)
+        self.collected.extend((statement, row) for row in rows)
 
     def insert(self, statement: str, arguments: Sequence[Any]) -> int:
         raise NotSeen
 
     def select(self, statement: str, arguments: Sequence[Any]) -> Iterable[tuple[Any, ...]]:
         raise NotSeen
-
-    def run_on(self, connection: sqlite3.Connection) -> None:
-        """Run what was collected."""
-        for statement, arguments in self._collected:
-            connection.execute(statement, arguments)

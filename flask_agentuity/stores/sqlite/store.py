@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,12 +13,13 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ...document import codec
 from ...document.codec import Snapshot
-from ...document.operations import Set
+from ...document.operations import KeyOperation, Set
 from ...errors import ConfigurationError, StoreError
 from .. import base, listing
 from ..base import KeyedStore
 from ..listing import ListedThread, Page
 from ..writing import Conflict, Write, Written, warn_of_skipped
+from .appends import plan_appends
 from .connections import Connections
 from .listing import list_threads, scan_threads
 from .opening import find_thread, open_stored
@@ -25,7 +27,7 @@ from .reading import read_thread
 from .seen import Seen
 from .steps import Step, prepare, prepare_metadata
 from .tombstones import has_old_tombstones, is_gone, purge_tombstones, put_tombstone
-from .writing import Planned, open_for_write, plan_write, replace_thread, write_row
+from .writing import open_for_write, plan_write, replace_thread, write_row
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
@@ -126,27 +128,28 @@ class SQLiteStore(KeyedStore):
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         # The clocks are read before the lock, so that waiting for it makes nothing look later.
-        began = time.time() - write.age
-        steps = prepare(write.operations)
-        planned = self._plan(thread_id, write, steps, began)
+        now = time.time()
+        began = now - write.age
+        seen, steps, planned = write.seen, None, None
+        if isinstance(seen, Seen) and self._is_usable(seen, thread_id, write, began, now):
+            planned = plan_appends(seen, write, now, self.max_bytes)
+            if planned is None:
+                steps = prepare(write.operations)
+                planned = plan_write(seen, steps, write, now, self.max_bytes)
+        else:
+            steps = prepare(write.operations)
+        outcome: Written | Conflict
         with self._connections.write(thread_id) as connection:
             if planned is not None and planned.run(connection):
-                thread, outcome = planned.thread, planned.written(steps)
+                outcome, skipped = planned.written, planned.skipped
             else:
-                now = time.time()
-                thread = open_for_write(
-                    connection, thread_id, steps, write, began=began, now=now, ttl=self.ttl
-                )
-                before = thread.size
-                for step in steps:
-                    thread.apply(step)
-                if (conflict := thread.conflict) is not None:
-                    connection.execute("ROLLBACK")
-                    return conflict
-                codec.require_size(thread.size, self.max_bytes, thread_id, before)
-                outcome = write_row(connection, thread, now, self._renew_after)
-        warn_of_skipped(thread_id, thread.skipped)
-        if time.time() >= self._next_purge:
+                if steps is None:
+                    # These are plain pushes, for which no JSON is handled here.
+                    steps = prepare(write.operations)
+                outcome, skipped = self._write_stored(connection, thread_id, steps, write, began)
+        if skipped:
+            warn_of_skipped(thread_id, skipped)
+        if now >= self._next_purge:
             self._purge_now_and_then()
         return outcome
 
@@ -247,21 +250,39 @@ class SQLiteStore(KeyedStore):
     def close(self) -> None:
         self._connections.close()
 
-    def _plan(
-        self, thread_id: str, write: Write, steps: Sequence[Step], began: float
-    ) -> Planned | None:
-        """Return a write that needs not read, if the request has seen enough of the thread."""
-        seen = write.seen
-        if not isinstance(seen, Seen) or seen.thread_id != thread_id:
-            return None
-        head, now = seen.head, time.time()
-        if (
-            head.is_expired(now, self.ttl)
-            or now - head.used > self._renew_after
-            or is_gone(head.deleted, head.born, write, began, now)
-        ):
-            return None
-        return plan_write(seen, steps, write, now, self.max_bytes)
+    def _is_usable(
+        self, seen: Seen, thread_id: str, write: Write, began: float, now: float
+    ) -> bool:
+        """Return whether a write may begin with what its request has seen."""
+        head = seen.head
+        return (
+            seen.thread_id == thread_id
+            and now - head.used <= self._renew_after
+            and not head.is_expired(now, self.ttl)
+            and not (head.deleted and is_gone(head.deleted, head.born, write, began, now))
+        )
+
+    def _write_stored(
+        self,
+        connection: sqlite3.Connection,
+        thread_id: str,
+        steps: Sequence[Step],
+        write: Write,
+        began: float,
+    ) -> tuple[Written | Conflict, Sequence[KeyOperation]]:
+        """Write to a thread as it is stored; return the outcome and what was skipped."""
+        now = time.time()
+        thread = open_for_write(
+            connection, thread_id, steps, write, began=began, now=now, ttl=self.ttl
+        )
+        before = thread.size
+        for step in steps:
+            thread.apply(step)
+        if (conflict := thread.conflict) is not None:
+            connection.execute("ROLLBACK")
+            return conflict, ()
+        codec.require_size(thread.size, self.max_bytes, thread_id, before)
+        return write_row(connection, thread, now, self._renew_after), thread.skipped
 
     def _renew(self, thread_id: str) -> None:
         try:

@@ -12,65 +12,42 @@ from ..writing import Write, Written
 from . import schema
 from .open_thread import OpenThread
 from .opening import Stored, find_thread, insert_thread, open_seen, open_stored
+from .planned import AS_SEEN, UPDATE_ROW, Planned, next_version
 from .seen import Head, Seen
 from .statements import CollectedStatements, DirectStatements, NotSeen
 from .steps import Step, keys_of
 from .tombstones import Tombstone, find_tombstone, is_gone
 
-_COLUMNS = "UPDATE threads SET entries_size = ?, updated = ?, version = ?, epoch = ?"
-_UPDATE = f"{_COLUMNS} WHERE number = ?"
-_UPDATE_METADATA = f"{_COLUMNS}, metadata = ? WHERE number = ?"
+_UPDATE_METADATA = UPDATE_ROW.replace(" WHERE", ", metadata = ? WHERE")
 _UPDATE_USED = "UPDATE threads SET used = ? WHERE number = ?"
-# The number of a thread can be used again, so the id is compared as well.
-_AS_SEEN = " AND version = ? AND id = ?"
-
-
-class Planned:
-    """A write whose statements are known if the thread is still as its request has seen it."""
-
-    __slots__ = ("_row", "_seen", "_statements", "head", "thread")
-
-    def __init__(
-        self, seen: Seen, thread: OpenThread, statements: CollectedStatements, head: Head
-    ) -> None:
-        self.thread = thread
-        #: The row of the thread after the write.
-        self.head = head
-        self._seen = seen
-        self._statements = statements
-        update, arguments = _update_row(thread, head)
-        self._row = update + _AS_SEEN, (*arguments, seen.head.stored_version, seen.thread_id)
-
-    def run(self, connection: sqlite3.Connection) -> bool:
-        """Write inside a transaction; False, and nothing written, if the thread has changed."""
-        if connection.execute(*self._row).rowcount != 1:
-            return False
-        self._statements.run_on(connection)
-        return True
-
-    def written(self, steps: Sequence[Step]) -> Written:
-        """Return what the write has to report."""
-        return _written(self.thread, self.head, self._seen, keys_of(steps))
 
 
 def plan_write(
     seen: Seen, steps: Sequence[Step], write: Write, now: float, max_bytes: int
 ) -> Planned | None:
     """Prepare a write before the lock; None if it needs more than what was seen."""
-    statements = CollectedStatements()
-    version = _next_version(seen.head.version, now)
+    statements, keys = CollectedStatements(), keys_of(steps)
+    version = next_version(seen.head.version, now)
     try:
-        thread = open_seen(statements, seen, keys_of(steps), version, write.counted)
+        thread = open_seen(statements, seen, keys, version, write.counted)
         before = thread.size
         for step in steps:
             thread.apply(step)
         if thread.conflict is not None:
             return None
         codec.require_size(thread.size, max_bytes, seen.thread_id, before)
-        return Planned(seen, thread, statements, _next_head(thread, now))
+        head = _next_head(thread, now)
     except (NotSeen, StateTooLarge, StoreError):
         # The write that reads what is stored raises the error, if there is still a reason.
         return None
+    update, arguments = _update_row(thread, head)
+    return Planned(
+        update + AS_SEEN,
+        (*arguments, seen.head.stored_version, seen.thread_id),
+        statements.collected,
+        _written(thread, head, seen, keys),
+        thread.skipped,
+    )
 
 
 def open_for_write(
@@ -98,7 +75,7 @@ def open_for_write(
     head = stored.head
     if is_gone(head.deleted, head.born, write, began, now):
         raise ThreadGone(thread_id)
-    version = _next_version(head.version, now)
+    version = next_version(head.version, now)
     return open_stored(connection, thread_id, stored, version, write.counted)
 
 
@@ -137,15 +114,11 @@ def _begin(
     if stored is not None:
         last = max(last, stored.head.version)
         open_stored(connection, thread_id, stored, 0).erase()
-    version = _next_version(last, now)
+    version = next_version(last, now)
     deleted = tombstone.deleted or None
     head = insert_thread(connection, thread_id, now, version, deleted)
     statements = DirectStatements(connection)
     return OpenThread(statements, thread_id, head, (), version, counted, is_new=True)
-
-
-def _next_version(version: int, now: float) -> int:
-    return max(version + 1, int(now * 1_000_000))
 
 
 def _next_head(thread: OpenThread, now: float) -> Head:
@@ -167,22 +140,22 @@ def _next_head(thread: OpenThread, now: float) -> Head:
 def _update_row(thread: OpenThread, head: Head) -> tuple[str, tuple[Any, ...]]:
     changes = head.entries_size, head.updated, head.stored_version, head.epoch
     if head.metadata == thread.head.metadata:
-        return _UPDATE, (*changes, head.number)
+        return UPDATE_ROW, (*changes, head.number)
     return _UPDATE_METADATA, (*changes, head.metadata, head.number)
 
 
 def _written(
     thread: OpenThread, head: Head, seen: Seen | None = None, keys: Collection[str] = ()
 ) -> Written:
-    entries = dict(seen.entries) if seen else {}
-    lists = dict(seen.lists) if seen else {}
+    entries = {row[1]: row for row in seen.entries} if seen else {}
+    tails = dict(seen.tails) if seen else {}
     for key in keys:
         entries.pop(key, None)
-        lists.pop(key, None)
+        tails.pop(key, None)
     if len(thread.entries) <= schema.MOST_NAMED:
         for key, entry in thread.entries.items():
             entries[key] = entry.row
             if (found := entry.seen()) is not None:
-                lists[key] = found
-    seen = Seen(thread.thread_id, head, entries, lists)
+                tails[key] = found
+    seen = Seen(thread.thread_id, head, tuple(entries.values()), tails)
     return Written(head.version, seen, thread.preceding, thread.merged)

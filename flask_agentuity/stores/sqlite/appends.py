@@ -1,0 +1,68 @@
+"""The most frequent write, in as few steps as possible: items appended to lists that were read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...document import codec
+from ...document.operations import Push
+from ..writing import Write, Written
+from . import schema
+from .list_rows import UPDATE
+from .planned import UPDATE_SEEN_ROW, Planned, next_version
+from .seen import Head, Seen
+
+
+def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planned | None:
+    """Prepare a write of plain pushes whose items fit into the last segment of their list.
+
+    None for any other write. :func:`~.writing.plan_write` can prepare these as well.
+    """
+    appended: dict[str, list[bytes]] = {}
+    for operation in write.operations:
+        if (
+            type(operation) is not Push
+            or operation.max_records is not None
+            or operation.unique is not None
+        ):
+            return None
+        appended.setdefault(operation.key, []).append(operation.value)
+    head = seen.head
+    size, epoch = head.entries_size, head.epoch
+    statements: list[tuple[str, tuple[Any, ...]]] = []
+    tails, preceding = dict(seen.tails), {}
+    for key, items in appended.items():
+        if (tail := tails.get(key)) is None:
+            return None
+        number, _, count, before, counted_at, body = tail
+        added = b",".join(items)
+        body = b",".join((body, added))
+        if (
+            before is None
+            or counted_at != epoch
+            or len(body) > schema.SEGMENT_BYTES
+            or not _is_plain(seen, key, added)
+        ):
+            return None
+        if key in write.counted:
+            preceding[key] = before + count
+        count += len(items)
+        size += len(added) + 1
+        tails[key] = number, None, count, before, epoch, body
+        statements.append((UPDATE, (count, body, before, epoch, number)))
+    if codec.document_size(size, len(head.metadata)) > max_bytes:
+        return None
+    version = next_version(head.version, now)
+    arguments = size, now, version, epoch, head.number, head.stored_version, seen.thread_id
+    row = head.number, version, head.used, now, head.born, head.deleted, size, epoch
+    seen_after = Seen(seen.thread_id, Head(*row, head.metadata), seen.entries, tails)
+    written = Written(version, seen_after, preceding)
+    return Planned(UPDATE_SEEN_ROW, arguments, statements, written)
+
+
+def _is_plain(seen: Seen, key: str, added: bytes) -> bool:
+    """Return whether the value at *key* is a list, whose row need not be changed for *added*."""
+    for row in seen.entries:
+        if row[1] == key:
+            return row[2] == schema.LIST and bool(row[3] or not codec.may_hold_null(added))
+    return False

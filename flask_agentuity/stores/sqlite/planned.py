@@ -1,0 +1,43 @@
+"""A write that was prepared before the lock, for a thread that is as its request has seen it."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from ...document.operations import KeyOperation
+from ..writing import Written
+
+UPDATE_ROW = (
+    "UPDATE threads SET entries_size = ?, updated = ?, version = ?, epoch = ? WHERE number = ?"
+)
+# The number of a thread can be used again, so the id is compared as well.
+AS_SEEN = " AND version = ? AND id = ?"
+UPDATE_SEEN_ROW = UPDATE_ROW + AS_SEEN
+
+
+class Planned(NamedTuple):
+    """Statements, and what the write has to report if they are run.
+
+    ``update`` writes the row of the thread if it has the version that was seen.
+    """
+
+    update: str
+    arguments: Sequence[Any]
+    statements: Sequence[tuple[str, Sequence[Any]]]
+    written: Written
+    skipped: Sequence[KeyOperation] = ()
+
+    def run(self, connection: sqlite3.Connection) -> bool:
+        """Write inside a transaction; False, and nothing written, if the thread has changed."""
+        if connection.execute(self.update, self.arguments).rowcount != 1:
+            return False
+        for statement, arguments in self.statements:
+            connection.execute(statement, arguments)
+        return True
+
+
+def next_version(version: int, now: float) -> int:
+    """Return a version after *version*, at least the time in microseconds."""
+    return max(version + 1, int(now * 1_000_000))
