@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Operation, Push, Set
-from flask_agentuity.errors import StoreError
 from flask_agentuity.stores import ListedThread
 from flask_agentuity.stores.redis.store import RedisStore
 
@@ -96,17 +95,6 @@ def test_a_window_is_given_to_a_list_of_odd_items(
     assert items(store, thread_id) == [*[*ODD_ITEMS, "last"][-window:], *ODD_ITEMS]
     store.merge(thread_id, [last])
     assert items(store, thread_id) == [*ODD_ITEMS, "last", *ODD_ITEMS, "last"][-window:]
-
-
-@pytest.mark.parametrize("broken", [b'"a', b'"a\\', b"[1", b'{"a":1', b"1]", b'"a\\",1'])
-def test_a_list_that_is_damaged_is_given_no_window(
-    store: RedisStore, client: redis.Redis, thread_id: str, broken: bytes
-) -> None:
-    store.merge(thread_id, [Set("l", b"[%b]" % (b"1" * len(broken)))])
-    client.set(f'agentuity:{{0}}:{thread_id}."l"', broken)
-    with pytest.raises(StoreError, match=f"{thread_id} is damaged"):
-        store.merge(thread_id, [Push("l", b"2", 5)])
-    assert string(client, thread_id) == broken
 
 
 _leaves = (

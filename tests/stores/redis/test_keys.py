@@ -80,9 +80,7 @@ def test_an_empty_thread_keeps_its_head_only(
     assert [thread.created for thread in store.scan()] == [then]
 
 
-def test_nothing_is_made_of_nothing(
-    store: RedisStore, client: redis.Redis, thread_id: str
-) -> None:
+def test_nothing_is_made_of_nothing(store: RedisStore, client: redis.Redis, thread_id: str) -> None:
     store.merge(thread_id, [])
     store.merge(thread_id, [Clear(), Set("a", b"1"), Delete("a"), Truncate("l", 1)], {})
     store.save(thread_id, b"")
