@@ -1,4 +1,4 @@
-"""``flask threads`` on threads in Redis, and the way there from SQLite and back."""
+"""``flask threads`` with Redis, and moving from SQLite to Redis and back."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_cli import contents, export_lines, exported_threads, new_id, runner_of
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.stores import ListedThread, ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
+
+from .running import Runner, contents, export_lines, new_id, runner_of
+from .test_transfer import exported_threads
 
 redis = pytest.importorskip("flask_agentuity.stores.redis")
 redis_server = pytest.importorskip("stores.redis_server")
@@ -34,23 +36,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 @pytest.fixture
 def store(server: Any) -> Iterator[ThreadStore]:
-    """A store that is empty: under a name of its own."""
+    """An empty store, with its own prefix."""
     options = {"timeout": redis_server.PATIENCE, "prefix": f"{new_id()}:"}
     with closing(redis.RedisStore.from_url(server.url, **options)) as store:
         yield store
 
 
 @pytest.fixture
-def threads(store: ThreadStore) -> Any:
+def threads(store: ThreadStore) -> Runner:
     return runner_of(store)
 
 
-def test_check(threads: Any, store: ThreadStore, server: Any) -> None:
+def test_check(threads: Runner, store: ThreadStore, server: Any) -> None:
     result = threads("check", "--json")
     assert result.exit_code == 0
     report = json.loads(result.stdout)
     assert (report["store"], report["ok"]) == ("RedisStore", True)
-    # What it tried out is not there any more.
+    # The thread that it wrote has been deleted.
     assert contents(store) == {}
     result = runner_of(server.url)("check")
     assert result.exit_code == 0
@@ -111,7 +113,7 @@ def test_check_with_a_user_who_may_not_ask(server: Any, store: ThreadStore) -> N
     assert "may not ask" in warning
 
 
-def test_check_says_how_to_mend_it(server: Any, tmp_path: Path) -> None:
+def test_check_says_how_to_fix_it(server: Any, tmp_path: Path) -> None:
     prefix = f"{new_id()}:"
 
     def error(url: str) -> str:
@@ -159,7 +161,7 @@ def test_a_user_with_what_the_error_says_may_do_all(server: Any) -> None:
         assert store.purge() == 0
 
 
-def test_list_in_pages_and_by_metadata(threads: Any, store: ThreadStore) -> None:
+def test_list_in_pages_and_by_metadata(threads: Runner, store: ThreadStore) -> None:
     ids = []
     for number in range(7):
         ids.append(new_id())
@@ -175,7 +177,7 @@ def test_list_in_pages_and_by_metadata(threads: Any, store: ThreadStore) -> None
     assert threads("list", "--cursor", "nonsense").exit_code == 2
 
 
-def test_show_and_delete(threads: Any, store: ThreadStore) -> None:
+def test_show_and_delete(threads: Runner, store: ThreadStore) -> None:
     thread_id = new_id()
     store.merge(thread_id, [Push("l", b'{"role":"user","content":"Hello"}')], {"owner": "ada"})
     assert "user: Hello" in threads("show", thread_id).stdout
@@ -189,7 +191,7 @@ def test_purge(store: Any, server: Any) -> None:
     for thread_id in ids:
         store.merge(thread_id, [Set("a", b"1")])
     with closing(server.client()) as client:
-        # Threads expire so: nobody tells the index.
+        # As when Redis expires a thread: its index is not updated.
         client.delete(*(f"{store.prefix}{{0}}:{thread_id}" for thread_id in ids[10:]))
     runner = runner_of(store)
     assert runner("purge", "--json", input="n\n").exit_code == 1
@@ -202,7 +204,7 @@ def test_purge(store: Any, server: Any) -> None:
 
 @pytest.mark.parametrize("damage", ["wrong type", "junk", "no head", "metadata", "no metadata"])
 def test_a_damaged_thread_is_named_by_an_export(
-    store: Any, threads: Any, server: Any, tmp_path: Path, damage: str
+    store: Any, threads: Runner, server: Any, tmp_path: Path, damage: str
 ) -> None:
     ids = [new_id() for _ in range(3)]
     for thread_id in ids:
@@ -210,9 +212,9 @@ def test_a_damaged_thread_is_named_by_an_export(
     with closing(server.client()) as client:
         name = f"{store.prefix}{{0}}:{ids[1]}"
         if damage == "junk":
-            client.hset(name, "thread", "junk")
+            client.hset(name, "head", "junk")
         elif damage == "no head":
-            client.hdel(name, "thread")
+            client.hdel(name, "head")
         elif damage == "metadata":
             client.hset(name, "metadata", "[1]")
         elif damage == "no metadata":
@@ -228,7 +230,7 @@ def test_a_damaged_thread_is_named_by_an_export(
     assert len(file.read_bytes().splitlines()) == 2
 
 
-def test_export_and_import(store: ThreadStore, threads: Any, tmp_path: Path) -> None:
+def test_export_and_import(store: ThreadStore, threads: Runner, tmp_path: Path) -> None:
     for number in range(30):
         store.merge(
             new_id(),
@@ -296,7 +298,7 @@ def test_ten_thousand_threads_move_from_sqlite_to_redis_and_back(
             metadata = {"owner": f"user {number % 700}", "tags": [number], "title": content[:30]}
             created = updated - chance.random() * 1e6
             first.adopt(ListedThread(new_id(), metadata, created, updated, 0), document)
-        files = []
+        files: list[Path] = []
         for source, target in ((first, store), (store, last), (last, None)):
             files.append(tmp_path / f"{len(files)}.jsonl")
             assert runner_of(source)("export", files[-1]).exit_code == 0

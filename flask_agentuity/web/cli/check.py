@@ -1,0 +1,105 @@
+"""``flask threads check``: which store an app uses, and whether it works."""
+
+from __future__ import annotations
+
+import re
+import sys
+import time
+from typing import Any
+
+from ...document.operations import Set
+from ...errors import (
+    AgentuityError,
+    AuthenticationFailed,
+    RequestTimeout,
+    ServiceUnavailable,
+    StoreError,
+)
+from ...stores import ThreadStore
+from ...stores.sqlite.store import SQLiteStore
+from ..thread_ids import make_thread_id
+from .group import app_threads, json_option, threads
+from .output import print_json, print_text
+
+_REMEDIES: dict[type[AgentuityError], str] = {
+    AuthenticationFailed: "Check the key or the password: the server has rejected it.",
+    ServiceUnavailable: "Check the address, and that the server is running, reachable and ready"
+    " (a Redis server may be loading its data, or be a replica).",
+    RequestTimeout: "The server accepts connections but does not answer. Check its log.",
+}
+
+
+@threads.command()
+@json_option
+def check(as_json: bool) -> None:
+    """Show which store is used, what configured it, and whether it works."""
+    store, settings = app_threads().store, app_threads().settings
+    report: dict[str, Any] = {
+        "store": type(store).__name__,
+        "url": without_credentials(settings.store),
+        "source": settings.store_source,
+        "ok": True,
+    }
+    created = isinstance(store, SQLiteStore) and not store.path.exists()
+    if isinstance(store, SQLiteStore):
+        report["file"] = str(store.path)
+    try:
+        _try_out(store, report)
+        if created:
+            report["warnings"].append("The file did not exist. It has just been created.")
+    except AgentuityError as error:
+        report["ok"] = False
+        report["error"] = f"{type(error).__name__}: {error}"
+        report["remedy"] = _remedy(error, store)
+    if as_json:
+        print_json(report)
+    else:
+        _print_report(report)
+    sys.exit(0 if report["ok"] else 1)
+
+
+def _try_out(store: ThreadStore, report: dict[str, Any]) -> None:
+    """Read, write and delete a thread, and complete *report*."""
+    probe = make_thread_id()
+    store.read(probe)  # The first call also connects, so only the second is measured.
+    began = time.perf_counter()
+    store.read(probe)
+    report["round_trip_ms"] = round((time.perf_counter() - began) * 1000, 2)
+    store.merge(probe, [Set("probe", b"true")])
+    if store.restore(probe) is None:
+        raise StoreError("A thread that was just written could not be read back.")
+    store.delete(probe)
+    report["warnings"] = [*store.warnings()]
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    print_text(f"Store:       {report['store']}, {report.get('file', report['url'])}")
+    print_text(f"Set by:      {report['source']}")
+    if "round_trip_ms" in report:
+        print_text(f"Round trip:  {report['round_trip_ms']} ms")
+    if report["ok"]:
+        print_text("Status:      reading and writing work")
+        for warning in report["warnings"]:
+            print_text(f"Warning:     {warning}")
+    else:
+        print_text(f"Error:       {report['error']}")
+        print_text(f"What to do:  {report['remedy']}")
+
+
+def _remedy(error: AgentuityError, store: ThreadStore) -> str:
+    if remedy := _REMEDIES.get(type(error)):
+        return remedy
+    if isinstance(store, SQLiteStore):
+        return (
+            f"Check that this user may write to {store.path} and to its folder, and that the"
+            " disk is not full; or set AGENTUITY_THREAD_STORE to another file."
+        )
+    return "The problem is in the store, not in the app. The error message says what failed."
+
+
+def without_credentials(url: str) -> str:
+    """Return a store's URL without its user, password and options."""
+    if not url.startswith("sqlite:"):
+        # Up to the last @, because a password may contain any character.
+        url = re.sub(r"//.*@", "//", url, flags=re.DOTALL)
+    return url.partition("?")[0]

@@ -1,0 +1,62 @@
+"""The format of an export: one JSON object on each line, one line for each thread.
+
+Its fields are ``id``, ``created`` and ``updated`` in seconds since 1970, ``state`` and
+``metadata``. Unknown fields are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...document import codec
+from ...stores import ListedThread
+from ...stores.base import complete
+from ..thread_ids import require_thread_id
+
+# The year 10000 in seconds since 1970, which datetime cannot represent.
+_YEAR_10000 = 253_402_300_800
+
+
+def to_line(thread: ListedThread, document: bytes | None) -> bytes | None:
+    """Return the line of a thread; None if the thread does not exist any more.
+
+    :raises StoreError: if the thread is damaged.
+    """
+    snapshot = codec.split_document(document, thread.id)
+    if snapshot is None:
+        return None
+    head = codec.encode({"id": thread.id, "created": thread.created, "updated": thread.updated})
+    # Joined as text, because state and metadata may nest as deep as the encoder can go.
+    body = codec.join_document(complete(snapshot, thread.id), snapshot.metadata)
+    return b"%b,%b\n" % (head[:-1], body[1:])
+
+
+def from_line(line: bytes) -> tuple[ListedThread, bytes]:
+    """Return the thread of a line, and the document of its state.
+
+    :raises ValueError: if the line is not in this format.
+    :raises StateNotSerializable: if a value nests too deep.
+    """
+    record = codec.decode(line)
+    if not isinstance(record, dict):
+        raise ValueError("it is not a JSON object")
+    thread_id = require_thread_id(record.get("id"))
+    created, updated = (_seconds(record, name) for name in ("created", "updated"))
+    state, metadata = record.get("state", {}), record.get("metadata", {})
+    if not isinstance(state, dict) or not isinstance(metadata, dict):
+        raise ValueError("state and metadata must be objects")
+    if not state and not metadata:
+        raise ValueError("it has neither state nor metadata")
+    document = codec.join_document(
+        {key: codec.encode(value, codec.child_path("state", key)) for key, value in state.items()}
+    )
+    return ListedThread(thread_id, metadata, created, updated, len(document)), document
+
+
+def _seconds(record: dict[str, Any], name: str) -> float:
+    value = record.get(name)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name} must be a number of seconds since 1970")
+    if not 0 <= value < _YEAR_10000:
+        raise ValueError(f"{name} is out of range: {value}")
+    return float(value)

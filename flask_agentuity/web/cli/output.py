@@ -1,0 +1,78 @@
+"""Printing to terminals, files and pipes."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+# Characters that control a terminal or reorder its text, except line feed and tab.
+_CONTROL = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+_ERASE_LINE = "\r\033[K"
+# Steps between two updates of the counter.
+_STEPS = 10
+
+
+def escape(text: str) -> str:
+    r"""Return *text* with control characters in JSON's notation, ``\u001b``."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def to_json(value: Any) -> str:
+    """Return *value* as JSON on one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def to_time(seconds: float) -> str:
+    """Return a time in seconds since 1970 in ISO 8601 format."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def print_text(text: str, *, bold: bool = False) -> None:
+    """Print *text*, escaped for terminals and for the encoding of standard output."""
+    encoding = sys.stdout.encoding
+    shown = escape(text).encode(encoding, "backslashreplace").decode(encoding)
+    click.secho(shown, bold=bold or None)
+
+
+def print_json(value: Any, *, err: bool = False) -> None:
+    """Print *value* as indented JSON."""
+    ascii_only = not sys.stdout.encoding.lower().startswith("utf")
+    click.echo(escape(json.dumps(value, ensure_ascii=ascii_only, indent=2)), err=err)
+
+
+@contextmanager
+def counter(label: str) -> Iterator[Callable[[int], None]]:
+    """Yield a function that adds to a number on the last line of a terminal.
+
+    If standard error is not a terminal, nothing is printed.
+    """
+    if not sys.stderr.isatty():
+        yield lambda steps: None
+        return
+    # A generator has no length: click then shows the position without a percentage.
+    unknown: Iterator[None] = (None for _ in ())
+    with click.progressbar(
+        unknown,
+        label=label,
+        show_pos=True,
+        bar_template="%(label)s %(info)s",
+        file=sys.stderr,
+        update_min_steps=_STEPS,
+    ) as bar:
+        yield bar.update
+
+
+def print_above_counter(line: str) -> None:
+    """Print *line* to standard error; the counter goes on below it."""
+    if sys.stderr.isatty():
+        click.echo(_ERASE_LINE, nl=False, err=True)
+    click.echo(escape(line), err=True)

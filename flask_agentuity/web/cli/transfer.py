@@ -1,0 +1,131 @@
+"""``flask threads export`` and ``flask threads import``."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO
+
+import click
+
+from ...errors import StateNotSerializable, StoreError
+from ...stores import ListedThread, ThreadStore
+from ...stores.listing import matches
+from .export_file import export_file
+from .export_format import from_line, to_line
+from .group import (
+    UNREACHABLE,
+    Failure,
+    app_store,
+    json_option,
+    parse_filter,
+    threads,
+    where_option,
+)
+from .output import counter, print_above_counter, print_json, print_text
+
+
+@threads.command("export")
+@click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
+@where_option
+@json_option
+def export_threads(file: str, where: tuple[str, ...], as_json: bool) -> None:
+    """Write all threads to FILE, one JSON object per line. - is standard output.
+
+    FILE can be read by its owner only, and is replaced when the export is complete. Every
+    thread that exists during the whole export is included, as it is when its turn comes. A
+    damaged thread is reported and skipped. An export does not postpone the time at which
+    threads expire.
+    """
+    store, wanted = app_store(), parse_filter(where)
+    exported = 0
+    damaged: list[str] = []
+    with export_file(file) as output, counter("Threads exported:") as count:
+        for thread in _find_all(store, wanted):
+            try:
+                line = to_line(thread, store.peek(thread.id))
+            except UNREACHABLE:
+                raise
+            except StoreError as error:
+                damaged.append(thread.id)
+                print_above_counter(f"Not exported: {error}")
+                continue
+            if line is not None:
+                output.write(line)
+                exported += 1
+                count(1)
+    if as_json:
+        print_json({"exported": exported, "damaged": damaged}, err=file == "-")
+    else:
+        click.echo(f"Exported {exported:,} threads.", err=file == "-")
+    sys.exit(1 if damaged else 0)
+
+
+def _find_all(store: ThreadStore, wanted: Mapping[str, Any]) -> Iterator[ListedThread]:
+    """Yield each thread with the *wanted* metadata once."""
+    seen: set[str] = set()
+    for thread in store.scan():
+        if thread.id not in seen and matches(thread.metadata, wanted):
+            seen.add(thread.id)
+            yield thread
+
+
+@threads.command("import")
+@click.argument("file", type=click.File("rb"))
+@json_option
+def import_threads(file: BinaryIO, as_json: bool) -> None:
+    """Read threads from FILE, as written by export. - is standard input.
+
+    A thread is skipped if the stored one is as new or newer, so an import can be repeated.
+    """
+    transfer = _Import(app_store())
+    with counter("Lines read:") as count:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                transfer.take(number, line)
+                count(1)
+    if as_json:
+        print_json(
+            {
+                "imported": transfer.imported,
+                "skipped": transfer.skipped,
+                "damaged_lines": transfer.damaged,
+            }
+        )
+    else:
+        print_text(
+            f"Imported {transfer.imported:,} threads, skipped {transfer.skipped:,} that exist."
+        )
+    sys.exit(1 if transfer.damaged else 0)
+
+
+class _Import:
+    """Imports lines into a store, and counts what became of them."""
+
+    def __init__(self, store: ThreadStore) -> None:
+        self._store = store
+        self.imported = 0
+        self.skipped = 0
+        #: The numbers of the lines that could not be imported.
+        self.damaged: list[int] = []
+
+    def take(self, number: int, line: bytes) -> None:
+        """Import one line."""
+        try:
+            if self._store.adopt(*from_line(line)):
+                self.imported += 1
+            else:
+                self.skipped += 1
+        except (ValueError, StateNotSerializable) as error:
+            self.damaged.append(number)
+            print_above_counter(f"Line {number} was skipped: {error}")
+        except StoreError as error:
+            raise Failure(
+                f"The import stopped at line {number}: {error}\n{self._progress()}"
+            ) from error
+        except KeyboardInterrupt:
+            print_above_counter(f"The import was interrupted at line {number}. {self._progress()}")
+            raise
+
+    def _progress(self) -> str:
+        return f"{self.imported:,} threads were imported before. Run the command again to continue."

@@ -1,0 +1,152 @@
+"""``flask threads check``."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.web.cli.check import without_credentials
+
+from .running import runner_of
+
+
+def test_check_says_that_it_works(tmp_path: Path) -> None:
+    runner = runner_of(None, tmp_path)
+    result = runner("check")
+    assert result.exit_code == 0
+    assert str(tmp_path / "agentuity_threads.db") in result.stdout
+    assert "nothing is configured" in result.stdout
+    assert re.search(r"Round trip:  [\d.]+ ms", result.stdout)
+    assert result.stderr == ""
+    assert runner("list").stdout == "No threads.\n"
+
+
+def test_check_as_json(tmp_path: Path) -> None:
+    result = runner_of(None, tmp_path)("check", "--json")
+    report = json.loads(result.stdout)
+    assert report.pop("round_trip_ms") >= 0
+    assert report == {
+        "store": "SQLiteStore",
+        "url": "sqlite:///agentuity_threads.db",
+        "source": "the default: nothing is configured",
+        "file": str(tmp_path / "agentuity_threads.db"),
+        "ok": True,
+        "warnings": ["The file did not exist. It has just been created."],
+    }
+    again = json.loads(runner_of(None, tmp_path)("check", "--json").stdout)
+    assert again["warnings"] == []
+
+
+def test_check_says_what_may_be_lost() -> None:
+    result = runner_of(MemoryStore())("check")
+    assert result.exit_code == 0
+    assert "Status:      reading and writing work" in result.stdout
+    assert "Warning:     Threads end with the process." in result.stdout
+
+
+def test_check_says_where_the_setting_comes_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def source(store: Any = None, **config: Any) -> str:
+        result = runner_of(store, tmp_path, **config)("check", "--json")
+        assert result.exit_code == 0
+        return str(json.loads(result.stdout)["source"])
+
+    assert source(AGENTUITY_THREAD_STORE="memory://") == "AGENTUITY_THREAD_STORE in app.config"
+    assert source("memory://") == "ThreadManager(store=...)"
+    assert source(MemoryStore(), AGENTUITY_THREAD_STORE="memory://") == "ThreadManager(store=...)"
+    monkeypatch.setenv("AGENTUITY_THREAD_STORE", "sqlite:///other.db")
+    assert source() == "AGENTUITY_THREAD_STORE in the environment"
+    assert (tmp_path / "other.db").exists()
+
+
+def no_folder(folder: Path) -> str:
+    (folder / "file").write_text("")
+    return "sqlite:///file/threads.db"
+
+
+def no_permission(folder: Path) -> str:
+    if os.geteuid() == 0:
+        pytest.skip("root may write everywhere")
+    (folder / "closed").mkdir(mode=0o500)
+    return "sqlite:///closed/threads.db"
+
+
+def no_database(folder: Path) -> str:
+    (folder / "threads.db").write_bytes(b"this is no database" * 1_000)
+    return "sqlite:///threads.db"
+
+
+def of_another_program(folder: Path) -> str:
+    with closing(sqlite3.connect(folder / "threads.db")) as connection:
+        connection.execute("CREATE TABLE things (a)")
+    return "sqlite:///threads.db"
+
+
+@pytest.mark.parametrize("spoil", [no_folder, no_permission, no_database, of_another_program])
+def test_check_says_what_is_wrong(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
+    url = spoil(tmp_path)
+    runner = runner_of(None, tmp_path, AGENTUITY_THREAD_STORE=url)
+    result = runner("check")
+    assert result.exit_code == 1
+    assert "Error:       StoreError: " in result.stdout
+    assert "AGENTUITY_THREAD_STORE in app.config" in result.stdout
+    assert str(tmp_path / url.removeprefix("sqlite:///")) in result.stdout
+    assert "What to do:  Check that this user may write" in result.stdout
+    result = runner("check", "--json")
+    assert result.exit_code == 1
+    report = json.loads(result.stdout)
+    assert report["ok"] is False
+    assert report["error"].startswith("StoreError: ")
+    assert report["remedy"]
+
+
+class Forgetful(MemoryStore):
+    def restore(self, thread_id: str) -> bytes | None:
+        return None
+
+
+def test_check_finds_out_that_nothing_is_kept() -> None:
+    result = runner_of(Forgetful())("check")
+    assert result.exit_code == 1
+    assert "could not be read back" in result.stdout
+
+
+def test_check_of_a_server_that_does_not_run() -> None:
+    pytest.importorskip("redis")
+    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
+        port = listener.getsockname()[1]
+    url = f"redis://someone:pass%2Fw0rd@127.0.0.1:{port}/0?timeout=1"
+    result = runner_of(url)("check")
+    assert result.exit_code == 1
+    assert f"redis://127.0.0.1:{port}/0" in result.stdout
+    assert "Check the address, and that the server is running" in result.stdout
+    assert "w0rd" not in result.output
+    assert "someone" not in result.output
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://me:secret@host:1/0", "redis://host:1/0"),
+        ("redis://:sec/ret@host/0", "redis://host/0"),
+        ("redis://:sec@ret@host/0", "redis://host/0"),
+        ("redis://:sec#ret?s@host/0?password=secret", "redis://host/0"),
+        ("rediss://:secret\n@host", "rediss://host"),
+        ("wss://secret@host/thread/ws", "wss://host/thread/ws"),
+        ("unix:///run/redis.sock?db=0&password=secret", "unix:///run/redis.sock"),
+        ("sqlite:////srv/a@b/threads.db?timeout=3", "sqlite:////srv/a@b/threads.db"),
+    ],
+)
+def test_credentials_are_never_printed(url: str, shown: str) -> None:
+    assert without_credentials(url) == shown

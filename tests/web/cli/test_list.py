@@ -1,0 +1,115 @@
+"""``flask threads list``."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from typing import Any
+
+import pytest
+from freezegun import freeze_time
+
+from flask_agentuity.document import codec
+from flask_agentuity.document.operations import Set
+from flask_agentuity.stores import ListedThread, ThreadStore
+
+from .running import ID, Runner, export_lines, new_id
+
+
+def test_list(threads: Runner, store: ThreadStore) -> None:
+    with freeze_time("2030-01-01 12:00:00"):
+        store.merge(ID, [Set("a", b'"%b"' % (b"x" * 5_000))], {"owner": "Zoë", "n": 1})
+        other = new_id()
+    with freeze_time("2030-01-01 12:00:01"):
+        store.merge(other, [Set("a", b"1")])
+        result = threads("list")
+        described = threads("list", "--json")
+    assert result.exit_code == 0
+    size = len(store.restore(ID) or b"")
+    assert result.stdout == (
+        f"{other}  2030-01-01T12:00:01+00:00         17 bytes\n"
+        f'{ID}  2030-01-01T12:00:00+00:00      5,052 bytes  {{"owner": "Zoë", "n": 1}}\n'
+    )
+    assert json.loads(described.stdout) == {
+        "threads": [
+            {
+                "id": other,
+                "metadata": {},
+                "created": "2030-01-01T12:00:01+00:00",
+                "updated": "2030-01-01T12:00:01+00:00",
+                "size": 17,
+            },
+            {
+                "id": ID,
+                "metadata": {"owner": "Zoë", "n": 1},
+                "created": "2030-01-01T12:00:00+00:00",
+                "updated": "2030-01-01T12:00:00+00:00",
+                "size": size,
+            },
+        ],
+        "cursor": None,
+    }
+
+
+def test_list_in_pages(threads: Runner, store: ThreadStore) -> None:
+    ids = [new_id() for _ in range(7)]
+    for number, thread_id in enumerate(ids):
+        store.adopt(ListedThread(thread_id, {}, 1.0, time.time() - number, 0), b'{"a":1}')
+    found: list[str] = []
+    arguments: list[str] = []
+    for _ in range(3):
+        result = threads("list", "--limit", "3", *arguments)
+        found += re.findall("thrd_[0-9a-f]{32}", result.stdout)
+        more = re.search(r"More threads: (--cursor) (\S+)\n$", result.stdout)
+        arguments = list(more.groups()) if more else []
+    assert found == ids
+    assert not arguments
+    page = json.loads(threads("list", "--json", "--limit", "5").stdout)
+    rest = json.loads(threads("list", "--json", "--cursor", page["cursor"]).stdout)
+    assert [thread["id"] for thread in page["threads"] + rest["threads"]] == ids
+    assert rest["cursor"] is None
+
+
+@pytest.mark.parametrize(
+    ("condition", "value"),
+    [
+        ("v=1", 1),
+        ("v=1.0", 1.0),
+        ("v=true", True),
+        ('v="1"', "1"),
+        ("v=null", None),
+        ("v=", ""),
+        ("v=Zoë", "Zoë"),
+        ("v=a=b", "a=b"),
+        ('v="true"', "true"),
+        ("v=True", "True"),
+        ("v=NaN", "NaN"),
+    ],
+)
+def test_list_by_metadata(threads: Runner, store: ThreadStore, condition: str, value: Any) -> None:
+    for other in (1, 1.0, True, "1", None, "", "Zoë", "a=b", "true", "True", "NaN", "a"):
+        if codec.encode(other) != codec.encode(value):
+            store.merge(new_id(), [Set("a", b"1")], {"v": other, "w": 1})
+    store.merge(ID, [Set("a", b"1")], {"v": value, "w": 1})
+    found = json.loads(threads("list", "--json", "--where", condition, "--where", "w=1").stdout)
+    assert [thread["id"] for thread in found["threads"]] == [ID]
+    lines = export_lines(threads, "--where", condition)
+    assert [line["id"] for line in lines] == [ID]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--cursor", "nonsense"], "'nonsense' is not the cursor of a listing"),
+        (["--where", "owner"], "'owner' is not KEY=VALUE"),
+        (["--where", "tags=[1]"], "not by a list (key 'tags')"),
+        (["--where", 'tags={"a":1}'], "not by a dict (key 'tags')"),
+        (["--limit", "0"], "--limit"),
+    ],
+)
+def test_a_wrong_option_is_a_usage_error(threads: Runner, arguments: list[str], words: str) -> None:
+    result = threads("list", "--json", *arguments)
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    assert words in result.stderr
