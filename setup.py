@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -8,11 +9,23 @@ SERVICE = ["websockets>=13.0"]
 # For flask_agentuity.testing.conformance: the tests of a store of your own.
 TESTING = ["freezegun>=1.5", "hypothesis>=6.100", "pytest>=8.0"]
 
+ROOT = Path(__file__).parent
+
+
+def read_version() -> str:
+    """Return the version that the package states, without importing its dependencies."""
+    text = (ROOT / "flask_agentuity" / "__init__.py").read_text(encoding="utf-8")
+    found = re.search(r'^__version__ = "(.+)"$', text, re.MULTILINE)
+    assert found is not None
+    return found[1]
+
+
 setup(
     name="flask-agentuity",
-    version="0.1.0",
+    version=read_version(),
+    author="flask_agentuity maintainers",
     description="Conversation threads for Flask: state that outlives requests and machines.",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
@@ -41,11 +54,28 @@ setup(
         "Framework :: Flask",
         "Intended Audience :: Developers",
         "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
         "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Programming Language :: Python :: 3.13",
+        "Programming Language :: Python :: 3.14",
+        "Topic :: Database",
+        "Topic :: Internet :: WWW/HTTP :: Session",
+        "Topic :: Software Development :: Libraries :: Python Modules",
         "Typing :: Typed",
     ],
-    keywords=["flask", "agent", "chat", "conversation", "thread", "state", "agentuity"],
+    keywords=[
+        "agent",
+        "agentuity",
+        "chat",
+        "conversation",
+        "flask",
+        "llm",
+        "redis",
+        "session",
+        "sqlite",
+        "state",
+        "thread",
+    ],
 )
