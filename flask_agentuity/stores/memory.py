@@ -89,8 +89,7 @@ class MemoryStore(KeyedStore):
             return None if stored is None or self._expired(stored) else _snapshot(stored)
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
-        # Both clocks are read before the lock, so that waiting for it makes nothing look later.
-        began = time.time() - write.age
+        began = write.began_by(time.time)
         with self._lock.get():
             now = time.time()
             stored = self._find(thread_id)

@@ -11,7 +11,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -44,6 +44,9 @@ FIRST_PAUSE = 0.004
 #: The longest pause before any attempt, in seconds.
 LONGEST_PAUSE = 0.128
 
+# Two clocks were read at the same time if it took less than this, in seconds.
+_AT_ONCE = 0.0001
+
 
 @dataclass(slots=True)
 class Write:
@@ -66,6 +69,18 @@ class Write:
     def age(self) -> float:
         """Seconds since the request began."""
         return max(0.0, time.monotonic() - self.began)
+
+    def began_by(self, clock: Callable[[], float]) -> float:
+        """Return when the request began by *clock*, which counts in seconds and is read here.
+
+        Reading two clocks is repeated if the thread was interrupted in between.
+        """
+        for _ in range(10):
+            before = time.monotonic()
+            now = clock()
+            if time.monotonic() - before < _AT_ONCE:
+                break
+        return now - max(0.0, before - self.began)
 
 
 @dataclass(slots=True)

@@ -118,16 +118,11 @@ class Source:
         :raises StoreError: if the store cannot write them, or the thread was deleted.
         """
         self.may_be_stored = True
-        edits = self.store.edits
         # Counting would cost a store without edits another read.
-        write = Write(operations, self.version, self._seen, self._began, counted if edits else ())
+        counted = counted if self.store.edits else ()
+        write = Write(operations, self.version, self._seen, self._began, counted)
         self._seen = None
-        if edits:
-            written = write_merged(self.store, self.id, write)
-        else:
-            outcome = self.store.write(self.id, write)
-            assert isinstance(outcome, Written), "a store without edits merges them itself"
-            written = outcome
+        written = write_merged(self.store, self.id, write)
         self._seen = written.seen
         return written
 

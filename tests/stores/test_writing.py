@@ -6,6 +6,7 @@ import logging
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -229,6 +230,23 @@ def test_increments_that_a_store_cannot_add(
     assert codec.encode(document) == expected
     skipped = [each for each in caplog.records if each.levelno == logging.WARNING]
     assert len(skipped) == (1 if b'"x"' in stored else 0)
+
+
+def test_when_a_request_began_is_known_though_reading_the_clock_was_interrupted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    moment = [100.0]
+    readings: list[float] = []
+
+    def clock() -> float:
+        readings.append(moment[0] + 5_000)
+        if len(readings) < 4:
+            moment[0] += 0.05
+        return readings[-1] + (0.05 if len(readings) < 4 else 0)
+
+    monkeypatch.setattr(writing, "time", SimpleNamespace(monotonic=lambda: moment[0]))
+    assert Write([], began=90.0).began_by(clock) == pytest.approx(5_090)
+    assert len(readings) == 4
 
 
 # Stores that know no edits
