@@ -203,17 +203,21 @@ def appended(before: bytes, after: bytes) -> list[bytes] | None:
 
     Both are encoded lists. An empty result means that they are equal.
     """
+    tail = appended_list(before, after)
+    return None if tail is None else items_of(tail)
+
+
+def appended_list(before: bytes, after: bytes) -> bytes | None:
+    """Return the items that *after* has beyond *before* as an encoded list, as :func:`appended`."""
     head = len(before) - 1
     if not after.startswith(memoryview(before)[:head]) or not is_list(after):
         return None
     if head == 1:
-        return items_of(after)
+        return after
     tail = after[head:-1]
     if not tail:
-        return []
-    if not tail.startswith(b","):
-        return None
-    return items_of(b"[%b]" % tail[1:])
+        return EMPTY_LIST
+    return b"[%b]" % tail[1:] if tail.startswith(b",") else None
 
 
 @dataclass(slots=True)

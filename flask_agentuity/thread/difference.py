@@ -129,6 +129,8 @@ def _find_held(entry: Entry) -> KeyChange:
     key, base = entry.key, entry.base
     encoded = codec.encode_unchecked(entry.value, entry.path)
     change = KeyChange(encoded)
+    if base is not None and _find_appended(entry, base, encoded, change):
+        return change
     if base is None:
         _find_created(entry, encoded, change)
     elif encoded != base and codec.is_list(base) and codec.is_list(encoded):
@@ -140,6 +142,25 @@ def _find_held(entry: Entry) -> KeyChange:
         change.operations = [Edit(key, base, encoded, since=entry.since, function=_compose(entry))]
         change.pushed = 0
     return change
+
+
+def _find_appended(entry: Entry, base: bytes, encoded: bytes, change: KeyChange) -> bool:
+    """Find what was appended to a list. Return whether that is all, and known to be JSON."""
+    tail = codec.appended_list(base, encoded) if codec.is_list(base) else None
+    if tail is None or (not entry.without_null and codec.may_hold_null(encoded)):
+        return False
+    items = codec.decode(tail)
+    value, count = entry.value, len(items)
+    # Equal to what it is decoded as: there is nothing in it that JSON cannot hold.
+    if not isinstance(value, list) or (count and items != value[-count:]):
+        return False
+    key = entry.key
+    change.operations = [Push(key, item) for item in codec.encode_each(items)]
+    change.pushed = count
+    if count:
+        entry.without_null = False
+    entry.checked = encoded
+    return True
 
 
 def _find_created(entry: Entry, encoded: bytes, change: KeyChange) -> None:

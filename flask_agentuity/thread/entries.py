@@ -27,7 +27,9 @@ class Changes:
     @property
     def all_operations(self) -> list[Operation]:
         """The operations of the state and of the metadata."""
-        return [*self.operations, *([self.metadata] if self.metadata else [])]
+        if self.metadata is None:
+            return self.operations
+        return [*self.operations, self.metadata]
 
     @property
     def counted(self) -> set[str]:

@@ -248,9 +248,9 @@ class Thread:
         contents = self._contents
         contents.used = contents.metadata.used = False
         changes = contents.find_changes()
-        if changes.all_operations:
+        if operations := changes.all_operations:
             try:
-                written = self._source.write(changes.all_operations, changes.counted)
+                written = self._source.write(operations, changes.counted)
             except OutcomeUnknown:
                 # It may be stored: sending it again could double what was pushed.
                 contents.commit(changes, None)
