@@ -160,7 +160,7 @@ def test_a_fork_while_others_wait_to_write(store: SQLiteStore) -> None:
     with store._connections.write():
         waiting = threading.Thread(target=lambda: store.merge(ID, [Push("messages", b"1")]))
         waiting.start()
-        assert in_child(lambda: not store._connections._writing.locked()) == 0
+        assert in_child(lambda: not store._connections.writing.locked()) == 0
     waiting.join(60)
     assert store.restore(ID) == b'{"state":{"a":1,"messages":[0,1]}}'
 

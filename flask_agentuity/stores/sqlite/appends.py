@@ -22,11 +22,13 @@ def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planne
     for operation in write.operations:
         if (
             type(operation) is not Push
-            or operation.max_records is not None
             or operation.unique is not None
+            or operation.max_records is not None
         ):
             return None
-        appended.setdefault(operation.key, []).append(operation.value)
+        if (items := appended.get(operation.key)) is None:
+            items = appended[operation.key] = []
+        items.append(operation.value)
     head = seen.head
     size, epoch = head.entries_size, head.epoch
     statements: list[tuple[str, tuple[Any, ...]]] = []

@@ -63,37 +63,30 @@ class Connections:
         with self._lock:
             if self._closed:
                 raise StoreError(f"The store of {self._path} was closed.")
-            connection = self._idle.pop() if self._idle else None
             self._lent.append(threading.get_ident())
-        if connection is None:
-            try:
-                connection = self._open()
-            except BaseException:
-                with self._lock:
-                    self._end_loan()
-                raise
-        return connection, process
+            if self._idle:
+                return self._idle.pop(), process
+        try:
+            return self._open(), process
+        except BaseException:
+            with self._lock:
+                self._lent.remove(threading.get_ident())
+                self._returned.notify_all()
+            raise
 
     def take_back(self, connection: sqlite3.Connection, process: int, *, keep: bool) -> None:
         """Take back what was lent to this thread, to lend it again if it is to be kept."""
         if process != self._process:
             _inherited.append(connection)
             return
-        if not keep:
-            connection.close()
         with self._lock:
-            if keep:
-                if len(self._idle) < _IDLE_CONNECTIONS and not self._closed:
-                    self._idle.append(connection)
-                else:
-                    connection.close()
-            self._end_loan()
-
-    def _end_loan(self) -> None:
-        # The lock is held.
-        self._lent.remove(threading.get_ident())
-        if self._forking:
-            self._returned.notify_all()
+            if keep and len(self._idle) < _IDLE_CONNECTIONS and not self._closed:
+                self._idle.append(connection)
+            else:
+                connection.close()
+            self._lent.remove(threading.get_ident())
+            if self._forking:
+                self._returned.notify_all()
 
     def wait_to_write(self, thread_id: str, writing: threading.Lock) -> float:
         """Wait until no other thread of this process writes.
@@ -313,7 +306,10 @@ class WritingLoan(Loan):
                     self._connection.execute("COMMIT" if error is None else "ROLLBACK")
             except sqlite3.Error as failure:
                 kind, error, traceback = type(failure), failure, failure.__traceback__
-            Loan.__exit__(self, kind, error, traceback)
+            if error is None:
+                self._connections.take_back(self._connection, self._process, keep=True)
+            else:
+                Loan.__exit__(self, kind, error, traceback)
         finally:
             self._writing.release()
 

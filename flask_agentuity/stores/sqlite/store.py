@@ -112,10 +112,10 @@ class SQLiteStore(KeyedStore):
         if found is None:
             return None
         head, snapshot = found
-        now = time.time()
-        if head.is_expired(now, self.ttl):
+        unused = time.time() - max(head.used, head.updated)
+        if self.ttl is not None and unused > self.ttl:
             return None
-        if now - max(head.used, head.updated) > self._renew_after:
+        if unused > self._renew_after:
             self._renew(thread_id)
         return None if head.is_empty else snapshot
 
@@ -127,11 +127,9 @@ class SQLiteStore(KeyedStore):
         return found[1]
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
-        # The clocks are read before the lock, so that waiting for it makes nothing look later.
-        now = time.time()
-        began = now - write.age
-        seen, steps, planned = write.seen, None, None
-        if isinstance(seen, Seen) and self._is_usable(seen, thread_id, write, began, now):
+        now, seen = time.time(), write.seen
+        steps = planned = None
+        if isinstance(seen, Seen) and self._is_usable(seen, thread_id, write, now):
             planned = plan_appends(seen, write, now, self.max_bytes)
             if planned is None:
                 steps = prepare(write.operations)
@@ -146,7 +144,7 @@ class SQLiteStore(KeyedStore):
                 if steps is None:
                     # These are plain pushes, for which no JSON is handled here.
                     steps = prepare(write.operations)
-                outcome, skipped = self._write_stored(connection, thread_id, steps, write, began)
+                outcome, skipped = self._write_stored(connection, thread_id, steps, write)
         if skipped:
             warn_of_skipped(thread_id, skipped)
         if now >= self._next_purge:
@@ -250,31 +248,22 @@ class SQLiteStore(KeyedStore):
     def close(self) -> None:
         self._connections.close()
 
-    def _is_usable(
-        self, seen: Seen, thread_id: str, write: Write, began: float, now: float
-    ) -> bool:
+    def _is_usable(self, seen: Seen, thread_id: str, write: Write, now: float) -> bool:
         """Return whether a write may begin with what its request has seen."""
         head = seen.head
+        # A thread whose use need not be noted has not expired either.
         return (
             seen.thread_id == thread_id
             and now - head.used <= self._renew_after
-            and not head.is_expired(now, self.ttl)
-            and not (head.deleted and is_gone(head.deleted, head.born, write, began, now))
+            and not (head.deleted and is_gone(head.deleted, head.born, write, now))
         )
 
     def _write_stored(
-        self,
-        connection: sqlite3.Connection,
-        thread_id: str,
-        steps: Sequence[Step],
-        write: Write,
-        began: float,
+        self, connection: sqlite3.Connection, thread_id: str, steps: Sequence[Step], write: Write
     ) -> tuple[Written | Conflict, Sequence[KeyOperation]]:
         """Write to a thread as it is stored; return the outcome and what was skipped."""
         now = time.time()
-        thread = open_for_write(
-            connection, thread_id, steps, write, began=began, now=now, ttl=self.ttl
-        )
+        thread = open_for_write(connection, thread_id, steps, write, now, self.ttl)
         before = thread.size
         for step in steps:
             thread.apply(step)
