@@ -4,35 +4,25 @@ import logging
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError
 from flask_agentuity.stores import ListedThread, ThreadStore
-from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .conformance import new_id
-from .listing import ListingConformance, fill, listed
+from .listing import fill, listed
 from .minimal import MinimalStore
 
 
-class TestMemoryListing(ListingConformance):
-    def open(self, place: Any, **options: Any) -> ThreadStore:
-        return MemoryStore(**options)
+class TestSQLiteListing:
+    """What SQLite does beyond the conformance tests."""
 
-
-class TestSQLiteListing(ListingConformance):
-    shared = True
-
-    def open(self, place: Any, **options: Any) -> ThreadStore:
-        return SQLiteStore(place / "threads.db", timeout=30.0, **options)
-
-    def test_a_filtered_page_costs_the_same_in_any_store(self, place: Any) -> None:
-        """Counted in steps of SQLite's machine: that of many threads reads no more of them."""
-        with closing(SQLiteStore(place / "threads.db")) as store:
+    def test_a_filtered_page_costs_the_same_in_any_store(self, tmp_path: Path) -> None:
+        """Counted in steps of SQLite's virtual machine."""
+        with closing(SQLiteStore(tmp_path / "threads.db")) as store:
 
             def steps(wanted: dict[str, str]) -> int:
                 taken: list[None] = []
@@ -59,11 +49,13 @@ class TestSQLiteListing(ListingConformance):
             assert few < 1_000
 
     def test_a_damaged_thread_does_not_hide_the_others(
-        self, place: Any, caplog: pytest.LogCaptureFixture
+        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
     ) -> None:
-        with closing(self.open(place)) as store:
+        with closing(SQLiteStore(tmp_path / "threads.db")) as store:
             ids = fill(store, 3, {"owner": "ada"})
-            with closing(sqlite3.connect(place / "threads.db", isolation_level=None)) as connection:
+            with closing(
+                sqlite3.connect(tmp_path / "threads.db", isolation_level=None)
+            ) as connection:
                 connection.execute(
                     "UPDATE threads SET metadata = CAST('{\"a' AS BLOB) WHERE id = ?", (ids[1],)
                 )
@@ -75,8 +67,8 @@ class TestSQLiteListing(ListingConformance):
                 store.restore(ids[1])
 
 
-class TestAStoreOfOnesOwn:
-    """A store that is nothing but restore, save and delete, as that of the service."""
+class TestAMinimalStore:
+    """A store that has nothing but restore, save and delete."""
 
     @pytest.fixture
     def store(self, tmp_path: Path) -> ThreadStore:
@@ -91,12 +83,3 @@ class TestAStoreOfOnesOwn:
             store.adopt(ListedThread(thread_id, {}, 1.0, 2.0, 0), b"{}")
         with pytest.raises(StoreError, match="cannot remove expired threads"):
             store.purge()
-
-    test_one_at_a_time = ListingConformance.test_one_at_a_time
-    test_ending_a_turn_that_nobody_has = ListingConformance.test_ending_a_turn_that_nobody_has
-    test_many_at_once = ListingConformance.test_of_many_who_come_at_once_one_has_it
-    test_nobody_is_with_the_holder = ListingConformance.test_nobody_is_with_the_holder
-
-    @pytest.fixture
-    def thread_id(self) -> str:
-        return new_id()
