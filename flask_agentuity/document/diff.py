@@ -174,15 +174,19 @@ def _diff_middle(base: bytes, value: Sequence[Any], ends: _Ends) -> ListDifferen
 
     The neighbours on both sides belong to it: an insertion names them.
     """
+    middle = codec.decode(b"[%b]" % base[ends.start : ends.stop])
+    if len(middle) == 1 and ends.last == ends.first + 1:
+        # The usual edit: one item in its place.
+        gone, new = codec.encode_each([*middle, value[ends.first]])
+        return ListDifference((Change(ends.first, (gone,), (new,)),) if gone != new else (), ())
     first, last = max(0, ends.first - 1), min(len(value), ends.last + 1)
     before, after = value[first : ends.first], value[ends.last : last]
-    middle = codec.decode(b"[%b]" % base[ends.start : ends.stop])
-    old, new = Items([*before, *middle, *after]), Items(value[first:last])
-    forget_ambiguous(old, new)
-    partners = align(old, new)
-    if after and partners[-1] != len(new) - 1:
+    olds, news = Items([*before, *middle, *after]), Items(value[first:last])
+    forget_ambiguous(olds, news)
+    partners = align(olds, news)
+    if after and partners[-1] != len(news) - 1:
         return None
-    return _difference(old.encoded, new.encoded, partners, first)
+    return _difference(olds.encoded, news.encoded, partners, first)
 
 
 def _difference(
