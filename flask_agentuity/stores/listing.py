@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from ..document import codec
 from ..errors import StateNotSerializable
 
@@ -86,7 +84,7 @@ def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 def encode_cursor(updated: float, thread_id: str) -> str:
     """Return an opaque cursor for what follows a thread in a listing."""
-    return base64.urlsafe_b64encode(orjson.dumps([updated, thread_id])).decode().rstrip("=")
+    return base64.urlsafe_b64encode(codec.encode([updated, thread_id])).decode().rstrip("=")
 
 
 def decode_cursor(cursor: str) -> tuple[float, str]:
@@ -96,7 +94,7 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
-        updated, thread_id = orjson.loads(base64.urlsafe_b64decode(padded))
+        updated, thread_id = codec.decode(base64.urlsafe_b64decode(padded))
         return float(updated), str(thread_id)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{cursor!r} is not the cursor of a listing.") from error

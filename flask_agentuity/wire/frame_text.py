@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from itertools import islice
 
-import orjson
+from ..document.messages import parse_message
 
 # Escapes one by one, so that an escaped backslash is not taken for the beginning of another.
 _ESCAPE = re.compile(
@@ -66,7 +66,7 @@ def find_id(text: bytes) -> str | int | float | None:
 
 def _read_id(text: bytes) -> str | int | float | None:
     try:
-        id = orjson.loads(text)
+        id = parse_message(text)
     except ValueError:
         return None
     return id if isinstance(id, str | int | float) else None

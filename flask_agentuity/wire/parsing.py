@@ -8,9 +8,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import orjson
-
 from ..document.edit_json import LARGEST_VERSION, edits_from_json
+from ..document.messages import parse_message
 from ..document.operation_json import operation_from_json
 from ..errors import AgentuityError
 from .frame_text import find_id, make_well_formed
@@ -155,7 +154,7 @@ def _is_number(value: object) -> bool:
 
 def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
     try:
-        message = orjson.loads(frame)
+        message = parse_message(frame)
     except ValueError as error:
         return _parse_unusual(frame, error)
     if not isinstance(message, dict):
@@ -168,7 +167,7 @@ def _parse_unusual(frame: Frame, error: ValueError) -> dict[str, Any] | Refusal:
     text = frame.encode(errors="replace") if isinstance(frame, str) else bytes(frame)
     text = make_well_formed(text)
     try:
-        message = orjson.loads(text)
+        message = parse_message(text)
     except ValueError:
         id = find_id(text)
         if id is not None:

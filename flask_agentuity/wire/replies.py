@@ -26,9 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from ..document.merge import Merged
+from ..document.messages import encode_message, fragment, parse_message
 from ..errors import ServiceError
 from .limits import MAX_ERROR_LENGTH
 from .requests import Frame, RequestId
@@ -108,17 +107,17 @@ class Conflicting:
 
 def encode_granted(features: Mapping[str, int] | None = None) -> bytes:
     """Return the service's answer to a good key; *features* are the extensions it has."""
-    return orjson.dumps({"success": True, **(features or {})})
+    return encode_message({"success": True, **(features or {})})
 
 
 def encode_denied(error: str) -> bytes:
     """Return the service's answer to a bad key; it closes the socket afterwards."""
-    return orjson.dumps({"success": False, "error": _clean(error)})
+    return encode_message({"success": False, "error": _clean(error)})
 
 
 def encode_success(id: str) -> bytes:
     """Return the reply to a save, merge or delete that was done."""
-    return orjson.dumps({"id": id, "success": True})
+    return encode_message({"id": id, "success": True})
 
 
 def encode_applied(id: str, applied: Applied) -> bytes:
@@ -128,7 +127,7 @@ def encode_applied(id: str, applied: Applied) -> bytes:
         reply["preceding"] = dict(applied.preceding)
     if applied.merged:
         reply["merged"] = {key: _merged_to_json(each) for key, each in applied.merged.items()}
-    return orjson.dumps(reply)
+    return encode_message(reply)
 
 
 def encode_document(id: str, document: bytes | None, version: int = 0) -> bytes:
@@ -143,12 +142,12 @@ def encode_document(id: str, document: bytes | None, version: int = 0) -> bytes:
     except UnicodeDecodeError as error:
         raise ServiceError(f"The stored document is not UTF-8: {error}") from None
     more = {"version": version} if version else {}
-    return orjson.dumps({"id": id, "success": True, "data": text, **more})
+    return encode_message({"id": id, "success": True, "data": text, **more})
 
 
 def encode_failure(id: RequestId, error: str) -> bytes:
     """Return the reply to a request that was not done; *error* says what is wrong."""
-    return orjson.dumps(_failure(id, error))
+    return encode_message(_failure(id, error))
 
 
 def encode_conflict(id: str, error: str, conflict: Conflicting) -> bytes:
@@ -156,18 +155,18 @@ def encode_conflict(id: str, error: str, conflict: Conflicting) -> bytes:
     found: dict[str, Any] = {"keys": conflict.keys, "assigned": conflict.assigned}
     if conflict.metadata:
         found["metadata"] = True
-    return orjson.dumps({**_failure(id, error), "conflict": found})
+    return encode_message({**_failure(id, error), "conflict": found})
 
 
 def encode_gone(id: str, error: str) -> bytes:
     """Return the reply to a write of a thread that was deleted in the meantime."""
-    return orjson.dumps({**_failure(id, error), "gone": True})
+    return encode_message({**_failure(id, error), "gone": True})
 
 
 def parse_reply(frame: Frame) -> Reply:
     """Read a frame of the service. No frame makes it raise."""
     try:
-        message = orjson.loads(frame)
+        message = parse_message(frame)
     except ValueError as error:
         return Malformed(f"not JSON: {error}")
     if not isinstance(message, dict):
@@ -249,7 +248,7 @@ def _failure(id: RequestId, error: str) -> dict[str, Any]:
 def _merged_to_json(merged: Merged) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     if merged.value is not None:
-        fields["value"] = orjson.Fragment(merged.value)
+        fields["value"] = fragment(merged.value)
     if merged.places is not None:
         fields["places"] = merged.places
     if merged.dropped:
@@ -262,7 +261,7 @@ def _merged_to_json(merged: Merged) -> dict[str, Any]:
 def _merged_of(fields: dict[str, Any]) -> Merged:
     places = fields.get("places")
     try:
-        value = orjson.dumps(fields["value"]) if "value" in fields else None
+        value = encode_message(fields["value"]) if "value" in fields else None
     except TypeError:
         # It nests deeper than anything that was sent.
         value = None

@@ -27,9 +27,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from ..document import codec
+from ..document.messages import encode_message, fragment
 from ..document.operation_json import operation_to_json
 from ..document.operations import Clear, Operation, Push, Set
 from ..document.operations import Delete as DeleteOperation
@@ -135,7 +134,7 @@ def encode_authorization(key: str) -> bytes:
     :raises ValueError: if *key* cannot be written as UTF-8.
     """
     try:
-        return orjson.dumps({"authorization": key})
+        return encode_message({"authorization": key})
     except TypeError:
         raise ValueError("The key is not text that UTF-8 can hold.") from None
 
@@ -258,9 +257,11 @@ def _encode_request(
     if not isinstance(thread_id, str) or not 0 < len(thread_id) <= MAX_THREAD_ID_LENGTH:
         raise InvalidThreadId(f"{str(thread_id)[:MAX_THREAD_ID_LENGTH]!r} is not a thread id")
     if metadata is not None:
-        data["metadata"] = orjson.Fragment(codec.encode(dict(metadata), "metadata"))
+        data["metadata"] = fragment(codec.encode(dict(metadata), "metadata"))
     try:
-        frame = orjson.dumps({"id": id, "action": action, "data": {"thread_id": thread_id, **data}})
+        frame = encode_message(
+            {"id": id, "action": action, "data": {"thread_id": thread_id, **data}}
+        )
     except TypeError:
         # All the rest was proved to be JSON above.
         raise InvalidThreadId(f"{thread_id!r} holds a lone surrogate") from None
