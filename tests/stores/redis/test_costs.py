@@ -5,16 +5,27 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
 import redis
 
+from flask_agentuity.document import codec
 from flask_agentuity.document.codec import Snapshot
-from flask_agentuity.document.operations import Push, Set
+from flask_agentuity.document.operations import (
+    Change,
+    Increment,
+    PopLast,
+    Push,
+    Replace,
+    Set,
+    Splice,
+)
 from flask_agentuity.stores import ListedThread, listing
 from flask_agentuity.stores.redis.line import Line
 from flask_agentuity.stores.redis.store import RedisStore
+from flask_agentuity.stores.writing import Write, Written
 
 from ..conformance import new_id
 from ..counting_proxy import counting
@@ -48,6 +59,81 @@ def test_a_push_costs_the_same_at_any_length(
     assert sum(long_commands.values()) <= sum(short_commands.values()) * limit
 
 
+@pytest.mark.parametrize("read", [True, False])
+def test_growing_the_last_message_sends_one_kilobyte_at_most(
+    store: RedisStore, client: redis.Redis, read: bool
+) -> None:
+    def cost(stored: int) -> tuple[int, int]:
+        thread_id = new_id()
+        store.merge(thread_id, [Push("messages", MESSAGE)] * stored)
+        grown = MESSAGE
+        commands = received = 0
+        for _ in range(3):
+            snapshot = store.read(thread_id, ["messages"]) if read else None
+            old, grown = grown, grown[:-2] + b' token"}'
+            write = Write(
+                [Splice("messages", (Change(stored - 1, (old,), (grown,)),))],
+                seen=snapshot and snapshot.seen,
+            )
+            ran, taken, _ = measured(client, partial(store.write, thread_id, write))
+            commands, received = max(commands, sum(ran.values())), max(received, taken)
+        snapshot = store.read(thread_id, ["messages"])
+        assert snapshot is not None
+        encoded = snapshot.encoded["messages"]
+        assert encoded is not None
+        assert encoded.endswith(b'token token token"}]')
+        return commands, received
+
+    short, middle, long = (cost(stored) for stored in (10, 1_000, 4_000))
+    assert len(MESSAGE) == 190
+    assert max(short[1], middle[1], long[1]) <= 1_000
+    assert long[0] <= short[0] + 2
+
+
+@pytest.mark.parametrize("place", [0, 5, -6], ids=["first", "middle", "last"])
+def test_an_edit_sends_the_same_at_any_length(
+    store: RedisStore, client: redis.Redis, place: int
+) -> None:
+    def cost(stored: int) -> int:
+        thread_id = new_id()
+        store.merge(thread_id, [Push("messages", MESSAGE)] * stored)
+        index = stored // 2 if place == 5 else place % stored
+        old, new = (MESSAGE, MESSAGE), (b'"short"',)
+        write = Write([Splice("messages", (Change(index, old, new),)), PopLast("messages")])
+        _, received, _ = measured(client, partial(store.write, thread_id, write))
+        snapshot = store.read(thread_id, ["messages"])
+        assert snapshot is not None
+        items = codec.items_of(snapshot.encoded["messages"] or b"")
+        assert items.index(b'"short"') == index
+        assert len(items) == stored - 2
+        return received
+
+    assert cost(4_000) <= cost(20) + 10
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'{"a":"%b"}' % (b"x" * 900), codec.encode(["x" * 100] * 5_000)],
+    ids=["small", "list"],
+)
+def test_what_a_replacement_expects_is_not_sent(
+    store: RedisStore, client: redis.Redis, thread_id: str, value: bytes
+) -> None:
+    store.merge(thread_id, [Set("a", value)])
+    version = 2**52
+    for write in (
+        Write([Replace("a", value[:-1] + b" ", b"1", version)]),
+        Write([Replace("a", value, b"1", version)]),
+    ):
+        outcome = store.write(thread_id, write)
+    assert isinstance(outcome, Written)
+    store.merge(thread_id, [Set("a", value)])
+    write = Write([Replace("a", value, b"2", version)])
+    _, received, _ = measured(client, partial(store.write, thread_id, write))
+    assert received < 600
+    assert store.restore(thread_id) == b'{"state":{"a":2}}'
+
+
 def test_one_small_key_is_read_without_the_history(store: RedisStore, client: redis.Redis) -> None:
     def cost(stored: int) -> int:
         thread_id = new_id()
@@ -77,6 +163,10 @@ def test_every_call_is_one_round_trip(redis_server: RedisServer, thread_id: str)
             lambda: store.read(thread_id, ["messages", "a", "b"]),
             lambda: store.read(thread_id, []),
             lambda: store.merge(thread_id, [Push("messages", MESSAGE), Set("a", b"1")], {"m": 1}),
+            lambda: store.write(
+                thread_id, Write([Push("messages", MESSAGE)], counted=["messages"])
+            ),
+            lambda: store.write(thread_id, Write([PopLast("messages"), Increment("n", 2)])),
             lambda: store.save(thread_id, b'{"state":{"l":[1,2]}}'),
             lambda: store.list(),
             lambda: store.list({"owner": "ada"}, limit=1, cursor=listing.encode_cursor(5.0, "a")),
