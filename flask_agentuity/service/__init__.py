@@ -1,6 +1,6 @@
 """A thread service: the server end of the WebSocket protocol, on any store of threads.
 
-For development, for tests and for hosting it oneself. It needs the extra ``service``::
+It is for development, for tests and for your own servers. It needs the extra ``service``::
 
     python -m pip install "flask-agentuity[service]"
     python -m flask_agentuity.service --store sqlite:///threads.db --key KEY

@@ -23,11 +23,11 @@ from .thread_service import ThreadService
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: More keys, apart by white space, for whom a command line is too public.
+#: More keys, separated by white space. Other users can see a command line.
 KEYS_VARIABLE = "AGENTUITY_SERVICE_KEYS"
 
-#: Seconds between two looks at whether the service still runs.
-_LOOK_INTERVAL = 0.5
+#: Seconds between two checks whether the service still runs.
+_CHECK_INTERVAL = 0.5
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -67,15 +67,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(service: ThreadService, store: ThreadStore) -> int:
-    """Start *service*, say where it listens, and serve until SIGTERM or SIGINT.
+    """Start *service*, print where it listens, and serve until SIGTERM or SIGINT.
 
-    For the main thread. The first line on standard output is one JSON object,
+    Must be called in the main thread. The first line on standard output is one JSON object,
     ``{"listening": "ws://127.0.0.1:PORT/thread/ws"}``. Returns the exit status.
 
-    :raises ConfigurationError: when it cannot listen.
-    :raises StoreError: when the *store* cannot be used.
+    :raises ConfigurationError: if it cannot listen.
+    :raises StoreError: if the *store* cannot be used.
     """
-    # Better found now than by the first client.
+    # A store that does not work should not be noticed by the first client.
     store.restore("none")
     asked = threading.Event()
     before = {
@@ -85,10 +85,10 @@ def run(service: ThreadService, store: ThreadStore) -> int:
     try:
         with service:
             print(orjson.dumps({"listening": service.url}).decode(), flush=True)
-            # In slices: not every system wakes an endless wait for a signal.
-            while not asked.wait(_LOOK_INTERVAL):
+            # Not every system ends a wait without a timeout when a signal arrives.
+            while not asked.wait(_CHECK_INTERVAL):
                 if not service.running:
-                    logger.critical("The service has ended by itself.")
+                    logger.critical("The service has ended unexpectedly.")
                     return 1
     finally:
         for number, handler in before.items():
@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--host", default="127.0.0.1", help="where to listen (%(default)s)")
-    add("--port", type=int, default=8787, help="0 takes a free one (%(default)s)")
+    add("--port", type=int, default=8787, help="0 chooses a free port (%(default)s)")
     add(
         "--store",
         default="sqlite:///threads.db",
@@ -115,15 +115,16 @@ def _parser() -> argparse.ArgumentParser:
         "--key",
         action="append",
         default=[],
-        help="a key that clients come with; may be repeated, each key sees its own threads only;"
-        f" more are taken from the environment variable {KEYS_VARIABLE}, apart by spaces",
+        help="a key that clients may use, of at least 16 characters; can be repeated; each key"
+        f" sees its own threads only; the environment variable {KEYS_VARIABLE} can hold more,"
+        " separated by spaces",
     )
     add(
         "--key-file",
         action="append",
         default=[],
         metavar="FILE",
-        help="a file with one key on each line; may be repeated",
+        help="a file with one key per line; can be repeated",
     )
     add(
         "--ttl",
@@ -155,7 +156,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for a client's handshake and its key (%(default)g)",
     )
     add("--certificate", metavar="FILE", help="serve wss with this certificate (PEM)")
-    add("--certificate-key", metavar="FILE", help="its private key (PEM), if it is apart")
+    add("--certificate-key", metavar="FILE", help="its private key (PEM), if in another file")
     add(
         "--log-level",
         choices=("debug", "info", "warning", "error"),

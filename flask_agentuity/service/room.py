@@ -1,4 +1,4 @@
-"""How much of one connection may be under way at once."""
+"""How much of one connection may be processed at once."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 
 
 class Room:
-    """Lets requests in while there is room; one that is too large alone goes in alone.
+    """Limits the requests of one connection that are processed at once.
 
-    For one waiter at a time: whoever reads from the connection.
+    A request that is larger than the limit is processed alone. Only one task may wait.
     """
 
     def __init__(self, max_requests: int, max_bytes: int) -> None:
@@ -29,7 +29,7 @@ class Room:
         self._bytes += size
 
     def leave(self, size: int) -> None:
-        """Make room again."""
+        """Note that a request of *size* bytes has ended."""
         self._requests -= 1
         self._bytes -= size
         self._left.set()

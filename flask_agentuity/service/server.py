@@ -1,4 +1,4 @@
-"""The listening socket: which requests become connections, and how all of them end."""
+"""The listening socket: which requests become connections, and how the service ends."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ logger = logging.getLogger("flask_agentuity.service")
 PATH = "/thread/ws"
 HEALTH_PATH = "/health"
 
-#: Seconds after which a client that found the service full may try again.
+#: Seconds after which a client may try again if the service is full.
 _RETRY_AFTER = "5"
 #: Seconds for the closing handshake.
 _CLOSE_TIMEOUT = 2.0
-#: Frames of a connection that wait to be read, beyond what the operating system holds.
+#: Frames of a connection that wait to be read, besides those that the operating system holds.
 _WAITING_FRAMES = 4
 
 
 class Server:
-    """Listens, and keeps the connections. Belongs to one event loop."""
+    """Listens and serves the connections. Belongs to one event loop."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -45,7 +45,7 @@ class Server:
     async def start(self) -> str:
         """Listen, and return the URL that clients connect to.
 
-        :raises OSError: when that is not possible.
+        :raises OSError: if it cannot listen.
         """
         settings = self._settings
         self._server = await serve(
@@ -54,7 +54,7 @@ class Server:
             settings.port,
             ssl=settings.ssl_context,
             process_request=self._process_request,
-            # Documents are small or urgent; deflating a megabyte would hold up everybody.
+            # Compressing a megabyte would delay all other connections.
             compression=None,
             open_timeout=settings.authorization_timeout,
             close_timeout=_CLOSE_TIMEOUT,
@@ -69,7 +69,7 @@ class Server:
         return url
 
     async def stop(self) -> None:
-        """Listen no more, answer what is under way, and end every connection."""
+        """Stop listening, answer the requests that have arrived, and close every connection."""
         if self._server is not None:
             logger.info("Ending; %d connections are open.", len(self._connections))
             await self._stop_accepting(self._server)
@@ -79,7 +79,7 @@ class Server:
             try:
                 async with asyncio.timeout(self._settings.drain_timeout):
                     await self._server.wait_closed()
-                    # What was accepted at the last moment is not waited for there.
+                    # That does not wait for what was accepted at the last moment.
                     while others := asyncio.all_tasks() - {asyncio.current_task()}:
                         await asyncio.wait(others)
             except TimeoutError:
@@ -94,12 +94,12 @@ class Server:
 
     @staticmethod
     async def _stop_accepting(server: WebSocketServer) -> None:
-        # Up to Python 3.12 asyncio leaks what it accepts in the moment of its close().
+        # Up to Python 3.12 asyncio leaks a connection that it accepts during close().
         for listener in server.sockets:
             # The default loop on Windows has no readers.
             with suppress(NotImplementedError):
                 asyncio.get_running_loop().remove_reader(listener)
-        # What was accepted before becomes a connection now.
+        # A connection that was accepted before is set up now.
         await asyncio.sleep(0)
 
     async def _serve(self, socket: ServerConnection) -> None:
@@ -117,7 +117,7 @@ class Server:
                     return None
                 logger.warning("Full: %d connections are open.", len(self._connections))
                 response = socket.respond(
-                    HTTPStatus.SERVICE_UNAVAILABLE, "The service has no room for a connection.\n"
+                    HTTPStatus.SERVICE_UNAVAILABLE, "The service has too many connections.\n"
                 )
                 response.headers["Retry-After"] = _RETRY_AFTER
                 return response
@@ -128,12 +128,12 @@ class Server:
                 response.headers["Content-Type"] = "application/json"
                 return response
         return socket.respond(
-            HTTPStatus.NOT_FOUND, f"Not here. Threads are at {PATH}, the health at {HEALTH_PATH}.\n"
+            HTTPStatus.NOT_FOUND, f"Not found. Use {PATH} for threads, {HEALTH_PATH} for health.\n"
         )
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """The WebSocket library's log, without its debugging lines: they hold the keys."""
+    """The WebSocket library's log without its debug lines, which contain keys."""
 
     def __init__(self, target: logging.Logger) -> None:
         super().__init__(target, None)
@@ -144,7 +144,7 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
     def process(
         self, msg: Any, kwargs: MutableMapping[str, Any]
     ) -> tuple[Any, MutableMapping[str, Any]]:
-        # Whoever knocks and goes is no fault of ours, and worth no traceback.
+        # A client that does not complete its handshake is not worth a traceback.
         if str(msg).startswith("opening handshake failed"):
             msg, kwargs["exc_info"] = f"A connection did not open: {sys.exc_info()[1]}", None
         return msg, kwargs

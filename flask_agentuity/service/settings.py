@@ -1,4 +1,4 @@
-"""What a service was told to do, checked once."""
+"""The options of a service, checked once."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ..stores.base import ThreadStore
 from ..wire import limits
 from .keys import Keys
 
-#: The largest frame, in bytes, unless told otherwise: a legal document of 1 MiB in which
-#: every character had to be escaped, and as much again.
+#: The default limit for a frame, in bytes: a document of 1 MiB in which every character is
+#: escaped, and as much again.
 DEFAULT_MAX_FRAME_BYTES = 8 * 1024 * 1024
 
 
@@ -32,9 +32,10 @@ class Settings:
     ssl_context: ssl.SSLContext | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work.
+        """Check the options.
 
-        :raises ConfigurationError: naming the option, its value and what is allowed.
+        :raises ConfigurationError: if one is wrong. It names the option, its value and what is
+            allowed.
         """
         least = {"port": 0, "max_frame_bytes": limits.MAX_REQUEST_BYTES}
         for name in ("port", "max_frame_bytes", "max_connections", "max_requests", "workers"):

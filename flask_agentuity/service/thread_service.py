@@ -1,4 +1,4 @@
-"""The thread service: started and stopped from any thread, run in one of its own."""
+"""The thread service, which runs in its own thread and is controlled from any other."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .settings import DEFAULT_MAX_FRAME_BYTES, Settings
 
 
 class ThreadService:
-    """Serves the threads of a store over WebSockets, in a thread of its own::
+    """Serves the threads of a store over WebSockets, in a separate thread::
 
-        with ThreadService(MemoryStore(), keys=["a key"]) as service:
-            client = ThreadClient(service.url, "a key")
+        with ThreadService(MemoryStore(), keys=["a-key-of-16-chars"]) as service:
+            client = ThreadClient(service.url, "a-key-of-16-chars")
 
-    Each key sees only its own threads. The store is the caller's to close.
+    Each key sees only its own threads. The service does not close the store.
     """
 
     def __init__(
@@ -39,19 +39,20 @@ class ThreadService:
         drain_timeout: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Check everything; nothing is opened yet. All times are in seconds.
+        """Check the options. Nothing is opened before :meth:`start`. Times are in seconds.
 
-        :param port: 0 takes a free one.
-        :param max_frame_bytes: the largest frame; a larger one ends its connection (1009).
-        :param max_connections: a client above it is told to come back (503).
-        :param max_requests: how many requests of one connection are under way at once; more
-            wait unread.
+        :param keys: those that clients may use; each has at least 16 characters.
+        :param port: 0 chooses a free port.
+        :param max_frame_bytes: the largest frame. A larger one closes its connection (1009).
+        :param max_connections: further clients are told to try again later (503).
+        :param max_requests: how many requests of one connection are processed at once. Further
+            requests are not read yet.
         :param workers: how many threads use the store.
         :param authorization_timeout: for the handshake, and again for the first frame.
-        :param drain_timeout: for everything that is left to do at the end.
-        :param ssl_context: serve wss with it.
-        :raises ConfigurationError: when an option is wrong, or the package ``websockets``
-            is missing.
+        :param drain_timeout: for answering what has arrived when the service stops.
+        :param ssl_context: makes the service use wss.
+        :raises ConfigurationError: if an option is wrong, or the package ``websockets`` is
+            missing.
         """
         self._settings = Settings(
             store,
@@ -82,23 +83,23 @@ class ThreadService:
 
     @property
     def url(self) -> str:
-        """Where clients connect, ``ws://HOST:PORT/thread/ws``. Known once it has started."""
+        """Where clients connect, ``ws://HOST:PORT/thread/ws``, once the service has started."""
         if self._url is None:
             raise ConfigurationError("The thread service has not started yet.")
         return self._url
 
     @property
     def running(self) -> bool:
-        """Whether it was started and has not ended."""
+        """Whether the service was started and has not ended."""
         return self._thread is not None and self._thread.is_alive()
 
     def start(self) -> None:
-        """Listen. Returns once clients can connect.
+        """Start listening. Returns when clients can connect.
 
-        :raises ConfigurationError: when it cannot listen there, or was started before.
+        :raises ConfigurationError: if it cannot listen there, or was started before.
         """
         if self._thread is not None:
-            raise ConfigurationError("The thread service was started before; make another one.")
+            raise ConfigurationError("The thread service was started before. Create a new one.")
         started: Future[str] = Future()
         self._thread = threading.Thread(
             target=lambda: asyncio.run(self._run(started)), name="thread-service", daemon=True
@@ -114,7 +115,7 @@ class ThreadService:
             ) from error
 
     def stop(self) -> None:
-        """Answer what is under way, end every connection, and return when that is done."""
+        """Answer the requests that have arrived, close every connection, and return then."""
         if self._thread is None:
             return
         if not self._stopping.done():

@@ -24,7 +24,7 @@ from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.web.app_threads import threads_of
 
-KEY = "a key"
+KEY = "a key of the tests"
 ID = "thrd_0123456789abcdef0123456789abcdef"
 PATIENCE = 20.0
 

@@ -21,12 +21,12 @@ def test_two_preloaded_workers_share_a_service(tmp_path: Path, worker: str) -> N
     if worker == "gevent":
         pytest.importorskip("gevent")
     with (
-        ThreadService(MemoryStore(), keys=["a key"]) as service,
+        ThreadService(MemoryStore(), keys=["a key of the tests"]) as service,
         running(
             tmp_path,
             gunicorn(worker, 2, "--preload"),
             AGENTUITY_THREAD_STORE=service.url,
-            AGENTUITY_SDK_KEY="a key",
+            AGENTUITY_SDK_KEY="a key of the tests",
         ) as server,
     ):
         browser = Visitor(server)

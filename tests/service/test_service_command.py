@@ -162,12 +162,12 @@ def test_no_acknowledged_write_is_lost_when_it_is_killed(start: Start) -> None:
 
 
 def test_keys_from_everywhere_and_never_in_the_log(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("in-a-file-1\n\n  in-a-file-2  \n")
+    (tmp_path / "keys").write_text("in-a-file-of-keys-1\n\n  in-a-file-of-keys-2  \n")
     process = start(
         "--key",
-        "on-the-line-1",
+        "on-the-command-line-1",
         "--key",
-        "on-the-line-2",
+        "on-the-command-line-2",
         "--key-file",
         "keys",
         "--log-level",
@@ -177,7 +177,7 @@ def test_keys_from_everywhere_and_never_in_the_log(start: Start, tmp_path: Path)
     url = process.url()
     keys = [
         f"{place}-{number}"
-        for place in ("in-a-file", "on-the-line", "in-the-environment")
+        for place in ("in-a-file-of-keys", "on-the-command-line", "in-the-environment")
         for number in (1, 2)
     ]
     for key in keys:
@@ -266,7 +266,7 @@ def test_without_websockets_it_says_what_to_install(tmp_path: Path) -> None:
     program = (
         "import sys; sys.modules['websockets'] = None\n"
         "from flask_agentuity.service.command import main\n"
-        "sys.exit(main(['--key', 'k', '--store', 'memory://']))"
+        "sys.exit(main(['--key', 'k' * 16, '--store', 'memory://']))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=PATIENCE * 3

@@ -354,10 +354,19 @@ def test_wrong_options(option: str, value: Any) -> None:
         ThreadService(MemoryStore(), [KEY], **{option: value})
 
 
-@pytest.mark.parametrize("keys", [[], [""], ["  "], ["good", ""], ["\ud800"], [5]])
+@pytest.mark.parametrize(
+    "keys", [[], [""], [" " * 20], [KEY, ""], ["\ud800" * 16], [5], ["x" * 15], [" " + "x" * 15]]
+)
 def test_wrong_keys(keys: list[Any]) -> None:
-    with pytest.raises(ConfigurationError, match="key"):
+    with pytest.raises(ConfigurationError, match="key") as refused:
         ThreadService(MemoryStore(), keys)
+    assert "x" * 15 not in str(refused.value)
+
+
+def test_a_key_of_16_characters_is_long_enough() -> None:
+    ThreadService(MemoryStore(), ["x" * 16])
+    with pytest.raises(ConfigurationError, match=r"at least 16 characters.*token_urlsafe"):
+        ThreadService(MemoryStore(), ["short"])
 
 
 def test_ipv6(serve: Serve, connect: Connect) -> None:

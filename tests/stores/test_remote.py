@@ -413,7 +413,7 @@ def test_pushes_to_an_old_service_that_failed_once_join_what_is_stored(odd: Odd)
 
 
 def test_a_wrong_key_is_told_at_once(connect: Connect) -> None:
-    with ThreadService(MemoryStore(), ["another key"]) as service:
+    with ThreadService(MemoryStore(), ["another key of the tests"]) as service:
         store = connect(service.url)
         for _ in range(3):
             with pytest.raises(AuthenticationFailed, match="not known here"):
