@@ -74,7 +74,7 @@ class Backoff:
     def _jittered(self, high: float, retry_after: float | None) -> float:
         self._refusals = 0
         self.failures += 1
-        return _respecting(retry_after, max(SHORTEST, self._uniform(0.0, high)))
+        return _respecting(retry_after, self._uniform(SHORTEST, max(SHORTEST, high)))
 
 
 def _doubled(seconds: float, times: int) -> float:

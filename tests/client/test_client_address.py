@@ -3,7 +3,14 @@ from __future__ import annotations
 import pytest
 
 from flask_agentuity.client import ThreadClient
-from flask_agentuity.client.address import parse_address, proxy_warnings, without_secrets
+from flask_agentuity.client.address import (
+    connection_warnings,
+    parse_address,
+    proxy_hint,
+    proxy_warnings,
+    without_secrets,
+)
+from flask_agentuity.client.foreign_text import printable
 from flask_agentuity.errors import ConfigurationError
 
 
@@ -43,6 +50,23 @@ def test_a_refused_url_shows_no_credentials() -> None:
 
 
 @pytest.mark.parametrize(
+    "url",
+    [
+        "ws://u:12#word@h",
+        "redis://u:wo#rd@h",
+        "ftp://u:wo?rd@h",
+        "ftp://u:wo/rd@h",
+        "ws://u:wo#rd@h",
+    ],
+)
+def test_a_password_that_is_not_escaped_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError) as raised:
+        parse_address(url)
+    for part in ("wo", "rd", "12"):
+        assert part not in str(raised.value).replace("must start with", "").replace("password", "")
+
+
+@pytest.mark.parametrize(
     ("environ", "words"),
     [
         ({}, None),
@@ -76,10 +100,78 @@ def test_options_are_checked() -> None:
         {"ca_file": "/does/not/exist.pem"},
         {"key": ""},
         {"key": "\ud800"},
+        {"key": "secret\n"},
+        {"key": " secret"},
+        {"key": "sec\x1bret"},
+        {"key": 5},
     ):
         name = next(iter(wrong))
-        with pytest.raises(ConfigurationError, match=name):
+        with pytest.raises(ConfigurationError, match=name) as raised:
             ThreadClient(**{"url": "ws://h", "key": "k", **wrong})  # type: ignore[arg-type]
+
+        assert "secret" not in str(raised.value)
+
+
+def test_a_key_that_was_read_with_its_newline_is_explained() -> None:
+    for key in ("secret\n", "secret\r\n"):
+        with pytest.raises(ConfigurationError, match=r"newline\. Strip it"):
+            ThreadClient("ws://h", key)
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("ws://threads.example", True),
+        ("http://10.0.0.1:80", True),
+        ("ws://[2001:db8::1]", True),
+        ("wss://threads.example", False),
+        ("ws://localhost:8787", False),
+        ("ws://app.localhost", False),
+        ("ws://127.0.0.2:1", False),
+        ("ws://[::1]:1", False),
+    ],
+)
+def test_an_unencrypted_connection_to_another_machine_is_a_warning(url: str, warned: bool) -> None:
+    warnings = connection_warnings({}, parse_address(url + "?token=word"))
+    assert [("not encrypted" in each, "word" in each) for each in warnings] == [
+        (True, False)
+    ] * warned
+
+
+@pytest.mark.parametrize(
+    ("environ", "hint"),
+    [
+        ({}, ""),
+        ({"http_proxy": "http://user:word@p:3128"}, "http_proxy is set to http://p:3128,"),
+        ({"HTTP_PROXY": "http://p:3128"}, "HTTP_PROXY is set to http://p:3128,"),
+        ({"https_proxy": "http://p:3128"}, ""),
+        ({"http_proxy": "http://p", "no_proxy": "other, h"}, ""),
+        ({"http_proxy": "http://p", "no_proxy": "*"}, ""),
+        ({"http_proxy": "p:3128"}, ""),
+    ],
+)
+def test_errors_name_the_proxy(environ: dict[str, str], hint: str) -> None:
+    found = proxy_hint(environ, parse_address("ws://h"))
+    assert found.startswith(" " + hint if hint else hint)
+    assert bool(found) == bool(hint)
+    assert "word" not in found
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("It is full.", "It is full."),
+        ("Größe 数 😀 \xa0|", "Größe 数 😀 \xa0|"),
+        ("a\nb\r\n\tc", r"a\nb\r\n\tc"),
+        ("\x1b[31mred\x00\x9b", r"\x1b[31mred\x00\x9b"),
+        ("\u202eleft\u2028", r"\u202eleft\u2028"),
+        ("half \ud83d", r"half \ud83d"),
+        ("the key secret", "the key <key>"),
+    ],
+)
+def test_foreign_text_is_printable(text: str, shown: str) -> None:
+    assert printable(text, "secret") == shown
+    assert len(printable(text * 1000)) < 10_000
 
 
 def test_the_key_is_in_no_repr() -> None:

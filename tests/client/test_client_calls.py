@@ -16,6 +16,7 @@ from scripted_service import KEY, THREAD, Opcode, Peer, Service, eventually
 from flask_agentuity.client import ServiceRefusal, ThreadClient
 from flask_agentuity.document.operations import Clear, Delete, Push, Set
 from flask_agentuity.errors import (
+    AuthenticationFailed,
     InvalidThreadId,
     OutcomeUnknown,
     Overloaded,
@@ -160,6 +161,36 @@ def test_what_the_service_answers_wrongly_fails_that_call_only(
         client.restore(THREAD)
     assert client.restore(THREAD) is None
     assert service.accepted == 1
+
+
+def test_control_characters_of_the_service_reach_neither_log_nor_error(
+    serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG, "flask_agentuity")
+    evil = "no\nERROR forged\x1b[2J\u202e"
+
+    def refuse_and_leave(peer: Peer) -> None:
+        peer.authorize()
+        peer.send({"id": peer.receive()["id"], "success": False, "error": evil})
+        peer.receive()
+        peer.close(1011, evil)
+
+    def deny(peer: Peer) -> None:
+        peer.upgrade()
+        peer.receive()
+        peer.send({"success": False, "error": evil})
+
+    client = connect(serve(refuse_and_leave).url, grace=0)
+    with pytest.raises(ServiceRefusal) as refused:
+        client.restore(THREAD)
+    with pytest.raises(RequestTimeout) as closed:
+        client.restore(THREAD)
+    with pytest.raises(AuthenticationFailed) as denied:
+        connect(serve(deny).url).restore(THREAD)
+    shown = [str(refused.value), refused.value.words, str(closed.value), str(denied.value)]
+    for text in [*shown, *(record.getMessage() for record in caplog.records)]:
+        assert not set(text) & set("\n\x1b\u202e")
+    assert all(r"no\nERROR forged\x1b[2J\u202e" in text for text in shown)
 
 
 def test_rubbish_between_answers_is_counted_and_passed_over(

@@ -332,6 +332,28 @@ def test_a_proxy_that_refuses_and_one_that_is_no_use(
     assert "word" not in caplog.text
 
 
+def test_a_proxy_that_cannot_be_reached_is_named(
+    connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("http_proxy", f"http://us:word@127.0.0.1:{port}")
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    error = str(failure(connect("ws://threads.example")))
+    assert "Connection refused" in error
+    assert f"http_proxy is set to http://127.0.0.1:{port}" in error
+    assert "word" not in error
+
+
+def test_an_unencrypted_connection_is_logged_once(
+    connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = connect("ws://no-such-host.invalid")
+    for _ in range(2):
+        failure(client)
+    assert caplog.text.count("is not encrypted") == 1
+
+
 def test_the_callbacks_are_told_and_cannot_hold_anything_up(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
