@@ -17,7 +17,7 @@ THREAD_VIEWS = 64
 CONNECTION_BYTES = 16 * 1024 * 1024
 SERVICE_BYTES = 128 * 1024 * 1024
 #: Threads of one connection for which the time of the last restore is kept.
-REMEMBERED_THREADS = 4096
+REMEMBERED_THREADS = 2048
 
 # What Python needs for one key beside its text and its value.
 _KEY_OVERHEAD = 200
