@@ -8,6 +8,7 @@ store, and can be repeated.
 from __future__ import annotations
 
 import random
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +28,9 @@ from flask_agentuity.stores.writing import Conflict, Write, Written
 Family = Literal["careful", "anything"]
 
 REQUESTS = 3
+
+#: What requests write, and what the thread begins with.
+WORDS = re.compile(r"<[0-9.]+>|seed [0-9]|nested [0-9]")
 
 
 @dataclass(frozen=True)
@@ -470,3 +474,23 @@ def without_ids(state: dict[str, Any]) -> dict[str, Any]:
         "m": strip(state.get("m", [])),
         "chat": {**chat, "messages": strip(chat["messages"])},
     }
+
+
+def difference(plain: dict[str, Any], ideal: dict[str, Any]) -> str:
+    """Return how a result without ids differs from the one with ids: the worst that happened.
+
+    Every word that a request writes is written once, so words tell what was lost.
+    """
+    if plain == ideal:
+        return "nothing"
+    texts = [[item["text"] for item in state.get("m", [])] for state in (plain, ideal)]
+    words = [Counter(WORDS.findall(codec.encode(state).decode())) for state in (plain, ideal)]
+    if max(words[0].values(), default=0) > 1:
+        return "doubled"
+    if words[1] - words[0]:
+        return "lost"
+    if words[0] - words[1]:
+        return "not removed"
+    if Counter(texts[0]) == Counter(texts[1]):
+        return "other order" if texts[0] != texts[1] else "other fields"
+    return "empty or moved text"

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -29,11 +28,11 @@ from flask_agentuity.stores.sqlite import schema
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.testing.conformance.stored import new_id
 
-from .interleaved import Family, Program, Run, without_ids
+from .interleaved import Family, Program, Run, difference, without_ids
 from .redis_server import RedisServer
 
 KEY = "the key of the tests"
-COUNT = int(os.environ.get("INTERLEAVINGS", "300"))
+COUNT = int(os.environ.get("INTERLEAVINGS", "240"))
 FIRST = int(os.environ.get("INTERLEAVING_FIRST", "0"))
 SEEDS = [int(seed) for seed in os.environ.get("INTERLEAVING_SEEDS", "").split(",") if seed]
 
@@ -111,18 +110,25 @@ def test_anything_gives_the_same_everywhere(stores: Stores, ids: bool) -> None:
         stores.run(Program.of(seed, "anything", ids=ids), ids=ids)
 
 
-def test_items_without_ids(stores: Stores, record_property: Any) -> None:
-    """How many interleavings differ from what the same program does with ids."""
-    different: list[int] = []
+def test_items_without_ids(stores: Stores) -> None:
+    """What the same programs do without ids: equal on every store, but not always ideal.
+
+    An item in the place of another, between the same neighbours, counts as the same item. So a
+    request that removes one and adds another there has edited it; if another request edits or
+    removes the item at the same time, one of the two changes gives way.
+    """
+    found: Counter[str] = Counter()
+    examples: dict[str, int] = {}
     for seed in seeds(0.2):
         plain = stores.run(Program.of(seed, "careful", ids=False), ids=False)
         ideal = Run(Program.of(seed, "careful", ids=True), MemoryStore(), new_id(), ids=True)
-        if plain.state != without_ids(ideal.state):
-            different.append(seed)
-    counted = len(seeds(0.2))
-    record_property("without ids", f"{len(different)} of {counted} differ: {different[:40]}")
-    print(f"\nwithout ids {len(different)} of {counted} differ: {different[:40]}")
-    assert len(different) <= counted * 0.2
+        kind = difference(plain.state, without_ids(ideal.state))
+        found[kind] += 1
+        examples.setdefault(kind, seed)
+    print(f"\nDifferences without ids: {dict(found)}; examples: {examples}")
+    assert "doubled" not in found, examples
+    assert found["lost"] <= 0.12 * found.total() + 2, (found, examples)
+    assert found["nothing"] >= 0.65 * found.total() - 2, (found, examples)
 
 
 def test_the_programs_are_worth_running() -> None:
