@@ -120,11 +120,11 @@ def test_a_save_that_is_repeated_is_based_on_itself() -> None:
 
 
 def test_what_was_deleted_is_not_the_base_of_what_begins_again() -> None:
-    old, nothing = view({"settings": {"a": 1}, "l": [A]}), view({})
-    new = encoded({"settings": {"a": 1}, "l": [B]})
+    old, nothing = view({"tools": ["x", "y"], "l": [A]}), view({})
+    new = encoded({"tools": ["x", "y"], "l": [B]})
     assert choose_view([old, nothing], new, None) is nothing
     # It has all that the thread had, and so comes from a request that had seen it.
-    late = encoded({"settings": {"a": 1}, "l": [A, B]})
+    late = encoded({"tools": ["x", "y"], "l": [A, B]})
     assert choose_view([old, nothing], late, None) is old
 
 
