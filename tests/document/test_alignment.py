@@ -189,6 +189,8 @@ def test_is_filled(old: Any, new: Any, filled: bool) -> None:
         (message("A sentence."), message("A sentence. Another."), True),
         (message("A sentence."), message("A sentense."), True),
         (message(""), message("x"), True),
+        (message(None), message("x"), True),
+        (message([]), message(["x"]), True),
         (message("yes"), message("no"), False),
         (message("", "user"), message("x"), False),
         (message("a", rating=1), message("a", rating=2), True),

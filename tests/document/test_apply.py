@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -385,7 +383,7 @@ def test_what_precedes_the_first_push_is_counted() -> None:
     state = {"k": b"[1,2]", "text": b'"a"', "other": b"[1]"}
     made = [
         Splice("k", (Change(0, (b"1",), (b"8", b"9")),)),
-        Push("k", b"3", 3),
+        Push("k", b"3"),
         Push("k", b"4"),
         Push("new", b"1"),
         Push("text", b"1"),
@@ -405,6 +403,29 @@ def test_a_push_that_is_not_unique_changes_nothing() -> None:
     assert applied.preceding == {"k": 3}
     apply_operations(state, [Push("k", b'{"id":4}', 2, unique="id")])
     assert state == {"k": b'[{"id":3},{"id":4}]'}
+
+
+@pytest.mark.parametrize("searches", [0, open_list.SEARCHES])
+@pytest.mark.parametrize(
+    "between", [Truncate("k", 1), PopLast("k"), Push("k", b"1", 1), Push("k", b'{"id":2}')]
+)
+def test_an_item_that_was_removed_is_unique_again(
+    between: KeyOperation, searches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_list, "SEARCHES", searches)
+    state = {"k": b"[0]"}
+    push = Push("k", b'{"id":1}', unique="id")
+    apply_operations(state, [push, push, between, push, push])
+    items = codec.items_of(state["k"])
+    assert items.count(push.value) == 1
+    assert (items[-1] == push.value) == (between != Push("k", b'{"id":2}'))
+
+
+def test_a_key_that_was_removed_has_no_stamp() -> None:
+    state = {"k": b"1"}
+    made = [Delete("k"), Replace("k", None, b"2")]
+    assert not apply_operations(state, made, assigned={"k": 9}).conflicts
+    assert state == {"k": b"2"}
 
 
 def test_an_edit_is_merged() -> None:
@@ -443,44 +464,3 @@ def test_lists_are_cut_only_where_an_operation_needs_it(monkeypatch: pytest.Monk
     assert state["k"] == b'[{"id":1,"x":{"id":2}},{"id":3},{"id":4}]'
     with pytest.raises(AssertionError, match="cut into items"):
         apply_operations(state, [Push("k", b"1", 5)])
-
-
-def seconds(made: list[KeyOperation], stored: bytes) -> float:
-    found = []
-    for _ in range(3):
-        state = dict.fromkeys(["k", "l"], stored)
-        started = time.process_time()
-        apply_operations(state, made)
-        found.append(time.process_time() - started)
-    return min(found)
-
-
-ITEM = b'{"id":%d,"text":"some words to make it longer"}'
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda n: Push("kl"[n % 2], b"1", 5_000),
-        lambda n: Push("k", b"1", 5_000 + n % 2),
-        lambda n: Push("k", b"1", 5_000, keep_first=n % 2 * 2_500),
-        lambda n: Push("k", ITEM % (n + 10_000), 5_000, unique="id"),
-        lambda n: Push("k", ITEM % (n % 10), unique="id"),
-        lambda n: (PopLast("k"), Push("k", b"1"), Truncate("k", 4_000))[n % 3],
-        lambda n: (Push("k", b"1"), Increment("k"), Increment("l"), Increment("m"))[n % 4],
-        lambda n: Splice("k", (Change(n % 4_000, (ITEM % (n % 4_000),), (ITEM % (n % 4_000),)),)),
-    ],
-    ids=["two keys", "two windows", "two heads", "unique", "same", "ends", "numbers", "splices"],
-)
-def test_the_cost_is_linear(make: Callable[[int], KeyOperation]) -> None:
-    """Four times as many operations may take eight times as long; quadratic is sixteen."""
-    stored = codec.join_list(ITEM % n for n in range(5_000))
-    few, many = ([make(n) for n in range(count)] for count in (10_000, 40_000))
-    assert seconds(many, stored) < 8 * seconds(few, stored)
-
-
-def test_many_pushes_join_their_list_once() -> None:
-    state = {"l": codec.encode(["x" * 100] * 10_000)}
-    made: list[Operation] = [Push("l", b"%d" % number) for number in range(50_000)]
-    assert apply_operations(state, made).skipped == []
-    assert codec.decode(state["l"])[10_000:] == list(range(50_000))

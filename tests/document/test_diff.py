@@ -181,6 +181,13 @@ P = PLACEHOLDER
             id="filled, and a new placeholder behind",
         ),
         pytest.param(
+            [Q, P, S],
+            [Q, assistant("x"), R, P, S],
+            [(1, [P], [assistant("x"), R, P])],
+            [],
+            id="filled, and a turn inserted",
+        ),
+        pytest.param(
             [Q, P, R, P],
             [Q, assistant("x"), R, P, S, P],
             [(1, [P], [assistant("x")])],

@@ -228,6 +228,27 @@ def item(number: int, content: str = "", **more: Any) -> dict[str, Any]:
             id="both move",
         ),
         pytest.param(
+            [item(1), item(2), item(3), item(4)],
+            [item(4), item(1), item(2), item(3)],
+            [item(1), item(4, "t"), item(2), item(3)],
+            [item(4, "t"), item(1), item(2), item(3)],
+            id="both move one item",
+        ),
+        pytest.param(
+            [item(1), item(2), item(3), item(4)],
+            [item(2), item(3), item(4), item(1)],
+            [item(2), item(1), item(3), item(4)],
+            [item(2), item(3), item(4), item(1)],
+            id="both move one item, mine farther",
+        ),
+        pytest.param(
+            [user("text")],
+            [user("text", id=1)],
+            [user("text"), item(1, "other")],
+            [user("text", id=1)],
+            id="give an item the id of another one",
+        ),
+        pytest.param(
             [item(1), item(2)],
             [item(2), item(1)],
             [item(1)],

@@ -214,6 +214,7 @@ def test_rebase(made: Edit, stored: Any, operations: tuple[Operation, ...], merg
         (edit({"a": 1}, {"a": 2}), {"a": 1, "b": 2}, (), Merged(b'{"a":1,"b":2}', dropped=(PATH,))),
         (edit(["a"], ["b"]), ["a", "c"], (), Merged(b'["a","c"]', (None,), (PATH,))),
         (edit(["a"], ["b", "m"]), ["a"], (), Merged(b'["a"]', (None, None), (PATH,))),
+        (edit([P], [ONE, "m"]), [P], (), Merged(codec.encode([P]), (None, None), (PATH,))),
         (edit(["a"], ["a", "m"]), ["t"], pushes("m"), Merged(b'["t","m"]', (None, 1))),
         (edit(None, ["m"]), ["t"], pushes("m"), Merged(b'["t","m"]', (1,))),
         (edit(["a"], ["a", "m"]), "t", (), Merged(b'"t"', (None, None), (PATH,))),
