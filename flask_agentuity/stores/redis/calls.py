@@ -186,7 +186,7 @@ class Caller:
                 break
             if line.is_ready():
                 return line
-            line.release()
+            line.discard()
         return Line(pool.get_connection(), pool, server.clock, keep=self._may_keep(pool))
 
     def _give_back(self, line: Line) -> None:

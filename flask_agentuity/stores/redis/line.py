@@ -79,17 +79,21 @@ class Line:
             )
 
     def is_ready(self) -> bool:
-        """Whether a line that was kept is open still, and nothing has come after the last reply."""
+        """Whether a line that was kept can be used: it is open, and no answer is left on it."""
         connection = self._connection
         if connection._sock is not self._sock:
             return False
-        # It is marked when its server announces that it moves.
-        if getattr(connection, "_should_reconnect", False):
-            return False
-        if self._reader is not None and self._reader.has_data():
-            return False
         assert self._is_silent is not None
-        return self._is_silent()
+        while not self._is_silent():
+            if not self._takes_notices():
+                return False
+        # A notice of a server that moves away marks its connections.
+        return not getattr(connection, "_should_reconnect", False)
+
+    def discard(self) -> None:
+        """Give the connection back to its pool, which opens it anew."""
+        self._connection.disconnect()
+        self.release()
 
     def release(self) -> None:
         """Give the connection back to its pool."""
@@ -162,6 +166,20 @@ class Line:
             if isinstance(reply, exceptions.ConnectionError):
                 raise reply
         return replies
+
+    def _takes_notices(self) -> bool:
+        """Read what came without being asked for; False if it is anything but notices."""
+        if self._reader is None or _PUSH is None:
+            return False
+        try:
+            self._receive()
+            while (reply := self._reader.gets()) is not _MISSING:
+                if type(reply) is not _PUSH:
+                    return False
+                self._connection._parser.handle_push_response(reply)
+        except (exceptions.RedisError, OSError):
+            return False
+        return not self._reader.has_data()
 
     def _receive(self) -> None:
         size = self._sock.recv_into(self._buffer)
