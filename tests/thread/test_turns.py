@@ -1,23 +1,17 @@
-"""One request at a time on a thread: in this process, and over real servers."""
+"""One request at a time on a thread."""
 
 from __future__ import annotations
 
 import gc
-import http.client
 import logging
-import os
-import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from flask import Flask, Response, current_app, g, stream_with_context
-from server.servers import PATIENCE, WERKZEUG, Server, Visitor, gunicorn, running, wait_until
+from server.servers import PATIENCE, wait_until
 
 from flask_agentuity import ThreadManager
 from flask_agentuity.document.operations import Push
@@ -484,154 +478,3 @@ def test_wrong_use_is_said_at_once(threads: ThreadManager) -> None:
         @threads.one_at_a_time  # type: ignore[arg-type]
         def view() -> str:
             return "the parentheses are missing"
-
-
-# Over real servers
-
-APP = "turns_app:create_app"
-
-
-def command(original: list[str]) -> list[str]:
-    return [part.replace("server.app:create_app", APP) for part in original]
-
-
-SERVERS = {
-    "threads": command(WERKZEUG),
-    "2 processes": command(gunicorn("gthread", 2)),
-}
-
-
-@pytest.fixture(scope="module", params=[*SERVERS, "2 processes and Redis"])
-def server(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("turns")
-    kind, _, redis = request.param.partition(" and ")
-    with ExitStack() as stack:
-        environment = {}
-        if redis:
-            store = pytest.importorskip("flask_agentuity.stores.redis").RedisStore
-            if store.take_turn is ThreadStore.take_turn:
-                pytest.skip("RedisStore has no turns of its own")
-            redis_server = pytest.importorskip("stores.redis_server")
-            environment["TURNS_STORE"] = stack.enter_context(redis_server.running(folder)).url
-        yield stack.enter_context(running(folder, SERVERS[kind], **environment))
-
-
-def visitor_of(server: Server) -> Visitor:
-    """Return a visitor who has a thread already."""
-    visitor = Visitor(server)
-    visitor.post("/mine")
-    return visitor
-
-
-def new_mark() -> str:
-    return uuid4().hex
-
-
-def events(server: Server, mark: str) -> list[str]:
-    return [event for event, *_ in server.events(name=mark)]
-
-
-def open_gate(server: Server, mark: str) -> None:
-    (server.folder / f"gate-{mark}").touch()
-
-
-class Stream:
-    """A request whose answer is under way until its gate is opened."""
-
-    def __init__(self, visitor: Visitor) -> None:
-        self.mark = new_mark()
-        self._server = visitor.server
-        self._connection = http.client.HTTPConnection(*visitor.server.address, timeout=PATIENCE)
-        self._connection.request("GET", f"/stream?mark={self.mark}", headers=visitor._headers(None))
-        self._response = self._connection.getresponse()
-        #: The process that answers.
-        self.process = int(self._response.readline())
-
-    def finish(self) -> None:
-        open_gate(self._server, self.mark)
-        assert self._response.read() == b"done"
-        self._connection.close()
-
-    def abandon(self) -> None:
-        self._connection.close()
-
-
-class Asking:
-    """A request in a thread of its own."""
-
-    def __init__(self, visitor: Visitor, path: str) -> None:
-        self.mark = new_mark()
-        self._answers: list[Any] = []
-        self._thread = threading.Thread(
-            target=lambda: self._answers.append(visitor.get(f"{path}?mark={self.mark}"))
-        )
-        self._thread.start()
-
-    def answer(self) -> Any:
-        self._thread.join(PATIENCE)
-        (answer,) = self._answers
-        return answer
-
-
-def test_a_second_client_waits_until_the_stream_has_ended(server: Server) -> None:
-    visitor = visitor_of(server)
-    stream = Stream(visitor)
-    waiting = [Asking(visitor.copy(), "/wait") for _ in range(2)]
-    for asking in waiting:
-        wait_until(lambda mark=asking.mark: "arrived" in events(server, mark), "it has come")
-    # It takes its time, in which the others could begin if they did not wait.
-    assert visitor.copy().get("/impatient").status == 409
-    assert visitor.copy().get("/reject").status == 409
-    # Other views and other threads do not wait.
-    assert visitor.copy().get("/free").json() == []
-    assert visitor_of(server).get(f"/wait?mark={new_mark()}").status == 200
-    for asking in waiting:
-        assert events(server, asking.mark) == ["arrived"]
-    stream.finish()
-    answers = sorted((asking.answer().json() for asking in waiting), key=len)
-    # Each has seen what was done before its turn, what the stream has saved at its end too.
-    assert [len(messages) for messages in answers] == [2, 3]
-    assert answers[1][:2] == answers[0]
-    assert answers[0][0] == stream.mark
-    order = [(event, name) for event, name in server.events() if event in ("begin", "end")]
-    mine = [name for _, name in order if name in {stream.mark, *(each.mark for each in waiting)}]
-    assert mine == [mine[0], mine[0], mine[2], mine[2], mine[4], mine[4]]
-    assert mine[0] == stream.mark
-    assert visitor.get("/reject").status == 200
-
-
-def test_a_client_that_leaves_gives_its_turn_back(server: Server) -> None:
-    visitor = visitor_of(server)
-    visitor.leave("/endless")
-    assert visitor.get(f"/wait?mark={new_mark()}").status == 200
-
-
-def test_head_and_many_quick_requests(server: Server) -> None:
-    visitor = visitor_of(server)
-    assert visitor.ask("HEAD", f"/stream?mark={new_mark()}").status == 200
-    asking = [Asking(visitor.copy(), "/wait") for _ in range(12)]
-    lengths = sorted(len(each.answer().json()) for each in asking)
-    assert lengths == list(range(1, 13))
-
-
-@pytest.mark.parametrize("store", ["SQLite", "Redis"])
-def test_a_killed_worker_does_not_hold_its_turn_for_ever(tmp_path: Path, store: str) -> None:
-    with ExitStack() as stack:
-        environment = {"TURNS_LEASE": "2.0"}
-        if store == "Redis":
-            redis_server = pytest.importorskip("stores.redis_server")
-            environment["TURNS_STORE"] = stack.enter_context(redis_server.running(tmp_path)).url
-        server = stack.enter_context(running(tmp_path, SERVERS["2 processes"], **environment))
-        visitor = visitor_of(server)
-        stream = Stream(visitor)
-        assert visitor.copy().get("/reject").status == 409
-        assert stream.process != server.process.pid
-        began = time.monotonic()
-        os.kill(stream.process, signal.SIGKILL)
-        answer = visitor.copy().get(f"/wait?mark={new_mark()}")
-        assert answer.status == 200
-        assert time.monotonic() - began < PATIENCE / 2
-        assert stream.mark not in answer.json()
-        stream.abandon()
