@@ -14,7 +14,7 @@ from tcp_proxy import Proxy
 
 from flask_agentuity.client import ThreadClient
 
-#: Waits are short, so that an outage in a test is one too.
+#: Delays are short, so that an outage in a test is short as well.
 SHORT: dict[str, Any] = {
     "connect_timeout": 5.0,
     "request_timeout": 5.0,
@@ -83,7 +83,7 @@ def server_context(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
-    """No test leaves a thread or an open file; the ends of threads take a moment."""
+    """No test leaves a thread or an open file. Threads may take a moment to end."""
     files = Path("/proc/self/fd")
     before = len(list(files.iterdir())) if files.exists() else 0
     yield

@@ -1,4 +1,4 @@
-"""A thread service on plain sockets whose every connection follows a script of the test."""
+"""A thread service on plain sockets. Each connection follows a script of the test."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from websockets.frames import Frame, Opcode
@@ -19,7 +19,7 @@ THREAD = "thrd_" + "0" * 32
 
 
 class Gone(Exception):
-    """The client is gone."""
+    """The client has left."""
 
 
 class Peer:
@@ -43,16 +43,17 @@ class Peer:
         """Return the next frame that holds a message or a part of it."""
         while True:
             for event in self._events():
+                assert isinstance(event, Frame)
                 if event.opcode in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT):
                     return event
                 if event.opcode is Opcode.CLOSE:
-                    self.service.closes.append(event.data)
+                    self.service.closes.append(bytes(event.data))
                     self._flush()
                     raise Gone
                 self.service.controls.append(event.opcode)
                 self._flush()
 
-    def _events(self) -> Any:
+    def _events(self) -> Iterator[Any]:
         waiting = self._waiting
         while not waiting:
             data = self.socket.recv(262144)
@@ -66,7 +67,7 @@ class Peer:
             yield waiting.pop(0)
 
     def receive(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self.frame().data)
+        message: dict[str, Any] = json.loads(bytes(self.frame().data))
         self.service.received.append(message)
         return message
 
@@ -108,7 +109,7 @@ class Peer:
         self.send({"id": request["id"], "success": True, **more})
 
     def serve(self) -> None:
-        """Be a good service until the client goes."""
+        """Answer every request until the client leaves."""
         self.authorize()
         while True:
             self.handle(self.receive())
@@ -130,7 +131,7 @@ class Peer:
                 self.answer(request)
 
     def drain(self) -> None:
-        """Read whatever comes, until the client goes."""
+        """Read and ignore everything until the client leaves."""
         while self.socket.recv(262144):
             pass
 
@@ -156,7 +157,7 @@ class Service:
         self.closes: list[bytes] = []
         self.controls: list[Opcode] = []
         self.accepted = 0
-        #: What a script raised that no script should.
+        #: Unexpected exceptions of scripts.
         self.failures: list[BaseException] = []
         self._context = context
         self._listener = socket.create_server(("127.0.0.1", port), backlog=256)
@@ -233,10 +234,10 @@ class Service:
 
 
 def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until *condition* holds; only a test that is wrong waits long."""
+    """Wait until *condition* holds."""
     until = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < until, "it did not come to pass"
+        assert time.monotonic() < until, "the condition never held"
         time.sleep(0.002)
 
 

@@ -1,4 +1,4 @@
-"""A TCP proxy on loopback that can delay, cut, hold back and reset what goes through it."""
+"""A TCP proxy on loopback that can delay, hold, cut and reset connections."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Proxy:
 
     def __init__(self, target: int) -> None:
         self.target = target
-        #: Seconds that every piece waits before it is passed on.
+        #: Seconds by which each piece is delayed.
         self.delay = 0.0
-        #: Connections taken so far.
+        #: The number of accepted connections.
         self.accepted = 0
-        #: Bytes passed on so far.
+        #: The number of forwarded bytes.
         self.passed: dict[Direction, int] = {"up": 0, "down": 0}
-        #: Everything passed on so far.
+        #: All forwarded bytes.
         self.seen: dict[Direction, bytearray] = {"up": bytearray(), "down": bytearray()}
         self._cut: dict[Direction, int | None] = {"up": None, "down": None}
         self._open = threading.Event()
@@ -38,20 +38,20 @@ class Proxy:
         self._start(self._accept)
 
     def cut_after(self, count: int, direction: Direction = "up") -> None:
-        """Cut the connection once *count* more bytes went through; the rest is lost."""
+        """Cut the connection after *count* more bytes. The rest is lost."""
         with self._lock:
             self._cut[direction] = self.passed[direction] + count
 
     def hold(self) -> None:
-        """Forward nothing, and leave the connections open: a cable that was pulled."""
+        """Forward nothing and leave the connections open, like a pulled cable."""
         self._open.clear()
 
     def release(self) -> None:
-        """Forward again, what was held first."""
+        """Forward again, beginning with what was held."""
         self._open.set()
 
     def drop(self, *, reset: bool = False) -> None:
-        """Cut all connections, with a reset (RST) if so wanted."""
+        """Cut all connections, with a reset (RST) if *reset* is true."""
         with self._lock:
             pairs, self._pairs = self._pairs, []
         for pair in pairs:
@@ -137,7 +137,7 @@ class Proxy:
         for each in pair:
             with contextlib.suppress(OSError):
                 if reset:
-                    # Its close, by the pump that this wakes, then sends a reset.
+                    # This wakes the pump, whose close then sends a reset.
                     each.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                     each.shutdown(socket.SHUT_RD)
                 else:

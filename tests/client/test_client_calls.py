@@ -1,4 +1,4 @@
-"""Calls and answers over a connection that holds."""
+"""Calls and replies over a connection that is not lost."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]
 
 
-def test_a_thread_goes_there_and_back(serve: Serve, connect: Connect) -> None:
+def test_a_thread_is_written_and_read(serve: Serve, connect: Connect) -> None:
     service = serve()
     client = connect(service.url)
     assert service.accepted == 0
@@ -64,9 +64,9 @@ def test_a_thread_goes_there_and_back(serve: Serve, connect: Connect) -> None:
     }
 
 
-def test_every_call_has_a_twin_that_does_not_wait(serve: Serve, connect: Connect) -> None:
+def test_every_call_can_return_a_future(serve: Serve, connect: Connect) -> None:
     client = connect(serve().url)
-    futures: list[Future[bytes | None]] = [
+    futures: list[Future[Any]] = [
         client.submit_save(THREAD, b'{"state":{}}'),
         client.submit_restore(THREAD),
         client.submit_merge(THREAD, [Clear()]),
@@ -193,7 +193,7 @@ def test_control_characters_of_the_service_reach_neither_log_nor_error(
     assert all(r"no\nERROR forged\x1b[2J\u202e" in text for text in shown)
 
 
-def test_rubbish_between_answers_is_counted_and_passed_over(
+def test_nonsense_between_replies_is_counted_and_ignored(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "flask_agentuity")
@@ -244,9 +244,7 @@ def test_a_thousand_unknown_ids_replace_the_connection(serve: Serve, connect: Co
     assert client.restore(THREAD) is None
 
 
-def test_a_timeout_frees_the_caller_and_a_late_answer_harms_nobody(
-    serve: Serve, connect: Connect
-) -> None:
+def test_a_late_reply_after_a_timeout_is_ignored(serve: Serve, connect: Connect) -> None:
     go = threading.Event()
 
     def late(peer: Peer) -> None:
@@ -300,7 +298,7 @@ def test_wrong_arguments_are_refused_before_anything_is_sent(
     assert len(service.received) == 2
 
 
-def test_the_queue_has_an_end(serve: Serve, connect: Connect) -> None:
+def test_the_queue_is_bounded(serve: Serve, connect: Connect) -> None:
     def deaf(peer: Peer) -> None:
         peer.authorize()
         peer.drain()
@@ -318,9 +316,7 @@ def test_the_queue_has_an_end(serve: Serve, connect: Connect) -> None:
         client.save(THREAD, b'{"a":"%b"}' % (b"x" * 1000))
 
 
-def test_a_call_that_waits_is_refused_where_it_would_wait_for_ever(
-    serve: Serve, connect: Connect
-) -> None:
+def test_a_call_that_waits_is_refused_in_the_io_thread(serve: Serve, connect: Connect) -> None:
     go = threading.Event()
 
     def slow(peer: Peer) -> None:
@@ -348,7 +344,7 @@ def test_a_call_that_waits_is_refused_where_it_would_wait_for_ever(
     assert service.merges == []
 
 
-def test_a_close_lets_what_is_under_way_finish(serve: Serve, connect: Connect) -> None:
+def test_a_close_waits_for_calls_in_progress(serve: Serve, connect: Connect) -> None:
     go = threading.Event()
 
     def slow(peer: Peer) -> None:
@@ -370,7 +366,7 @@ def test_a_close_lets_what_is_under_way_finish(serve: Serve, connect: Connect) -
     go.set()
     closing.join(5)
     assert future.result(0) is None
-    # It said goodbye, with code 1000.
+    # It sent a close frame with code 1000.
     eventually(lambda: service.closes == [b"\x03\xe8"])
     client.close()
     with pytest.raises(ServiceUnavailable, match="closed"):
@@ -378,7 +374,7 @@ def test_a_close_lets_what_is_under_way_finish(serve: Serve, connect: Connect) -
     assert client.stats()["state"] == "closed"
 
 
-def test_a_close_does_not_wait_longer_than_it_may(serve: Serve, connect: Connect) -> None:
+def test_a_close_waits_no_longer_than_its_timeout(serve: Serve, connect: Connect) -> None:
     def deaf(peer: Peer) -> None:
         peer.authorize()
         peer.drain()
@@ -395,7 +391,7 @@ def test_a_close_does_not_wait_longer_than_it_may(serve: Serve, connect: Connect
         merge.result(0)
 
 
-def test_a_client_that_nobody_holds_ends_by_itself(serve: Serve) -> None:
+def test_a_client_that_is_no_longer_referenced_closes_itself(serve: Serve) -> None:
     service = serve()
     client = ThreadClient(service.url, KEY, ping_interval=0.1)
     client.restore(THREAD)

@@ -1,4 +1,4 @@
-"""What can go wrong before the service lets us in."""
+"""What can go wrong before the service accepts the client."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def free_port() -> int:
         (lambda peer: None, "the connection"),
     ],
 )
-def test_what_is_no_service_is_named_with_its_address(
+def test_errors_say_what_answered_and_where(
     serve: Serve,
     connect: Connect,
     script: Callable[[Peer], None],
@@ -93,12 +93,12 @@ def test_what_is_no_service_is_named_with_its_address(
     assert words in str(error)
     assert f"127.0.0.1:{service.port}/thread/ws" in str(error)
     assert "word" not in str(error) + caplog.text
-    # What was said is in the log too, and later calls fail at once with it.
+    # The log has it as well, and later calls fail at once with it.
     assert words in caplog.text
     assert words in str(failure(client))
 
 
-def test_the_key_goes_nowhere_before_a_service_answers(serve: Serve, connect: Connect) -> None:
+def test_the_key_is_not_sent_before_the_upgrade(serve: Serve, connect: Connect) -> None:
     heads: list[bytes] = []
     elsewhere = serve()
 
@@ -123,7 +123,7 @@ def test_the_key_goes_nowhere_before_a_service_answers(serve: Serve, connect: Co
         (http("403 Forbidden"), "HTTP status 403"),
     ],
 )
-def test_a_wrong_key_is_told_at_once_and_tried_slowly(
+def test_a_wrong_key_is_reported_at_once_and_retried_slowly(
     serve: Serve,
     connect: Connect,
     script: Callable[[Peer], None] | None,
@@ -141,7 +141,7 @@ def test_a_wrong_key_is_told_at_once_and_tried_slowly(
     assert [r.levelname for r in caplog.records if words in r.message] == ["ERROR"]
 
 
-def test_a_key_that_is_put_right_works_without_a_restart(serve: Serve, connect: Connect) -> None:
+def test_a_corrected_key_works_without_a_restart(serve: Serve, connect: Connect) -> None:
     service = serve(key="another")
     client = connect(service.url, refused_base=0.02, refused_max=0.1)
     assert isinstance(failure(client), AuthenticationFailed)
@@ -150,9 +150,7 @@ def test_a_key_that_is_put_right_works_without_a_restart(serve: Serve, connect: 
     assert client.restore(THREAD) is None
 
 
-def test_a_close_for_policy_before_the_answer_is_a_refused_key(
-    serve: Serve, connect: Connect
-) -> None:
+def test_a_close_for_policy_is_a_refused_key(serve: Serve, connect: Connect) -> None:
     def curt(peer: Peer) -> None:
         peer.upgrade()
         peer.receive()
@@ -197,7 +195,7 @@ def silent_authorization(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("script", [drip, silent_upgrade, silent_authorization])
-def test_the_time_to_connect_is_a_total(
+def test_the_connect_timeout_is_a_total(
     serve: Serve, connect: Connect, script: Callable[[Peer], None]
 ) -> None:
     service = serve(script, script, Peer.serve)
@@ -206,12 +204,12 @@ def test_the_time_to_connect_is_a_total(
     error = failure(client)
     assert "within 0.3 s" in str(error) or "timed out" in str(error)
     assert 0.25 < time.monotonic() - begin < 2
-    # Defects 3 to 6 of the runtime: later attempts go on by themselves, and succeed.
+    # Defects 3 to 6 of the runtime: later attempts follow without a call, and succeed.
     eventually(lambda: client.stats()["state"] == "ready")
     assert client.restore(THREAD) is None
 
 
-def test_closed_before_authorization_again_and_again_and_then_not(
+def test_the_service_closes_many_times_before_the_authorization(
     serve: Serve, connect: Connect
 ) -> None:
     def abrupt(peer: Peer) -> None:
@@ -226,9 +224,7 @@ def test_closed_before_authorization_again_and_again_and_then_not(
     assert client.restore(THREAD) is None
 
 
-def test_callers_of_the_first_moment_all_wait_for_one_connection(
-    serve: Serve, connect: Connect
-) -> None:
+def test_the_first_callers_share_one_connection(serve: Serve, connect: Connect) -> None:
     service = serve()
     client = connect(service.url)
     futures = [client.submit_restore(THREAD) for _ in range(100)]
@@ -246,7 +242,7 @@ def test_tls_with_a_ca_file(
     assert client.restore(THREAD) == document
 
 
-def test_tls_with_what_comes_right_behind_the_upgrade(
+def test_tls_with_data_right_behind_the_upgrade(
     serve: Serve, connect: Connect, server_context: ssl.SSLContext, ca_file: str
 ) -> None:
     def eager(peer: Peer) -> None:
@@ -263,7 +259,7 @@ def test_tls_with_what_comes_right_behind_the_upgrade(
     assert client.restore(THREAD) is None
 
 
-def test_a_certificate_that_is_not_trusted_or_does_not_fit(
+def test_an_untrusted_or_wrong_certificate_is_rejected(
     serve: Serve,
     connect: Connect,
     authority: trustme.CA,
@@ -282,7 +278,7 @@ def test_a_certificate_that_is_not_trusted_or_does_not_fit(
     assert "rejected" in str(error)
 
 
-def test_tls_spoken_to_a_plain_port_and_the_reverse(
+def test_tls_to_a_plain_port_and_the_reverse(
     serve: Serve, connect: Connect, server_context: ssl.SSLContext, ca_file: str
 ) -> None:
     plain = serve(lambda peer: peer.raw(b"HTTP/1.1 400 Bad Request\r\n\r\n"))
@@ -312,7 +308,7 @@ def test_a_proxy_from_the_environment(
     assert b"Proxy-Authorization: Basic dXM6cEBzcw==\r\n" in asked[0]
 
 
-def test_a_proxy_that_refuses_and_one_that_is_no_use(
+def test_a_proxy_that_refuses_and_one_that_is_ignored(
     serve: Serve,
     connect: Connect,
     monkeypatch: pytest.MonkeyPatch,
@@ -354,7 +350,7 @@ def test_an_unencrypted_connection_is_logged_once(
     assert caplog.text.count("is not encrypted") == 1
 
 
-def test_the_callbacks_are_told_and_cannot_hold_anything_up(
+def test_callbacks_run_in_their_own_thread(
     serve: Serve, connect: Connect, caplog: pytest.LogCaptureFixture
 ) -> None:
     told: list[object] = []

@@ -24,7 +24,7 @@ def encode(id: str) -> bytes:
 
 
 def answering(*answers: dict[str, Any], **features: Any) -> Callable[[Peer], None]:
-    """Announce *features*, answer that many requests, then wait for the client to go."""
+    """Announce *features*, answer that many requests, then wait for the client to leave."""
 
     def script(peer: Peer) -> None:
         peer.authorize(**features)
@@ -61,7 +61,7 @@ def test_features_raise_the_errors_of_a_call(serve: Serve, connect: Connect) -> 
         client.features()
 
 
-def test_a_call_for_features_waits_for_its_time_only(serve: Serve, connect: Connect) -> None:
+def test_a_call_for_features_times_out(serve: Serve, connect: Connect) -> None:
     def silent(peer: Peer) -> None:
         peer.upgrade()
         peer.drain()

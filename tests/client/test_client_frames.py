@@ -31,7 +31,7 @@ def read(reader: FrameReader, data: bytes, step: int | None = None) -> list[Mess
     st.lists(st.tuples(st.binary(max_size=300), st.integers(1, 4)), max_size=5),
     st.integers(1, 400),
 )
-def test_messages_come_whole_whatever_the_pieces(sent: list[tuple[bytes, int]], step: int) -> None:
+def test_messages_are_joined_from_any_pieces(sent: list[tuple[bytes, int]], step: int) -> None:
     stream = b""
     for payload, parts in sent:
         cuts = [len(payload) * part // parts for part in range(parts + 1)]
@@ -47,7 +47,7 @@ def test_messages_come_whole_whatever_the_pieces(sent: list[tuple[bytes, int]], 
 
 @settings(max_examples=500, deadline=None)
 @given(st.lists(st.binary(min_size=1, max_size=60), max_size=20))
-def test_garbage_is_a_frame_error_or_messages_and_nothing_else(pieces: list[bytes]) -> None:
+def test_random_bytes_give_messages_or_a_frame_error(pieces: list[bytes]) -> None:
     reader = FrameReader(500)
     try:
         for piece in pieces:

@@ -12,6 +12,8 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 from scripted_service import Service, eventually
@@ -27,11 +29,15 @@ RESTARTS = 10
 SIZES = [100, 100, 100, 1_000, 1_000, 10_000, 100_000, 1_000_000]
 
 
+def has_connected(client: ThreadClient, number: int) -> bool:
+    return client.connection_number == number
+
+
 @pytest.mark.parametrize("tls", [False, True])
 def test_nothing_is_lost_or_mixed_up(
     connect: Callable[..., ThreadClient], server_context: ssl.SSLContext, ca_file: str, tls: bool
 ) -> None:
-    options = {"context": server_context} if tls else {}
+    options: dict[str, Any] = {"context": server_context} if tls else {}
     service = Service(**options)
     client = connect(
         service.url,
@@ -47,6 +53,9 @@ def test_nothing_is_lost_or_mixed_up(
     overdue = 0
     lock = threading.Lock()
     restarted = threading.Event()
+
+    def is_done(enough: int) -> bool:
+        return done >= enough
 
     def work(number: int) -> None:
         nonlocal unsettled, unknown, done, overdue
@@ -94,15 +103,15 @@ def test_nothing_is_lost_or_mixed_up(
         for thread in threads:
             thread.start()
         for restart in range(1, RESTARTS + 1):
-            # From here, not from the start: this thread may be far behind the callers.
+            # Counted from here, because this thread may be far behind the callers.
             enough = done + total // (RESTARTS + 2)
-            eventually(lambda enough=enough: done >= enough, 600)
+            eventually(partial(is_done, enough), 600)
             port, documents, merges = service.port, service.documents, service.merges
             service.close()
             service = Service(port=port, **options)
             service.documents, service.merges = documents, merges
-            # Another restart before the client is back would be no loss of its connection.
-            eventually(lambda restart=restart: client.connection_number == restart + 1, 60)
+            # An earlier restart would not cost the client a connection.
+            eventually(partial(has_connected, client, restart + 1), 60)
         restarted.set()
         for thread in threads:
             thread.join(600)
@@ -114,7 +123,7 @@ def test_nothing_is_lost_or_mixed_up(
         service.close()
     assert not wrong, wrong[:3]
     assert not overdue
-    # What was in flight twice at a loss may fail so; a merge in flight once may.
+    # Merges that were sent once, and other calls that were sent twice, may fail.
     assert unknown + unsettled <= CALLERS * RESTARTS
     pushed = [change["operations"][0]["value"] for change in service.merges]
     assert len(pushed) == len(set(pushed)), "a push was done twice"

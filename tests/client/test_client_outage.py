@@ -1,4 +1,4 @@
-"""A service that goes, hangs, or answers rubbish while calls are under way."""
+"""A service that disappears, hangs or sends nonsense during calls."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 from scripted_service import THREAD, Peer, Service, eventually
@@ -21,7 +22,15 @@ Connect = Callable[..., ThreadClient]
 MakeProxy = Callable[[int], Proxy]
 
 
-def test_a_short_restart_is_not_seen(serve: Serve, connect: Connect) -> None:
+def has_connected(client: ThreadClient, number: int) -> bool:
+    return client.connection_number == number
+
+
+def has_received(service: Service, count: int) -> bool:
+    return len(service.received) > count
+
+
+def test_a_short_restart_is_not_noticed(serve: Serve, connect: Connect) -> None:
     first = serve()
     client = connect(first.url, grace=5)
     failures: list[Exception] = []
@@ -55,7 +64,7 @@ def test_a_short_restart_is_not_seen(serve: Serve, connect: Connect) -> None:
     assert client.connection_number == 2
 
 
-def test_a_long_outage_fails_fast_and_ends_by_itself(serve: Serve, connect: Connect) -> None:
+def test_calls_fail_fast_during_a_long_outage(serve: Serve, connect: Connect) -> None:
     first = serve()
     client = connect(first.url, grace=0.2)
     client.restore(THREAD)
@@ -75,13 +84,13 @@ def test_a_long_outage_fails_fast_and_ends_by_itself(serve: Serve, connect: Conn
 
 
 def swallow(peer: Peer) -> None:
-    """Answer one request, so that the connection is a good one; take another and go."""
+    """Answer one request, so that the connection is healthy. Read another and leave."""
     peer.authorize()
     peer.handle(peer.receive())
     peer.receive()
 
 
-def test_what_may_be_done_twice_is_sent_again_once(serve: Serve, connect: Connect) -> None:
+def test_a_repeatable_call_is_sent_again_once(serve: Serve, connect: Connect) -> None:
     service = serve(swallow, Peer.serve)
     client = connect(service.url)
     client.restore(THREAD)
@@ -127,7 +136,7 @@ def test_a_merge_that_was_cut_off_half_way_is_sent_again(
     service = serve(stuck, Peer.serve)
     client = connect(service.url)
     client.restore(THREAD)
-    # More than the socket's buffers take, so the frame cannot leave as a whole.
+    # Larger than the socket's buffers, so the frame is sent only in part.
     large = [Push("a", b'"%b"' % (b"x" * 1_000_000)) for _ in range(3)]
     futures = [client.submit_merge(THREAD, large) for _ in range(4)]
     eventually(lambda: client.stats()["bytes_out"] > 100_000)
@@ -140,14 +149,14 @@ def test_a_merge_that_was_cut_off_half_way_is_sent_again(
             outcomes.append("done")
         except OutcomeUnknown:
             outcomes.append("unknown")
-    # Whatever the buffers took whole is unknown; all else was done exactly once.
+    # The merges that fit into the buffers are unknown. All others were applied exactly once.
     assert outcomes == sorted(outcomes, reverse=True)
     assert outcomes[-1] == "done"
     assert len(service.merges) == outcomes.count("done")
 
 
 @pytest.mark.parametrize("cut", [1, 50, 120, 200, 400])
-def test_a_connection_that_is_cut_anywhere_loses_no_call(
+def test_no_call_is_lost_wherever_the_connection_is_cut(
     serve: Serve, connect: Connect, proxy: MakeProxy, cut: int
 ) -> None:
     service = serve()
@@ -166,7 +175,7 @@ def test_a_connection_that_is_cut_anywhere_loses_no_call(
     eventually(lambda: through.accepted == 3)
 
 
-def test_a_reset_is_a_loss_like_another(serve: Serve, connect: Connect, proxy: MakeProxy) -> None:
+def test_a_reset_is_handled_like_any_loss(serve: Serve, connect: Connect, proxy: MakeProxy) -> None:
     through = proxy(serve().port)
     client = connect(through.url)
     for number in (2, 3, 4):
@@ -174,12 +183,12 @@ def test_a_reset_is_a_loss_like_another(serve: Serve, connect: Connect, proxy: M
         through.drop(reset=True)
         restore = client.submit_restore(THREAD)
         # The proxy may still pass on this request before its threads notice the reset.
-        eventually(lambda number=number: client.connection_number == number)
+        eventually(partial(has_connected, client, number))
         assert restore.result(5) is None
     assert through.accepted == 4
 
 
-def test_a_slow_network_is_only_slow(serve: Serve, connect: Connect, proxy: MakeProxy) -> None:
+def test_calls_work_over_a_slow_network(serve: Serve, connect: Connect, proxy: MakeProxy) -> None:
     through = proxy(serve().port)
     through.delay = 0.02
     client = connect(through.url)
@@ -240,9 +249,7 @@ def test_a_service_that_stops_reading_is_noticed(
     assert time.monotonic() - begin < 2
 
 
-def test_a_request_that_waits_in_silence_takes_the_connection_with_it(
-    serve: Serve, connect: Connect
-) -> None:
+def test_a_timeout_in_silence_replaces_the_connection(serve: Serve, connect: Connect) -> None:
     def deaf(peer: Peer) -> None:
         peer.authorize()
         peer.handle(peer.receive())
@@ -260,7 +267,7 @@ def test_a_request_that_waits_in_silence_takes_the_connection_with_it(
     eventually_gone.set()
 
 
-def test_a_service_that_is_connected_and_mute_costs_little(serve: Serve, connect: Connect) -> None:
+def test_an_unresponsive_service_costs_little(serve: Serve, connect: Connect) -> None:
     mute = threading.Event()
     mute.set()
 
@@ -269,7 +276,7 @@ def test_a_service_that_is_connected_and_mute_costs_little(serve: Serve, connect
         while True:
             request = peer.receive()
             if mute.is_set():
-                # A sign of life, and no answer.
+                # Something is sent, but no reply.
                 peer.send({"id": "nobody", "success": True})
             else:
                 peer.handle(request)
@@ -289,7 +296,7 @@ def test_a_service_that_is_connected_and_mute_costs_little(serve: Serve, connect
     mute.clear()
     eventually(lambda: _succeeds(client))
     assert not client.stats()["circuit_open"]
-    # One trial at a time went through, and the first of them was answered.
+    # One trial at a time was let through, and the first was answered.
     assert len(service.received) == requests + 1
     assert service.accepted == 1
 
@@ -329,7 +336,7 @@ def two_at_once(peer: Peer) -> None:
 
 
 @pytest.mark.parametrize("script", [terabyte, endless_fragments, two_at_once])
-def test_frames_that_break_the_rules_replace_the_connection(
+def test_invalid_frames_replace_the_connection(
     serve: Serve, connect: Connect, script: Callable[[Peer], None]
 ) -> None:
     service = serve(script, Peer.serve)
@@ -352,7 +359,7 @@ def test_nothing_leaks_over_many_connections(serve: Serve, connect: Connect) -> 
     threads = threading.active_count()
     for number in range(2, 42):
         service.drop()
-        eventually(lambda number=number: client.connection_number == number)
+        eventually(partial(has_connected, client, number))
         assert client.restore(THREAD) is None
     eventually(lambda: threading.active_count() <= threads)
     stats = client.stats()
@@ -360,7 +367,7 @@ def test_nothing_leaks_over_many_connections(serve: Serve, connect: Connect) -> 
     # The open files are counted after every test.
 
 
-def test_no_call_is_ever_overslept(serve: Serve, connect: Connect) -> None:
+def test_no_wake_up_is_lost(serve: Serve, connect: Connect) -> None:
     client = connect(serve().url)
     client.restore(THREAD)
     slowest: list[float] = []
@@ -378,15 +385,13 @@ def test_no_call_is_ever_overslept(serve: Serve, connect: Connect) -> None:
         thread.start()
     for thread in threads:
         thread.join(60)
-    # A lost wake-up would be found by the next timer only, after many seconds.
+    # After a lost wake-up only a timer would send the request, seconds later.
     assert len(slowest) == 8
     assert max(slowest) < 3
     assert client.stats()["requests"] == {"restore ok": 3201}
 
 
-def test_under_load_with_losses_every_call_ends_and_every_answer_is_right(
-    serve: Serve, connect: Connect
-) -> None:
+def test_under_load_with_losses_every_call_ends_correctly(serve: Serve, connect: Connect) -> None:
     service = serve()
     client = connect(service.url, grace=5)
     wrong: list[object] = []
@@ -414,15 +419,15 @@ def test_under_load_with_losses_every_call_ends_and_every_answer_is_right(
     for thread in threads:
         thread.start()
     for number in range(1, 6):
-        eventually(lambda number=number: client.connection_number == number)
+        eventually(partial(has_connected, client, number))
         before = len(service.received)
-        eventually(lambda before=before: len(service.received) > before + 100)
+        eventually(partial(has_received, service, before + 100))
         service.drop()
     eventually(lambda: client.connection_number == 6)
     running = False
     for thread in threads:
         thread.join(20)
         assert not thread.is_alive()
-    # A second loss under the same repeated call is the one error that is allowed.
+    # The only error that is allowed: the connection was lost twice during one call.
     assert all(isinstance(each, RequestTimeout) for each in wrong), wrong[:3]
     assert client.stats()["pending"] == 0

@@ -1,4 +1,4 @@
-"""Forks, the end of the interpreter, and greenlets: each in a process of its own."""
+"""Forks, the end of the interpreter, and greenlets, each in a separate process."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ client.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_children_connect_anew_and_the_parent_does_not_notice(serve: Serve) -> None:
+def test_children_connect_and_the_parent_is_not_affected(serve: Serve) -> None:
     service = serve()
     run(FORKS, service.url, "")
     assert service.accepted == 11
@@ -125,7 +125,7 @@ def test_a_fork_while_a_lock_is_held_or_without_the_hook(serve: Serve) -> None:
             if pid == 0:
                 os._exit(0 if client.restore("b") is None else 1)
         assert os.waitpid(pid, 0)[1] == 0
-        # A fork that goes round the hook is noticed by the number of the process.
+        # A fork that bypasses the hook is noticed by the process id.
         pid = os.fork()
         if pid == 0:
             client._processes = {os.getppid(): process}
@@ -140,7 +140,7 @@ def test_a_fork_while_a_lock_is_held_or_without_the_hook(serve: Serve) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_client_made_before_the_workers_starts_nothing(serve: Serve) -> None:
+def test_a_client_starts_nothing_before_the_fork(serve: Serve) -> None:
     service = serve()
     run(
         """
@@ -163,7 +163,7 @@ def test_a_client_made_before_the_workers_starts_nothing(serve: Serve) -> None:
     assert service.accepted == 3
 
 
-def test_the_interpreter_ends_in_spite_of_a_call_that_hangs(serve: Serve) -> None:
+def test_the_interpreter_ends_despite_a_hanging_call(serve: Serve) -> None:
     def deaf(peer: Peer) -> None:
         peer.authorize()
         peer.drain()
@@ -185,7 +185,7 @@ def test_the_interpreter_ends_in_spite_of_a_call_that_hangs(serve: Serve) -> Non
     assert time.monotonic() - begin < 8
 
 
-def test_the_interpreter_says_goodbye(serve: Serve) -> None:
+def test_the_interpreter_closes_the_connection(serve: Serve) -> None:
     service = serve()
     run("client.restore('a')", service.url, "")
     eventually(lambda: service.closes == [b"\x03\xe8"])

@@ -51,7 +51,7 @@ def attempts(seed: int, outage: float) -> list[float]:
     connectivity.connected()
     connectivity.authorized(-60, {})
     connectivity.lost(0, REFUSED, answered=True)
-    found = []
+    found: list[float] = []
     while not found or found[-1] < outage:
         found.append(connectivity.status.until)
         connectivity.connect(found[-1])

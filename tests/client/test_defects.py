@@ -300,7 +300,7 @@ def test_defect_12_a_half_open_connection_is_noticed_and_replaced(
 def test_defect_13_an_invalid_cookie_is_as_if_absent(app: Flask, cookie: str) -> None:
     response = app.test_client().get("/count", headers={"Cookie": f"atid={cookie}"})
     assert response.status_code == 200
-    assert response.json["count"] == 1
+    assert response.get_json()["count"] == 1
     assert ID not in response.headers["Set-Cookie"]
 
 
