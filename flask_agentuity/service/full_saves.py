@@ -70,10 +70,6 @@ class Distance:
             self.changed + other.changed,
         )
 
-    def reversed(self) -> Distance:
-        """Return the distance in the other direction."""
-        return Distance(self.removed, self.added, self.changed)
-
 
 NONE = Distance()
 
@@ -153,12 +149,12 @@ def _distance(view: Mapping[str, bytes], state: Mapping[str, bytes]) -> Distance
     for key, value in state.items():
         base = view.get(key)
         if base is None:
-            total += _weight(codec.decode(value))
+            total += _added(codec.decode(value))
         elif base != value:
             total += _distance_of_encoded(base, value)
     for key, base in view.items():
         if key not in state:
-            total += _weight(codec.decode(base)).reversed()
+            total += _removed(codec.decode(base))
     return total
 
 
@@ -175,15 +171,15 @@ def _distance_of_values(before: Any, after: Any) -> Distance:
     if isinstance(before, dict) and isinstance(after, dict):
         total = NONE
         for key, value in after.items():
-            total += _distance_of_values(before[key], value) if key in before else _weight(value)
+            total += _distance_of_values(before[key], value) if key in before else _added(value)
         for key, value in before.items():
             if key not in after:
-                total += _weight(value).reversed()
+                total += _removed(value)
         return total
     if isinstance(before, list) and isinstance(after, list):
         return _distance_of_lists(before, after)
     if isinstance(before, dict | list) or isinstance(after, dict | list):
-        return _weight(after) + _weight(before).reversed()
+        return _added(after) + _removed(before)
     return Distance(changed=1)
 
 
@@ -196,10 +192,19 @@ def _distance_of_lists(before: list[Any], after: list[Any]) -> Distance:
     return Distance(len(after) - len(kept), len(before) - len(kept), changed)
 
 
-def _weight(value: Any) -> Distance:
-    """Return what a new key counts. Two requests easily set the same scalar."""
+def _added(value: Any) -> Distance:
+    """Return what a new value counts. Two requests easily set the same scalar."""
     if isinstance(value, list):
-        return Distance(len(value))
+        return Distance(added=len(value))
     if isinstance(value, dict):
-        return sum(map(_weight, value.values()), NONE)
+        return sum(map(_added, value.values()), NONE)
     return Distance(changed=1)
+
+
+def _removed(value: Any) -> Distance:
+    """Return what a value counts that is no longer there."""
+    if isinstance(value, list):
+        return Distance(removed=len(value))
+    if isinstance(value, dict):
+        return sum(map(_removed, value.values()), NONE)
+    return Distance(removed=1)
