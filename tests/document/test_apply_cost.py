@@ -18,8 +18,13 @@ from flask_agentuity.document.operations import (
     Truncate,
 )
 
+ITEM = b'{"id":%d,"text":"some words to make it longer"}'
 
-def seconds(made: list[KeyOperation], stored: bytes) -> float:
+
+def seconds(make: Callable[[int, int], KeyOperation], size: int) -> float:
+    """Return how long *size* operations take on lists of so many items."""
+    stored = codec.join_list(ITEM % number for number in range(size))
+    made = [make(number, size) for number in range(size)]
     found = []
     for _ in range(3):
         state = dict.fromkeys(["k", "l"], stored)
@@ -29,28 +34,34 @@ def seconds(made: list[KeyOperation], stored: bytes) -> float:
     return min(found)
 
 
-ITEM = b'{"id":%d,"text":"some words to make it longer"}'
-
-
 @pytest.mark.parametrize(
     "make",
     [
-        lambda n: Push("kl"[n % 2], b"1", 5_000),
-        lambda n: Push("k", b"1", 5_000 + n % 2),
-        lambda n: Push("k", b"1", 5_000, keep_first=n % 2 * 2_500),
-        lambda n: Push("k", ITEM % (n + 10_000), 5_000, unique="id"),
-        lambda n: Push("k", ITEM % (n % 10), unique="id"),
-        lambda n: (PopLast("k"), Push("k", b"1"), Truncate("k", 4_000))[n % 3],
-        lambda n: (Push("k", b"1"), Increment("k"), Increment("l"), Increment("m"))[n % 4],
-        lambda n: Splice("k", (Change(n % 4_000, (ITEM % (n % 4_000),), (ITEM % (n % 4_000),)),)),
+        pytest.param(lambda n, size: Push("kl"[n % 2], b"1", size), id="two keys"),
+        pytest.param(lambda n, size: Push("k", b"1", size + n % 2), id="two windows"),
+        pytest.param(
+            lambda n, size: Push("k", b"1", size, keep_first=n % 2 * size // 2), id="two heads"
+        ),
+        pytest.param(
+            lambda n, size: Push("k", ITEM % (n + size), size, unique="id"), id="unique items"
+        ),
+        pytest.param(lambda n, size: Push("k", ITEM % n, unique="id"), id="repeated items"),
+        pytest.param(
+            lambda n, size: (PopLast("k"), Push("k", b"1"), Truncate("k", size - n // 3))[n % 3],
+            id="ends",
+        ),
+        pytest.param(
+            lambda n, size: (Push("k", b"1"), Increment("k"), Increment("l"))[n % 3], id="numbers"
+        ),
+        pytest.param(
+            lambda n, size: Splice("k", (Change(n, (ITEM % n,), (b"%d" % n,)),)),
+            id="splices",
+        ),
     ],
-    ids=["two keys", "two windows", "two heads", "unique", "same", "ends", "numbers", "splices"],
 )
-def test_the_cost_is_linear(make: Callable[[int], KeyOperation]) -> None:
-    """Four times as many operations may take eight times as long; quadratic is sixteen."""
-    stored = codec.join_list(ITEM % n for n in range(5_000))
-    few, many = ([make(n) for n in range(count)] for count in (10_000, 40_000))
-    assert seconds(many, stored) < 8 * seconds(few, stored)
+def test_the_cost_is_linear(make: Callable[[int, int], KeyOperation]) -> None:
+    """Four times the operations and items may take nine times as long; quadratic is sixteen."""
+    assert seconds(make, 16_000) < 9 * seconds(make, 4_000)
 
 
 def test_many_pushes_join_their_list_once() -> None:
