@@ -37,9 +37,9 @@ class Merged:
 def merge_value(path: str, base: bytes | None, mine: bytes | None, theirs: bytes | None) -> Merged:
     """Merge two encoded values that both come from *base*. None stands for a missing key.
 
-    *path* is how reports name the value. Nothing is lost but where both have changed the
-    same: then a deletion wins over a change, and my change over theirs. Of two lists, what
-    both have inserted at one place comes in the order theirs, mine.
+    *path* is how reports name the value. Both changes are kept, at any depth. Where both
+    have changed the same part, a deletion wins over a change, and otherwise my change over
+    theirs. What both have inserted at one place of a list comes in the order theirs, mine.
     """
     if theirs == base:
         return Merged(mine, _identity(mine))
@@ -70,7 +70,9 @@ class Rebased:
 def rebase(edit: Edit, stored: bytes | None, version: int, *, assigned: bool = False) -> Rebased:
     """Return what brings *edit* to a value that is *stored* now, at *version*.
 
-    *assigned*: the stored value was assigned without reading after ``edit.since``; it wins.
+    *assigned*: the stored value was assigned without reading after ``edit.since``; it wins,
+    but an edit that only appended still appends. The same holds for a key that was removed.
+    An edit with a function is made again, by calling the function.
     """
     if edit.function is not None:
         value = edit.function(stored)
@@ -149,9 +151,9 @@ def _bring(key: str, stored: bytes, value: bytes | None, version: int) -> tuple[
 
 
 def _rebase_appended(edit: Edit, stored: bytes | None) -> Rebased:
-    """Keep of an edit what it appended, where its list was removed or assigned.
+    """Keep only what the edit appended: its list was removed or assigned meanwhile.
 
-    Of an edit to a list that was assigned meanwhile nothing is kept if it also changed items.
+    If the list was assigned and the edit also changed items, nothing is kept.
     """
     path = codec.child_path("state", edit.key)
     difference = _difference(edit)
