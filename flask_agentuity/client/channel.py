@@ -95,10 +95,10 @@ class Channel:
         while not batch and (taken := outbox.take(WRITE_BYTES)):
             for request in taken:
                 if not request.frame:
-                    outbox.unsent(request)
+                    outbox.end_trial(request)
                     outbox.finish(request, None, features)
                 elif not request.is_supported(features):
-                    outbox.unsent(request)
+                    outbox.end_trial(request)
                     outbox.finish(request, request.unsupported(self._where))
                 else:
                     batch.append(request)

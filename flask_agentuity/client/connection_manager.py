@@ -80,7 +80,7 @@ class ConnectionManager:
         status, waiting = self._connectivity.status, self._outbox.waiting
         if status.state is not State.READY:
             due = min(due, status.due(waiting=bool(waiting)))
-        return min(due, self._outbox.due()) if waiting else due
+        return min(due, self._outbox.due) if waiting else due
 
     def receive(self, readable: bool, now: float) -> None:
         """Take the outcome of an attempt, and what the service sent.
@@ -240,7 +240,7 @@ class ConnectionManager:
 
     def _expire_sent(self, channel: Channel, now: float) -> None:
         link, silent = channel.link, False
-        for request in link.expire(now, self._outbox.trial):
+        for request in link.expire(now):
             self._report.count(Count.TIMEOUTS)
             self._outbox.timed_out(now)
             silent = silent or link.is_silent_since(request)

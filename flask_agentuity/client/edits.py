@@ -36,7 +36,7 @@ def send_edits(
     :param counted: the keys for whose pushes the answer shall say what preceded them.
     :raises ThreadGone: if the thread was deleted after the request began.
     :raises OutcomeUnknown: if it was sent and not answered; it is never sent twice.
-    :raises StoreError: as for every call of the client.
+    :raises StoreError: as for other calls of the client.
     """
 
     def encode(id: str) -> bytes:
@@ -67,7 +67,7 @@ def replace_document(
 
     :raises ThreadGone: if the thread is deleted meanwhile.
     :raises OutcomeUnknown: if it was sent and not answered.
-    :raises StoreError: as for every call of the client.
+    :raises StoreError: as for other calls of the client.
     """
     began = time.monotonic()
 
@@ -84,7 +84,7 @@ def replace_document(
 def read_document(client: ThreadClient, thread_id: str) -> tuple[bytes | None, int]:
     """Return the document (None: there is none) and its version (0: not known).
 
-    :raises StoreError: as for every call of the client.
+    :raises StoreError: as for other calls of the client.
     """
     began = time.monotonic()
 

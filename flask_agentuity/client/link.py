@@ -146,12 +146,11 @@ class Link:
 
         :raises ConnectionLost: if the last one was not answered in time.
         """
-        oldest = self.replies.oldest()
-        pending = oldest is not None
+        pending = len(self.replies) > 0
         beat = self._heartbeat.beat(now, pending=pending)
-        self.due = self._heartbeat.due(pending=pending)
-        if oldest is not None:
-            self.due = min(self.due, oldest.deadline)
+        due = self._heartbeat.due(pending=pending)
+        self.due = min((request.deadline for request in self.replies), default=due)
+        self.due = min(self.due, due)
         match beat:
             case Beat.REST:
                 pass
@@ -165,17 +164,12 @@ class Link:
             case _:
                 assert_never(beat)
 
-    def expire(self, now: float, trial: PendingRequest | None) -> list[PendingRequest]:
-        """Stop awaiting the replies that are overdue. Return their requests.
-
-        *trial* may have a shorter timeout than the requests before it.
-        """
-        expired: list[PendingRequest] = []
-        while (oldest := self.replies.oldest()) is not None and oldest.deadline <= now:
-            self.replies.give_up(oldest.id)
-            expired.append(oldest)
-        if trial is not None and trial.deadline <= now and self.replies.give_up(trial.id):
-            expired.append(trial)
+    def expire(self, now: float) -> list[PendingRequest]:
+        """Stop awaiting the replies that are overdue. Return their requests."""
+        # Not in order: a request that took long to encode is older than those before it.
+        expired = [request for request in self.replies if request.deadline <= now]
+        for request in expired:
+            self.replies.give_up(request.id)
         return expired
 
     def is_silent_since(self, request: PendingRequest) -> bool:

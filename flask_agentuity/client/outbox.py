@@ -39,8 +39,9 @@ class Outbox:
         self._accepted = 0
         self._finished = 0
         self._circuit = Circuit()
-        self._trial: PendingRequest | None = None
         self._closed = False
+        #: When :meth:`expire` may next have something to do: never too late, sometimes too early.
+        self.due = math.inf
 
     @property
     def pending(self) -> int:
@@ -57,11 +58,6 @@ class Outbox:
         """Whether requests are refused because the service does not answer."""
         return self._circuit.is_open
 
-    @property
-    def trial(self) -> PendingRequest | None:
-        """The request that probes a service which had stopped answering."""
-        return self._trial
-
     def accept(self, request: PendingRequest, status: Status, now: float) -> StoreError | None:
         """Queue *request*, or return the reason why it is refused."""
         with self._lock:
@@ -70,6 +66,7 @@ class Outbox:
                 self.waiting.append(request)
                 self._waiting_bytes += len(request.frame)
                 self._accepted += 1
+                self.due = min(self.due, request.deadline)
         return error
 
     def _refusal(self, request: PendingRequest, status: Status, now: float) -> StoreError | None:
@@ -101,7 +98,6 @@ class Outbox:
             case Admission.TRIAL:
                 request.trial = True
                 request.deadline = min(request.deadline, now + settings.trial_timeout)
-                self._trial = request
             case Admission.YES:
                 pass
             case _:
@@ -125,22 +121,22 @@ class Outbox:
 
     def expire(self, now: float) -> None:
         """Fail the waiting requests whose time is over."""
+        if now < self.due:
+            return
         for request in self._take_expired(now):
             self._report.count(Count.TIMEOUTS)
-            self.unsent(request)
+            self.end_trial(request)
             reason = "the request timeout expired before it could be sent."
             self.finish(request, request.unanswered(reason))
 
     def _take_expired(self, now: float) -> list[PendingRequest]:
-        expired: list[PendingRequest] = []
         with self._lock:
-            while self.waiting and self.waiting[0].deadline <= now:
-                expired.append(self.waiting.popleft())
-            trial = self._trial
-            if trial is not None and trial.deadline <= now and trial in self.waiting:
-                self.waiting.remove(trial)
-                expired.append(trial)
-            self._waiting_bytes -= sum(len(request.frame) for request in expired)
+            # Not in order: a request that took long to encode is older than those before it.
+            expired = [request for request in self.waiting if request.deadline <= now]
+            for request in expired:
+                self.waiting.remove(request)
+                self._waiting_bytes -= len(request.frame)
+            self.due = min((request.deadline for request in self.waiting), default=math.inf)
         return expired
 
     def fail_waiting(self, status: Status, now: float) -> None:
@@ -150,7 +146,7 @@ class Outbox:
                 error = request.unanswered(str(status.error))
             else:
                 error = status.refusal(now) or closed_error()
-            self.unsent(request)
+            self.end_trial(request)
             self.finish(request, error)
 
     def _take_all(self) -> list[PendingRequest]:
@@ -167,15 +163,16 @@ class Outbox:
         repeated: list[PendingRequest] = []
         failed: list[PendingRequest] = []
         for request in requests:
+            self.end_trial(request)
             again = request.connection_lost(may_wait=may_wait)
             (repeated if again else failed).append(request)
             if again and request.repeated:
                 self._report.count(Count.REPEATED)
         with self._lock:
             self.waiting.extendleft(reversed(repeated))
-            self._waiting_bytes += sum(len(request.frame) for request in repeated)
-            if self._trial is not None:
-                self._circuit.trial_lost()
+            for request in repeated:
+                self._waiting_bytes += len(request.frame)
+                self.due = min(self.due, request.deadline)
         return failed
 
     def answer(self, request: PendingRequest, reply: wire.Success | wire.Failure) -> None:
@@ -204,9 +201,10 @@ class Outbox:
         with self._lock:
             self._circuit.timed_out(now)
 
-    def unsent(self, request: PendingRequest) -> None:
-        """Record that *request* was taken or expired, but not sent."""
+    def end_trial(self, request: PendingRequest) -> None:
+        """End the trial of *request*, if it is one, without a verdict."""
         if request.trial:
+            request.trial = False
             with self._lock:
                 self._circuit.trial_lost()
 
@@ -215,18 +213,11 @@ class Outbox:
     ) -> None:
         """Give the caller of *request* its result or *error*."""
         self._finished += 1
-        if self._trial is request:
-            self._trial = None
         self._report.finished(request.call.action, error)
         if error is None:
             request.future.set_result(result)
         else:
             request.future.set_exception(error)
-
-    def due(self) -> float:
-        """Return when :meth:`expire` next has something to do."""
-        due = self.waiting[0].deadline if self.waiting else math.inf
-        return due if self._trial is None else min(due, self._trial.deadline)
 
     def close(self) -> list[PendingRequest]:
         """Accept no more requests. Remove and return those that wait."""

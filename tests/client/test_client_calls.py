@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
@@ -267,6 +268,42 @@ def test_a_late_reply_after_a_timeout_is_ignored(serve: Serve, connect: Connect)
     assert client.stats()["late"] == 1
     assert client.stats()["timeouts"] == 1
     assert service.accepted == 1
+
+
+def test_a_call_that_took_long_to_encode_times_out_at_its_own_time(
+    serve: Serve, connect: Connect
+) -> None:
+    def deaf(peer: Peer) -> None:
+        peer.authorize()
+        peer.drain()
+
+    client = connect(serve(deaf).url, request_timeout=1.0)
+    client.features()
+    encoding, second_sent = threading.Event(), threading.Event()
+    ended: list[str] = []
+
+    def encode(id: str) -> bytes:
+        encoding.set()
+        second_sent.wait(10)
+        return json.dumps({"id": id, "action": "restore", "data": {}}).encode()
+
+    def call_first() -> None:
+        with pytest.raises(RequestTimeout):
+            client.restore_reply(THREAD, encode)
+        ended.append("first")
+
+    first = threading.Thread(target=call_first)
+    first.start()
+    assert encoding.wait(10)
+    time.sleep(0.3)
+    # This one is sent first, and has 0.3 s more.
+    second = client.submit_restore(THREAD)
+    second.add_done_callback(lambda future: ended.append("second"))
+    second_sent.set()
+    with pytest.raises(RequestTimeout):
+        second.result(10)
+    first.join(10)
+    assert ended == ["first", "second"]
 
 
 def test_a_merge_that_is_not_answered_in_time_has_an_unknown_outcome(

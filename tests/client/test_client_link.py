@@ -150,11 +150,16 @@ def test_timers_are_due_when_the_first_of_them_is(authorized: Link) -> None:
     assert authorized.due == 1 + SETTINGS.probe_after
     authorized.expect([pending("b", deadline=1.5)], 1)
     assert authorized.due == 1.5
-    assert [request.id for request in authorized.expire(11, None)] == ["a", "b"]
+    assert [request.id for request in authorized.expire(11)] == ["a", "b"]
 
 
-def test_a_trial_can_expire_before_older_requests(authorized: Link) -> None:
-    old, trial = pending("a", deadline=10), pending("b", deadline=3)
-    authorized.expect([old, trial], 0)
-    assert authorized.expire(3, trial) == [trial]
-    assert authorized.expire(3, None) == []
+def test_requests_expire_at_their_own_time(authorized: Link) -> None:
+    first, second, third = (pending(str(each), deadline=each) for each in (10, 3, 7))
+    authorized.expect([first, second, third], 0)
+    assert authorized.expire(3) == [second]
+    authorized.beat(3)
+    authorized.hear(6)
+    authorized.beat(6)
+    assert authorized.due == 7
+    assert authorized.expire(7) == [third]
+    assert authorized.expire(7) == []

@@ -340,12 +340,12 @@ def test_invalid_frames_replace_the_connection(
     serve: Serve, connect: Connect, script: Callable[[Peer], None]
 ) -> None:
     service = serve(script, Peer.serve)
-    client = connect(service.url)
+    client = connect(service.url, max_frame_bytes=4_000_000, request_timeout=60)
     tracemalloc.start()
     try:
         client.restore(THREAD)
         assert client.restore(THREAD) is None
-        assert tracemalloc.get_traced_memory()[1] < 64_000_000
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
     assert client.connection_number == 2

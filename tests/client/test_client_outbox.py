@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 
@@ -105,13 +106,19 @@ def test_replies_become_results(outbox: Outbox, request_for: MakeRequest) -> Non
 
 
 def test_requests_expire_before_they_are_sent(outbox: Outbox, request_for: MakeRequest) -> None:
-    first, second = request_for(deadline=1), request_for(deadline=2)
-    for each in (first, second):
+    first, second, third = (request_for(deadline=each) for each in (3, 1, 2))
+    for each in (first, second, third):
         outbox.accept(each, WAITING, 0)
-    assert outbox.due() == 1
+    assert outbox.due == 1
     outbox.expire(1)
-    assert "before it could be sent" in str(failure(first))
-    assert (outbox.due(), outbox.pending, list(outbox.waiting)) == (2, 1, [second])
+    assert "before it could be sent" in str(failure(second))
+    assert (outbox.due, outbox.pending, list(outbox.waiting)) == (2, 2, [first, third])
+    assert outbox.waiting_bytes == 20
+    outbox.take(10_000)
+    outbox.return_lost([first, third], may_wait=True)
+    assert outbox.due == 2
+    outbox.expire(3)
+    assert (outbox.due, outbox.pending) == (math.inf, 0)
 
 
 def test_lost_requests_return_in_order_and_once(outbox: Outbox, request_for: MakeRequest) -> None:
@@ -161,15 +168,19 @@ def test_one_trial_at_a_time_after_three_timeouts(outbox: Outbox, request_for: M
     assert "does not answer" in str(outbox.accept(request_for(), READY, 0))
     trial = request_for()
     assert outbox.accept(trial, READY, 2) is None
-    assert (outbox.trial, trial.deadline) == (trial, 5)
+    assert (trial.trial, trial.deadline) == (True, 5)
     assert "does not answer" in str(outbox.accept(request_for(), READY, 2))
     # It expires unsent, so another one may be tried.
     outbox.expire(5)
-    assert outbox.trial is None
     second = request_for()
     assert outbox.accept(second, READY, 5) is None
     outbox.take(10_000)
-    outbox.answer(second, wire.Success("x"))
+    # Its connection is lost, so yet another one may be tried.
+    assert outbox.return_lost([second], may_wait=False) == [second]
+    third = request_for()
+    assert outbox.accept(third, READY, 5) is None
+    outbox.take(10_000)
+    outbox.answer(third, wire.Success("x"))
     assert not outbox.circuit_is_open
 
 
