@@ -277,7 +277,7 @@ def test_a_call_that_took_long_to_encode_times_out_at_its_own_time(
         peer.authorize()
         peer.drain()
 
-    client = connect(serve(deaf).url, request_timeout=1.0)
+    client = connect(serve(deaf).url, request_timeout=2.0)
     client.features()
     encoding, second_sent = threading.Event(), threading.Event()
     ended: list[str] = []
@@ -295,8 +295,8 @@ def test_a_call_that_took_long_to_encode_times_out_at_its_own_time(
     first = threading.Thread(target=call_first)
     first.start()
     assert encoding.wait(10)
-    time.sleep(0.3)
-    # This one is sent first, and has 0.3 s more.
+    time.sleep(1.5)
+    # This one is sent first, and has 1.5 s more.
     second = client.submit_restore(THREAD)
     second.add_done_callback(lambda future: ended.append("second"))
     second_sent.set()
