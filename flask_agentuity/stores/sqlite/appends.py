@@ -18,17 +18,9 @@ def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planne
 
     None for any other write. :func:`~.writing.plan_write` can prepare these as well.
     """
-    appended: dict[str, list[bytes]] = {}
-    for operation in write.operations:
-        if (
-            type(operation) is not Push
-            or operation.unique is not None
-            or operation.max_records is not None
-        ):
-            return None
-        if (items := appended.get(operation.key)) is None:
-            items = appended[operation.key] = []
-        items.append(operation.value)
+    appended = _items_by_key(write)
+    if appended is None:
+        return None
     head = seen.head
     size, epoch = head.entries_size, head.epoch
     statements: list[tuple[str, tuple[Any, ...]]] = []
@@ -60,6 +52,20 @@ def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planne
     seen_after = Seen(seen.thread_id, Head(*row, head.metadata), seen.entries, tails)
     written = Written(version, seen_after, preceding)
     return Planned(UPDATE_SEEN_ROW, arguments, statements, written)
+
+
+def _items_by_key(write: Write) -> dict[str, list[bytes]] | None:
+    """Return the items that are pushed to each key; None if there is another operation."""
+    appended: dict[str, list[bytes]] = {}
+    for operation in write.operations:
+        if type(operation) is not Push or operation.unique is not None:
+            return None
+        if operation.max_records is not None:
+            return None
+        if (items := appended.get(operation.key)) is None:
+            items = appended[operation.key] = []
+        items.append(operation.value)
+    return appended
 
 
 def _is_plain(seen: Seen, key: str, added: bytes) -> bool:

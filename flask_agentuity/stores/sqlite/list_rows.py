@@ -138,8 +138,10 @@ class ListRows:
             (number, row.number) for number, row in zip(numbers, rows, strict=True) if row.number
         ]
         # In this order no number is taken before the segment that had it has moved.
-        self._statements.run_each(_MOVE, [move for move in moves if move[0] < move[1]])
-        self._statements.run_each(_MOVE, [move for move in moves[::-1] if move[0] > move[1]])
+        down = [move for move in moves if move[0] < move[1]]
+        up = [move for move in moves if move[0] > move[1]]
+        for move in (*down, *reversed(up)):
+            self._statements.run(_MOVE, move)
         for number, row in zip(numbers, rows, strict=True):
             row.number = number
 

@@ -57,6 +57,12 @@ def read_thread(
     _, number, stored_version, used, updated, born = rows[0]
     _, deleted, size, epoch, metadata, _ = rows[1]
     head = Head(number, stored_version, used, updated, born, deleted, size, epoch, metadata)
+    return head, _snapshot(thread_id, head, rows, keys)
+
+
+def _snapshot(
+    thread_id: str, head: Head, rows: list[Any], keys: Collection[str] | None
+) -> Snapshot:
     end = bisect_left(rows, True, 2, key=_is_segment)
     entries = rows[2:end]
     if end > 3:
@@ -79,8 +85,8 @@ def read_thread(
                 tails[key] = segments[-1]
     # Keeping more entries would take more memory than it saves time.
     seen = Seen(thread_id, head, entries if end < schema.MOST_NAMED else (), tails)
-    version = stored_version or head.version
-    return head, Snapshot(encoded, metadata, {}, without_null, version, seen)
+    version = head.stored_version or head.version
+    return Snapshot(encoded, head.metadata, {}, without_null, version, seen)
 
 
 def _is_segment(row: tuple[Any, ...]) -> bool:

@@ -11,6 +11,7 @@ from . import packing, schema
 from .list_rows import ListRows
 from .packing import Packed
 from .regions import Part, Region
+from .replacement import Replacement
 from .seen import Segment, TailRow
 
 
@@ -45,12 +46,15 @@ class SegmentedList:
         self._payload = 0
         self._had_items = tail is not None
         # What the row of the last segment says.
-        self._saved = (tail.number, before) if tail else None
+        self._saved = (tail, before) if tail else None
 
     @property
     def miscounted(self) -> bool:
         """Whether the last segment's row does not say how many items come before it now."""
-        return self.tail is not None and self._saved != (self.tail.number, self.before)
+        saved = self._saved
+        if self.tail is None:
+            return False
+        return saved is None or saved[0] is not self.tail or saved[1] != self.before
 
     def seen(self) -> TailRow | None:
         """Return what a later write of the same request may know of the list."""
@@ -64,7 +68,7 @@ class SegmentedList:
             return 0
         if self.before is None:
             self.before = self._rows.count_before(self.tail.number)
-            self._saved = (self.tail.number, self.before)
+            self._saved = self.tail, self.before
         return self.before + self.tail.items
 
     def take_growth(self) -> int:
@@ -204,7 +208,7 @@ class SegmentedList:
             found.segments[-1] = tail
             if before is None:
                 self.before = found.firsts[-1]
-                self._saved = (tail.number, self.before)
+                self._saved = tail, self.before
         return found
 
     def _cut(self, part: Part, start: int, stop: int) -> None:
@@ -221,81 +225,19 @@ class SegmentedList:
     def _replace(self, part: Part, regions: Sequence[Region]) -> None:
         tail = self.tail
         assert tail is not None
-        is_last = part.segments[regions[-1].last] is tail
         total = None if self.before is None else self.before + tail.items
-        for region in regions:
-            old = region.old
-            self._payload += sum(map(len, region.items)) + len(region.items)
-            self._payload -= sum(row.size + 1 for row in old)
-            if total is not None:
-                total += len(region.items) - sum(row.items for row in old)
-            region.arrange(is_last=is_last and region is regions[-1])
-        has_room = self._find_numbers(part, regions, is_last=is_last)
-        if is_last:
-            self.tail = self._last_of(part, regions)
-        for region in regions:
-            if region.dropped:
-                self._rows.erase(region.dropped[0].number, region.dropped[-1].number)
-        if not has_room:
-            self._renumber(part, regions)
+        replacement = Replacement(self._rows, part, regions, tail)
+        self._payload += replacement.payload
+        self.tail = replacement.tail
         if self.tail is None:
             self.before = 0
         elif total is not None:
-            self.before = total - self.tail.items
-        for region in regions:
-            self._write(region)
-
-    def _find_numbers(self, part: Part, regions: Sequence[Region], *, is_last: bool) -> bool:
-        """Give new rows numbers; False if one region has no room for its new rows."""
-        for region in regions:
-            if not region.new:
-                continue
-            following = None
-            if region.last + 1 < len(part.segments):
-                following = part.segments[region.last + 1].number
-            elif not is_last:
-                following = self._rows.next_number(part.segments[-1].number)
-            if not region.find_numbers(self._rows.range, following):
-                return False
-        return True
-
-    def _last_of(self, part: Part, regions: Sequence[Region]) -> Segment | None:
-        """Return the last segment of the list, whose end is that of *part*, after the edit."""
-        index = len(part.segments) - 1
-        for region in reversed(regions):
-            if region.last < index:
-                break
-            if rows := region.rows:
-                return rows[-1]
-            index = region.first - 1
-        if index >= 0:
-            return part.segments[index]
-        return None if part.from_start else self._rows.previous(part.segments[0].number)
-
-    def _renumber(self, part: Part, regions: Sequence[Region]) -> None:
-        tail, saved = self.tail, self._saved
-        is_saved = tail is not None and saved is not None and saved[0] == tail.number
-        first, last = part.segments[0].number, part.segments[-1].number
-        stored = [tail if tail and row.number == tail.number else row for row in self._rows.walk()]
-        inner, index = [], 0
-        for region in regions:
-            inner += part.segments[index : region.first] + region.rows
-            index = region.last + 1
-        inner += part.segments[index:]
-        before = [row for row in stored if row.number < first]
-        self._rows.renumber(before + inner + [row for row in stored if row.number > last])
-        if is_saved and tail and saved:
-            self._saved = (tail.number, saved[1])
-
-    def _write(self, region: Region) -> None:
-        for row in region.changed:
-            self._rows.update(row, self._before(row))
-        for row in region.new:
-            self._rows.insert(row, self._before(row))
+            self.before = total + replacement.items - self.tail.items
+        replacement.write(self._before)
 
     def _before(self, row: Segment) -> int | None:
         """Return what the row of a segment is to say of the items before it, and note that."""
         if row is not self.tail:
             return None
-        self._saved = (row.number, self.before)
+        self._saved = row, self.before
         return self.before

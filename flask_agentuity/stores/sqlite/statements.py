@@ -17,9 +17,6 @@ class Statements(Protocol):
     def run(self, statement: str, arguments: Sequence[Any]) -> None:
         """Change rows."""
 
-    def run_each(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Change rows with each of several sets of arguments."""
-
     def insert(self, statement: str, arguments: Sequence[Any]) -> int:
         """Insert a row and return its number.
 
@@ -44,9 +41,6 @@ class DirectStatements:
     def run(self, statement: str, arguments: Sequence[Any]) -> None:
         self._connection.execute(statement, arguments)
 
-    def run_each(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        self._connection.executemany(statement, rows)
-
     def insert(self, statement: str, arguments: Sequence[Any]) -> int:
         number = self._connection.execute(statement, arguments).lastrowid
         assert number is not None
@@ -66,9 +60,6 @@ class CollectedStatements:
 
     def run(self, statement: str, arguments: Sequence[Any]) -> None:
         self.collected.append((statement, arguments))
-
-    def run_each(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
-        self.collected.extend((statement, row) for row in rows)
 
     def insert(self, statement: str, arguments: Sequence[Any]) -> int:
         raise NotSeen

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
 
 from ...document import codec
 from ...document.codec import Snapshot
@@ -23,17 +22,19 @@ from .appends import plan_appends
 from .connections import Connections
 from .listing import list_threads, scan_threads
 from .opening import find_thread, open_stored
+from .purging import BATCH, is_purge_due, purge_batch
 from .reading import read_thread
 from .seen import Seen
 from .steps import Step, prepare, prepare_metadata
-from .tombstones import has_old_tombstones, is_gone, purge_tombstones, put_tombstone
+from .tombstones import is_gone, put_tombstone
+from .url import read_url
 from .writing import open_for_write, plan_write, replace_thread, write_row
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
-_PURGE_BATCH = 20
-_PURGE_TOMBSTONES = 500
 _PURGE_INTERVAL = 60.0
+# Seconds between the readings of two clocks that count as one moment.
+_CLOCK_PRECISION = 0.001
 # Threads that a scan fetches at a time.
 _SCANNED = 500
 
@@ -87,24 +88,8 @@ class SQLiteStore(KeyedStore):
 
         :raises ConfigurationError: if there is no path, or an option is unknown or wrong.
         """
-        parts = urlsplit(url)
-        path = unquote(parts.path)[1:]
-        if parts.netloc or not path or path.startswith(":memory:"):
-            raise ConfigurationError(
-                f"{url!r} names no file. Allowed: sqlite:///relative/path, sqlite:////absolute/path;"
-                " for threads in memory, memory://."
-            )
-        for name, value in parse_qsl(parts.query, keep_blank_values=True):
-            if name == "synchronous":
-                options["synchronous"] = value.lower()
-            elif name == "timeout" and _is_seconds(value):
-                options["timeout"] = float(value)
-            else:
-                raise ConfigurationError(
-                    f"{name}={value} in {url!r} is not known to the SQLite store."
-                    " Allowed: timeout=SECONDS, synchronous=normal or full."
-                )
-        return cls(Path(folder or ".") / path, **options)
+        path, named = read_url(url, folder)
+        return cls(path, **{**options, **named})
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._connections.lend(thread_id) as connection:
@@ -255,15 +240,19 @@ class SQLiteStore(KeyedStore):
         return (
             seen.thread_id == thread_id
             and now - head.used <= self._renew_after
-            and not (head.deleted and is_gone(head.deleted, head.born, write, now))
+            and not (
+                head.deleted and is_gone(head.deleted, head.born, write, _beginning_of(write), now)
+            )
         )
 
     def _write_stored(
         self, connection: sqlite3.Connection, thread_id: str, steps: Sequence[Step], write: Write
     ) -> tuple[Written | Conflict, Sequence[KeyOperation]]:
         """Write to a thread as it is stored; return the outcome and what was skipped."""
-        now = time.time()
-        thread = open_for_write(connection, thread_id, steps, write, now, self.ttl)
+        began, now = _beginning_of(write), time.time()
+        thread = open_for_write(
+            connection, thread_id, steps, write, began=began, now=now, ttl=self.ttl
+        )
         before = thread.size
         for step in steps:
             thread.apply(step)
@@ -286,32 +275,25 @@ class SQLiteStore(KeyedStore):
     def _purge_now_and_then(self) -> None:
         self._next_purge = time.time() + _PURGE_INTERVAL
         try:
-            if self._purge_batch() == _PURGE_BATCH:
+            if self._purge_batch() == BATCH:
                 self._next_purge = 0.0
         except StoreError as error:
             logger.debug("Expired threads could not be removed now: %s", error)
 
     def _purge_batch(self) -> int:
-        """Remove some expired threads and old tombstones; return how many threads."""
         now = time.time()
-        cutoff = float("-inf") if self.ttl is None else now - self.ttl
-        query = "SELECT id FROM threads WHERE used < ? AND updated < ? LIMIT ?"
-        arguments = (cutoff, cutoff, _PURGE_BATCH)
         with self._connections.lend() as connection:
-            is_due = connection.execute(query, arguments).fetchone() is not None
-            if not is_due and not has_old_tombstones(connection, now):
+            if not is_purge_due(connection, now, self.ttl):
                 return 0
         with self._connections.write() as connection:
-            expired = connection.execute(query, arguments).fetchall()
-            for (thread_id,) in expired:
-                if (stored := find_thread(connection, thread_id, ())) is not None:
-                    open_stored(connection, thread_id, stored, 0).erase()
-            purge_tombstones(connection, now, _PURGE_TOMBSTONES)
-        return len(expired)
+            return purge_batch(connection, now, self.ttl)
 
 
-def _is_seconds(text: str) -> bool:
-    try:
-        return 0 <= float(text) < float("inf")
-    except ValueError:
-        return False
+def _beginning_of(write: Write) -> float:
+    """Return when the request of a write began, by the clock of the store."""
+    while True:
+        age = write.age
+        now = time.time()
+        # Another thread may have run between the two, and the difference would be wrong.
+        if write.age - age < _CLOCK_PRECISION:
+            return now - age

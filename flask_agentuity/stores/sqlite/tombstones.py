@@ -51,17 +51,19 @@ def has_old_tombstones(connection: sqlite3.Connection, now: float) -> bool:
     return connection.execute(_IS_DUE, (now - TOMBSTONE_SECONDS,)).fetchone() is not None
 
 
-def is_gone(deleted: float | None, born: int | None, write: Write, now: float) -> bool:
+def is_gone(
+    deleted: float | None, born: int | None, write: Write, began: float, now: float
+) -> bool:
     """Return whether the thread of a write was deleted after the write's request began.
+
+    Times are by the clock of the store.
 
     :param deleted: when a thread with the id was deleted last.
     :param born: the version with which the stored one began, None if there is none.
-    :param now: the time by the clock of the store.
+    :param began: when the request began.
     """
     if not deleted or deleted <= now - TOMBSTONE_SECONDS:
         return False
     # What the request has read may be gone although the request began after the deletion:
     # another process can have another clock.
-    return deleted >= now - write.age or bool(
-        write.version and (born is None or born > write.version)
-    )
+    return deleted >= began or bool(write.version and (born is None or born > write.version))

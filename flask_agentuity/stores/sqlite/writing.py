@@ -55,21 +55,25 @@ def open_for_write(
     thread_id: str,
     steps: Sequence[Step],
     write: Write,
+    *,
+    began: float,
     now: float,
     ttl: float | None,
 ) -> OpenThread:
     """Return the thread as it is stored, or a new one.
+
+    *began* is when the write's request began, by the same clock as *now*.
 
     :raises ThreadGone: if the thread was deleted after the write's request began.
     """
     stored = find_thread(connection, thread_id, keys_of(steps))
     if stored is None or stored.head.is_expired(now, ttl):
         tombstone = find_tombstone(connection, thread_id)
-        if is_gone(tombstone.deleted, None, write, now):
+        if is_gone(tombstone.deleted, None, write, began, now):
             raise ThreadGone(thread_id)
         return _begin(connection, thread_id, stored, tombstone, now, write.counted)
     head = stored.head
-    if is_gone(head.deleted, head.born, write, now):
+    if is_gone(head.deleted, head.born, write, began, now):
         raise ThreadGone(thread_id)
     version = next_version(head.version, now)
     return open_stored(connection, thread_id, stored, version, write.counted)

@@ -1,0 +1,99 @@
+"""When threads of the SQLite store expire, and when they are removed."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from freezegun import freeze_time
+
+from flask_agentuity.document.operations import Set
+from flask_agentuity.stores.sqlite.store import SQLiteStore
+
+from .support import ID, connected, messages, statements
+
+
+def updates(traced: list[str]) -> list[str]:
+    return [statement for statement in traced if statement.startswith("UPDATE threads SET used")]
+
+
+def test_a_read_renews_a_thread_at_most_once_in_a_tenth_of_its_time(path: Path) -> None:
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=1000)) as store:
+        store.merge(ID, [Set("a", b"1")])
+        for elapsed, renews in [(50, 0), (49, 0), (2, 1), (50, 0), (49, 0), (2, 1), (100, 0)]:
+            time.tick(elapsed)
+            with statements(store) as traced:
+                assert store.read(ID) is not None
+            assert len(updates(traced)) == renews
+        for _ in range(30):
+            time.tick(900)
+            assert store.read(ID) is not None
+        time.tick(1001)
+        assert store.read(ID) is None
+        assert store.restore(ID) is None
+
+
+def test_a_thread_that_never_expires(path: Path) -> None:
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=None)) as store:
+        store.merge(ID, [Set("a", b"1")])
+        time.tick(100 * 365 * 86_400)
+        assert store.read(ID) is not None
+        assert store.purge() == 0
+
+
+def test_a_write_to_an_expired_thread_starts_afresh(path: Path) -> None:
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=10)) as store:
+        store.merge(ID, [Set("a", b"1")], {"m": 1})
+        time.tick(11)
+        store.merge(ID, [Set("b", b"2")])
+        assert store.restore(ID) == b'{"state":{"b":2}}'
+
+
+def test_expired_threads_are_purged_in_small_batches(path: Path) -> None:
+    ids = [f"thrd_{number:032x}" for number in range(53)]
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=1000)) as store:
+        for thread_id in ids:
+            store.merge(thread_id, messages(30))
+        time.tick(900)
+        store.merge(ID, messages(30))
+        time.tick(101)
+        with statements(store) as traced:
+            assert store.purge() == 53
+        assert traced.count("COMMIT") == 3
+        assert store.read(ID) is not None
+    with connected(path) as connection:
+        assert connection.execute("SELECT count(*) FROM threads").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM state_entries").fetchone() == (1,)
+        (left,) = connection.execute("SELECT count(DISTINCT number >> 24) FROM segments").fetchone()
+        assert left == 1
+
+
+def test_writes_purge_some_expired_threads_now_and_then(path: Path) -> None:
+    ids = [f"thrd_{number:032x}" for number in range(45)]
+
+    def left() -> int:
+        with connected(path) as connection:
+            return int(connection.execute("SELECT count(*) FROM threads").fetchone()[0])
+
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=1000)) as store:
+        for thread_id in ids:
+            store.merge(thread_id, [Set("a", b"1")])
+        time.tick(2000)
+        counts = []
+        for _ in range(4):
+            store.merge(ID, [Set("a", b"1")])
+            counts.append(left())
+        # Never more than a batch in one write.
+        assert counts == [26, 6, 1, 1]
+
+
+def test_a_thread_is_read_also_when_its_use_cannot_be_noted(path: Path) -> None:
+    with (
+        freeze_time("2026-01-01") as time,
+        closing(SQLiteStore(path, ttl=1000, timeout=0)) as store,
+    ):
+        store.merge(ID, [Set("a", b"1")])
+        time.tick(500)
+        with connected(path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            assert store.read(ID) is not None

@@ -1,0 +1,99 @@
+"""Waiting for other threads and other processes that write to the SQLite file."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import closing
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from flask_agentuity.document.operations import Set
+from flask_agentuity.errors import StoreError
+from flask_agentuity.stores.sqlite.store import SQLiteStore
+
+from .support import ID, connected, messages, statements
+
+
+def test_threads_of_one_process_write_one_after_the_other(path: Path) -> None:
+    """The next one is woken; SQLite itself would look again after up to 100 milliseconds."""
+    with closing(SQLiteStore(path, timeout=0.05)) as store:
+        store.merge(ID, messages(1))
+        with store._connections.write(), pytest.raises(StoreError, match="of this process"):
+            store.merge(ID, messages(1))
+        store.merge(ID, messages(1))
+        done: list[int] = []
+        store._connections._timeout = 30.0
+        writers = [
+            threading.Thread(target=lambda: [done.append(store.merge(ID, messages(1)) or 1)])
+            for _ in range(4)
+        ]
+        with store._connections.write():
+            for writer in writers:
+                writer.start()
+            # Only the one that writes has a connection.
+            assert len(store._connections._lent) == 1
+            assert done == []
+        for writer in writers:
+            writer.join(30)
+        assert done == [1] * 4
+
+
+def test_a_busy_database_is_waited_for(store: SQLiteStore, path: Path) -> None:
+    store.merge(ID, [Set("a", b"1")])
+    with connected(path) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        writer = threading.Thread(target=store.merge, args=(ID, [Set("a", b"2")]))
+        writer.start()
+        # A read does not wait for a writer.
+        assert store.restore(ID) == b'{"state":{"a":1}}'
+        connection.execute("COMMIT")
+        writer.join(30)
+    assert store.restore(ID) == b'{"state":{"a":2}}'
+
+
+def test_a_database_that_stays_busy_is_a_store_error(path: Path) -> None:
+    with closing(SQLiteStore(path, timeout=0.05)) as store:
+        store.merge(ID, [Set("a", b"1")])
+        with connected(path) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for act in (
+                lambda: store.merge(ID, [Set("a", b"2")]),
+                lambda: store.save(ID, b"{}"),
+                lambda: store.delete(ID),
+            ):
+                with pytest.raises(StoreError, match=f"{ID}.*locked") as caught:
+                    act()
+                assert str(path) in str(caught.value)
+            assert store.restore(ID) == b'{"state":{"a":1}}'
+        store.merge(ID, [Set("a", b"2")])
+        assert store.restore(ID) == b'{"state":{"a":2}}'
+
+
+def test_the_timeout_is_one_for_threads_and_processes_together(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times, is_waiting = [100.0, 104.0], threading.Event()
+
+    def monotonic() -> float:
+        is_waiting.set()
+        return times.pop(0)
+
+    with closing(SQLiteStore(path, timeout=5)) as store:
+        store.merge(ID, messages(1))
+        monkeypatch.setattr(
+            "flask_agentuity.stores.sqlite.connections.time", SimpleNamespace(monotonic=monotonic)
+        )
+        with statements(store) as traced:
+            with store._connections.writing:
+                writer = threading.Thread(target=lambda: store.delete(ID))
+                writer.start()
+                assert is_waiting.wait(30)
+            # Four of the five seconds have gone by.
+            writer.join(30)
+        assert traced[:3] == [
+            "PRAGMA busy_timeout = 1000",
+            "BEGIN IMMEDIATE",
+            "PRAGMA busy_timeout = 5000",
+        ]
