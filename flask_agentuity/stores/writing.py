@@ -7,7 +7,6 @@ Python and writes again.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import random
 import time
@@ -43,6 +42,8 @@ ATTEMPTS = 4
 FIRST_PAUSE = 0.004
 #: The longest pause before any attempt, in seconds.
 LONGEST_PAUSE = 0.128
+
+_EDITS = frozenset((Edit, EditMetadata))
 
 # Two clocks were read at the same time if it took less than this, in seconds.
 _AT_ONCE = 0.0001
@@ -138,7 +139,7 @@ class _Attempt:
     skipped: list[KeyOperation] = field(default_factory=list)
 
     def as_write(self, write: Write) -> Write:
-        counted = {*write.counted, *self.preceding}
+        counted = {*write.counted, *self.preceding} if self.preceding else write.counted
         return Write(self.operations, write.version, self.seen, write.began, counted)
 
 
@@ -154,33 +155,38 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
     :raises StoreError: if the store cannot write.
     """
     conflict = Conflict()
-    by_store = not store.edits
     attempt = None
-    if any(_is_merged_here(operation, by_store) for operation in write.operations):
-        attempt = _optimistic(write, by_store)
-        attempt = attempt or _prepare(store, thread_id, write, conflict, by_store)
-    for number in itertools.count(2):
+    if not _EDITS.isdisjoint(map(type, write.operations)):
+        attempt = _first_attempt(store, thread_id, write)
+    number = 1
+    while True:
         outcome = store.write(thread_id, attempt.as_write(write) if attempt else write)
         if isinstance(outcome, Written):
-            if attempt is not None:
-                outcome = _finished(write, attempt, outcome)
-                warn_of_skipped(thread_id, attempt.skipped)
-            _log(thread_id, outcome.merged)
-            return outcome
+            return outcome if attempt is None else _finished(thread_id, write, attempt, outcome)
         conflict = Conflict(
             {*conflict.keys, *outcome.keys},
             {*conflict.assigned, *outcome.assigned},
             conflict.metadata or outcome.metadata,
         )
+        number += 1
         if number > 2:
             time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 3))))
         by_store = number >= ATTEMPTS or not store.edits
         attempt = _prepare(store, thread_id, write, conflict, by_store)
-    raise AssertionError("unreachable")
 
 
-def _finished(write: Write, attempt: _Attempt, written: Written) -> Written:
+def _first_attempt(store: EditingStore, thread_id: str, write: Write) -> _Attempt:
+    by_store = not store.edits
+    attempt = _optimistic(write, by_store)
+    return attempt or _prepare(store, thread_id, write, Conflict(), by_store)
+
+
+def _finished(thread_id: str, write: Write, attempt: _Attempt, written: Written) -> Written:
+    warn_of_skipped(thread_id, attempt.skipped)
+    if not (attempt.merged or written.merged):
+        return written
     merged = {**_settled(attempt, written.preceding), **written.merged}
+    _log(thread_id, merged)
     preceding = {key: n for key, n in written.preceding.items() if key in write.counted}
     return Written(written.version, written.seen, preceding, merged)
 
