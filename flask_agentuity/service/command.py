@@ -9,7 +9,7 @@ import signal
 import ssl
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import orjson
 
@@ -102,15 +102,23 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m flask_agentuity.service",
         description="Serve threads to Flask apps and JavaScript agents over WebSockets.",
     )
-    add = parser.add_argument
-    add("--host", default="127.0.0.1", help="where to listen (%(default)s)")
-    add("--port", type=int, default=8787, help="0 chooses a free port (%(default)s)")
-    add(
-        "--store",
-        default="sqlite:///threads.db",
-        metavar="URL",
-        help="where threads are kept (%(default)s)",
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen (%(default)s)")
+    parser.add_argument(
+        "--port", type=int, default=8787, help="0 chooses a free port (%(default)s)"
     )
+    _add_keys(parser.add_argument)
+    _add_storage(parser.add_argument)
+    _add_connections(parser.add_argument)
+    parser.add_argument(
+        "--log-level",
+        choices=("debug", "info", "warning", "error"),
+        default="info",
+        help="(%(default)s)",
+    )
+    return parser
+
+
+def _add_keys(add: Callable[..., object]) -> None:
     add(
         "--key",
         action="append",
@@ -126,6 +134,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="a file with one key per line; can be repeated",
     )
+
+
+def _add_storage(add: Callable[..., object]) -> None:
+    add(
+        "--store",
+        default="sqlite:///threads.db",
+        metavar="URL",
+        help="where threads are kept (%(default)s)",
+    )
     add(
         "--ttl",
         type=float,
@@ -140,6 +157,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="BYTES",
         help="the largest document (%(default)s)",
     )
+
+
+def _add_connections(add: Callable[..., object]) -> None:
     add(
         "--max-frame-bytes",
         type=int,
@@ -157,13 +177,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--certificate", metavar="FILE", help="serve wss with this certificate (PEM)")
     add("--certificate-key", metavar="FILE", help="its private key (PEM), if in another file")
-    add(
-        "--log-level",
-        choices=("debug", "info", "warning", "error"),
-        default="info",
-        help="(%(default)s)",
-    )
-    return parser
 
 
 def _ssl_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:

@@ -8,11 +8,15 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
 from ..stores.base import ThreadStore
 from .keys import Keys
 from .settings import DEFAULT_MAX_FRAME_BYTES, Settings
+
+if TYPE_CHECKING:
+    from .server import Server
 
 
 class ThreadService:
@@ -21,7 +25,19 @@ class ThreadService:
         with ThreadService(MemoryStore(), keys=["a-key-of-16-chars"]) as service:
             client = ThreadClient(service.url, "a-key-of-16-chars")
 
-    Each key sees only its own threads. The service does not close the store.
+    Each key sees only its own threads. The service does not close the store. Times are in
+    seconds.
+
+    :param keys: those that clients may use; each has at least 16 characters.
+    :param port: 0 chooses a free port.
+    :param max_frame_bytes: the largest frame. A larger one closes its connection (1009).
+    :param max_connections: further clients are told to try again later (503).
+    :param max_requests: how many requests of one connection are processed at once. Further
+        requests are not read yet.
+    :param workers: how many threads use the store.
+    :param authorization_timeout: for the handshake, and again for the first frame.
+    :param drain_timeout: for answering what has arrived when the service stops.
+    :param ssl_context: makes the service use wss.
     """
 
     def __init__(
@@ -39,18 +55,8 @@ class ThreadService:
         drain_timeout: float = 10.0,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
-        """Check the options. Nothing is opened before :meth:`start`. Times are in seconds.
+        """Check the options. Nothing is opened before :meth:`start`.
 
-        :param keys: those that clients may use; each has at least 16 characters.
-        :param port: 0 chooses a free port.
-        :param max_frame_bytes: the largest frame. A larger one closes its connection (1009).
-        :param max_connections: further clients are told to try again later (503).
-        :param max_requests: how many requests of one connection are processed at once. Further
-            requests are not read yet.
-        :param workers: how many threads use the store.
-        :param authorization_timeout: for the handshake, and again for the first frame.
-        :param drain_timeout: for answering what has arrived when the service stops.
-        :param ssl_context: makes the service use wss.
         :raises ConfigurationError: if an option is wrong, or the package ``websockets`` is
             missing.
         """
@@ -67,16 +73,7 @@ class ThreadService:
             drain_timeout=drain_timeout,
             ssl_context=ssl_context,
         )
-        try:
-            from .server import Server
-        except ModuleNotFoundError as error:
-            if (error.name or "").partition(".")[0] != "websockets":
-                raise
-            raise ConfigurationError(
-                "The thread service needs the package websockets, 13.0 or newer:"
-                ' python -m pip install "flask-agentuity[service]"'
-            ) from None
-        self._server_type = Server
+        self._server_type = _find_server_type()
         self._url: str | None = None
         self._thread: threading.Thread | None = None
         self._stopping: Future[None] = Future()
@@ -147,3 +144,16 @@ class ThreadService:
         started.set_result(url)
         await asyncio.wrap_future(self._stopping)
         await server.stop()
+
+
+def _find_server_type() -> type[Server]:
+    try:
+        from .server import Server
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "websockets":
+            raise
+        raise ConfigurationError(
+            "The thread service needs the package websockets, 13.0 or newer:"
+            ' python -m pip install "flask-agentuity[service]"'
+        ) from None
+    return Server

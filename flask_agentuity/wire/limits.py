@@ -1,4 +1,4 @@
-"""What both ends of the wire take at most, and for how long they wait."""
+"""Sizes and times that both ends of the wire agree on."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["MAX_DOCUMENT_BYTES"]
 #: metadata travels beside it once more. A request over it is not sent.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
-#: The largest frame, in bytes, that an end takes unless it is told otherwise. Above
+#: The default limit for a frame, in bytes. It is above
 #: :data:`MAX_REQUEST_BYTES` so that the refusal can name the request.
 MAX_FRAME_BYTES = 16 * 1024 * 1024
 
-#: The largest first frame, in bytes: whoever sends it is not known yet.
+#: The largest first frame, in bytes. Its sender is not known yet.
 MAX_AUTHORIZATION_BYTES = 4096
 
 #: The longest id of a request, in characters. Clients send a UUID, which has 36.
 MAX_ID_LENGTH = 128
 
-#: The longest thread id, in characters, that is looked at. The JavaScript runtime makes
-#: ids of at most 64, and takes others from providers of the application's own.
+#: The longest thread id, in characters. The JavaScript runtime makes ids of at most 64, and
+#: accepts others from an application's providers.
 MAX_THREAD_ID_LENGTH = 256
 
 #: The most operations in one merge. A frame of the usual size can hold about 100,000.

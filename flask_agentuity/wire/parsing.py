@@ -163,7 +163,7 @@ def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
 
 
 def _parse_unusual(frame: Frame, error: ValueError) -> dict[str, Any] | Refusal:
-    """Read an object that the parser has refused, or say whom to tell that it was refused."""
+    """Read an object that the parser has refused, or say which request was refused."""
     text = frame.encode(errors="replace") if isinstance(frame, str) else bytes(frame)
     text = make_well_formed(text)
     try:

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flask_agentuity.document import codec
@@ -127,12 +127,14 @@ edits = (
 )
 
 
+@settings(deadline=None)
 @given(basic)
 def test_what_the_runtime_knows_comes_back(operation: Operation) -> None:
     message = json.loads(orjson.dumps(operation_to_json(operation)))
     assert operation_from_json(message) == operation
 
 
+@settings(deadline=None)
 @given(edits)
 def test_every_operation_comes_back(operation: Operation) -> None:
     message = orjson.loads(orjson.dumps(operation_to_json(operation)))
@@ -323,6 +325,7 @@ def test_what_is_wrong_is_refused(message: object, words: str) -> None:
     assert len(str(refused.value)) < 200
 
 
+@settings(deadline=None)
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | text,

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from runtime import spelled
 
@@ -179,6 +179,7 @@ values = st.recursive(
 states = st.dictionaries(text, values, max_size=4)
 
 
+@settings(deadline=None)
 @given(states)
 def test_what_javascript_only_reads_and_writes_has_not_changed(state: dict[str, Any]) -> None:
     returned = codec.decode(json.dumps(spelled(state)))
@@ -186,6 +187,7 @@ def test_what_javascript_only_reads_and_writes_has_not_changed(state: dict[str, 
     assert find_changes(view(state), encoded(returned), None) == []
 
 
+@settings(deadline=None)
 @given(states, states)
 def test_the_changes_turn_the_view_into_what_was_saved(
     before: dict[str, Any], after: dict[str, Any]
@@ -198,6 +200,7 @@ def test_the_changes_turn_the_view_into_what_was_saved(
     assert json.dumps(spelled(result), sort_keys=True) == json.dumps(spelled(after), sort_keys=True)
 
 
+@settings(deadline=None)
 @given(states, states)
 def test_a_changed_value_keeps_its_type(before: dict[str, Any], after: dict[str, Any]) -> None:
     aligned = align(before, after)

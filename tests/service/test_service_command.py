@@ -1,4 +1,4 @@
-"""``python -m flask_agentuity.service``, as a process of its own."""
+"""``python -m flask_agentuity.service``, as a separate process."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_damage_in_the_store_is_reported_and_left(serve: Serve, connect: Connect
             return b"\xff\xff"
 
         def merge(self, *arguments: Any) -> None:
-            raise ZeroDivisionError("a fault nobody foresaw")
+            raise ZeroDivisionError("an unexpected fault")
 
     peer = connect(serve(Damaged()))
     answer = peer.call("restore")

@@ -103,7 +103,7 @@ def test_a_browser_at_the_endpoint_is_told_to_upgrade(serve: Serve) -> None:
     ],
     ids=range(8),
 )
-def test_what_is_no_handshake_harms_nobody(
+def test_what_is_no_handshake_does_no_harm(
     serve: Serve, connect: Connect, rubbish: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     service = serve()
@@ -164,7 +164,7 @@ def test_frames_that_are_not_websocket(serve: Serve, connect: Connect) -> None:
 # Others
 
 
-def test_a_slow_reader_holds_up_nobody_and_takes_little_room(
+def test_a_slow_reader_delays_no_other_and_takes_little_room(
     serve: Serve, connect: Connect
 ) -> None:
     calls: list[str] = []
@@ -284,7 +284,7 @@ def test_what_is_under_way_is_answered_before_the_end(
     idle, unknown = connect(service), connect(service, key=None)
     for _ in peers:
         assert store.held.acquire(timeout=PATIENCE)
-    # The one behind has arrived, but nobody has begun with it.
+    # The one behind has arrived, but was not begun yet.
     ending = stopping(service)
     assert idle.closed_with()[0] == 1001
     assert unknown.closed_with()[0] == 1001

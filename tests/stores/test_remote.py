@@ -270,7 +270,7 @@ def test_a_save_for_a_merge_that_is_not_answered_may_have_been_done(odd: Odd) ->
     _, store = odd(answer, request_timeout=0.3)
     with pytest.raises(OutcomeUnknown):
         store.merge(THREAD_ID, [Push("l", b"1")])
-    # It had been done indeed: whoever repeated it would have pushed twice.
+    # It was done. If it were repeated, the item would be pushed twice.
     assert documents.stored[THREAD_ID] == '{"state":{"l":[1]}}'
 
 
@@ -309,8 +309,8 @@ def say_nothing_of_success(request: dict[str, Any]) -> Iterable[str]:
     yield json.dumps({"id": request["id"], "data": OLD})
 
 
-def say_somebody_elses(request: dict[str, Any]) -> Iterable[str]:
-    yield json.dumps({"id": "somebody else's", "success": True, "data": ""})
+def say_another_id(request: dict[str, Any]) -> Iterable[str]:
+    yield json.dumps({"id": "another id", "success": True, "data": ""})
 
 
 def cut(request: dict[str, Any]) -> Iterable[str]:
@@ -326,7 +326,7 @@ ANSWERS = [
     say_list,
     say_no_json,
     say_nothing_of_success,
-    say_somebody_elses,
+    say_another_id,
     cut,
 ]
 
@@ -365,7 +365,7 @@ def test_what_could_not_be_read_is_not_overwritten(odd: Odd, to_restore: Answer)
     assert "metadata" not in merge
 
 
-def test_an_answer_that_comes_late_is_nobodys(odd: Odd) -> None:
+def test_an_answer_that_comes_late_is_ignored(odd: Odd) -> None:
     late: list[str] = []
 
     def answer(request: dict[str, Any]) -> Iterable[str]:

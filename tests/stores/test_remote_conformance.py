@@ -31,7 +31,7 @@ class Place:
         self._url: str | None = None
 
     def serve(self, **options: Any) -> str:
-        """Return the URL of a service of its own."""
+        """Return the URL of a new service."""
         store = SQLiteStore(self.folder / "threads.db", timeout=30.0, **options)
         service = ThreadService(store, [KEY])
         service.start()

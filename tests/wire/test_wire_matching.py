@@ -16,7 +16,7 @@ def test_replies_find_their_requests_in_any_order() -> None:
     assert len(matching) == 0
 
 
-def test_what_nobody_waits_for_is_counted_by_its_kind() -> None:
+def test_unexpected_replies_are_counted_by_kind() -> None:
     matching: PendingReplies[str] = PendingReplies()
     matching.add("a", "first")
     matching.answer("a")

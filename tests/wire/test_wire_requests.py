@@ -267,7 +267,7 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character(escape: str, te
     data = f'{{"thread_id":"t","operations":[{operation}]}}'
     request = wire.parse_request(f'{{"id":"1","action":"merge","data":{data}}}')
     assert request == wire.Merge("1", "t", [Set(text, orjson.dumps([text]))])
-    # In a document, which is a text of its own.
+    # In a document, which is a text inside the frame.
     document = f'{{"state":{{"a":"{escape}"}}}}'
     frame = {"id": "1", "action": "save", "data": {"thread_id": "t", "user_data": document}}
     request = wire.parse_request(json.dumps(frame))
