@@ -61,7 +61,8 @@ def seconds(make: Callable[[int, int], KeyOperation], size: int) -> float:
 )
 def test_the_cost_is_linear(make: Callable[[int, int], KeyOperation]) -> None:
     """Four times the operations and items may take nine times as long; quadratic is sixteen."""
-    assert seconds(make, 16_000) < 9 * seconds(make, 4_000)
+    # A busy machine can spoil a measurement, but it cannot make a quadratic cost look linear.
+    assert any(seconds(make, 16_000) < 9 * seconds(make, 4_000) for _ in range(4))
 
 
 def test_many_pushes_join_their_list_once() -> None:
