@@ -11,9 +11,8 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 
-import orjson
-
 from ..document.codec import MAX_DOCUMENT_BYTES
+from ..document.messages import encode_message
 from ..errors import ConfigurationError, StoreError
 from ..stores import open_store
 from ..stores.base import DEFAULT_TTL, ThreadStore
@@ -84,7 +83,7 @@ def run(service: ThreadService, store: ThreadStore) -> int:
     }
     try:
         with service:
-            print(orjson.dumps({"listening": service.url}).decode(), flush=True)
+            print(encode_message({"listening": service.url}).decode(), flush=True)
             # Not every system ends a wait without a timeout when a signal arrives.
             while not asked.wait(_CHECK_INTERVAL):
                 if not service.running:

@@ -11,11 +11,11 @@ from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
-import orjson
 from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from ..document.messages import encode_message
 from .connection import Connection, Shared
 from .settings import Settings
 
@@ -123,7 +123,7 @@ class Server:
                 return response
             case "/health":
                 state = {"status": "ok", "connections": len(self._connections)}
-                response = socket.respond(HTTPStatus.OK, orjson.dumps(state).decode())
+                response = socket.respond(HTTPStatus.OK, encode_message(state).decode())
                 del response.headers["Content-Type"]
                 response.headers["Content-Type"] = "application/json"
                 return response
