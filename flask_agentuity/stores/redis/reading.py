@@ -58,7 +58,7 @@ def _compose(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) 
         return None
     entries.sort()
     encoded = {codec.decode(key): _value(key, rest, strings) for _, key, rest in entries}
-    return _snapshot(encoded, fields, int(parts[5]), Seen(head, fields))
+    return _snapshot(encoded, fields, int(parts[5]), Seen(head, fields, strings))
 
 
 def _value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> bytes | None:

@@ -4,17 +4,48 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .steps import Run
+
+#: How many items from either end Redis finds an item quickly.
+_NEAR = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """The head of a thread at one version, and its entries as far as they are known, encoded."""
+    """What is known of a thread at one version, by encoded keys.
+
+    ``head`` is that of the thread, ``entries`` are those of its keys, ``strings`` those that were
+    fetched.
+    """
 
     head: bytes
     entries: Mapping[bytes, bytes]
+    strings: Mapping[bytes, bytes | None] = field(default_factory=dict, repr=False)
+
+    def place_of(self, key: bytes, index: int) -> int | None:
+        """Return where in its string an item of a list begins.
+
+        None if it is not known, or near to an end of the list, where Redis finds it quickly.
+        """
+        text = self.strings.get(key)
+        _, _, rest = self.entries.get(key, b"").partition(b"|")
+        if text is None or not rest:
+            return None
+        size, items, dead, tail = map(int, rest.split(b" "))
+        if not _NEAR < index < items - _NEAR or len(text) != dead + size - 2 + tail:
+            return None
+        # From the nearer end.
+        if index * 2 < items:
+            place = dead - 1
+            for _ in range(index):
+                place = text.find(b"\n", place + 1)
+        else:
+            place = dead + size - 2
+            for _ in range(items - index):
+                place = text.rfind(b"\n", 0, place)
+        return place + 1
 
 
 @dataclass(frozen=True, slots=True)

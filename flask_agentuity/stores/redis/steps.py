@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha1
 from typing import assert_never
@@ -50,6 +50,9 @@ class Steps:
 
     ``operations`` has those of each step, ``runs`` the pushes of each step that pushes. ``labels``
     are those of the new metadata, and ``nulls`` says whether a null may be among the values.
+
+    ``place_of`` says of an encoded key and an index where the item is in the string of its list, as
+    far as it was seen.
     """
 
     arguments: list[bytes] = field(default_factory=list)
@@ -58,6 +61,7 @@ class Steps:
     operations: list[Sequence[Operation]] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     nulls: bool = False
+    place_of: Callable[[bytes, int], int | None] | None = None
 
     @property
     def only_push(self) -> Run | None:
@@ -133,7 +137,9 @@ class Steps:
         for change in splice.changes:
             new = _lines(change.new)
             self.nulls = self.nulls or codec.may_hold_null(new)
-            arguments += (b"%d" % change.place, b"%d" % len(change.gone))
+            place = self.place_of(arguments[1], change.place) if self.place_of else None
+            arguments += (b"%d" % change.place, b"" if place is None else b"%d" % place)
+            arguments.append(b"%d" % len(change.gone))
             arguments += (_compared(b"\n".join(change.gone)), b"%d" % len(change.new), new)
         self.arguments += arguments
 
@@ -159,12 +165,17 @@ class Steps:
         return b"*" if len(value) > INLINE_BYTES else b"=", b"0", value
 
 
-def encode_steps(operations: Iterable[Operation], edited: Collection[int] = ()) -> Steps:
+def encode_steps(
+    operations: Iterable[Operation],
+    edited: Collection[int] = (),
+    place_of: Callable[[bytes, int], int | None] | None = None,
+) -> Steps:
     """Return the steps of *operations*. Pushes in a row are one step where they can be.
 
-    *edited* has the ids (of :func:`id`) of pushes that belong to an edit.
+    *edited* has the ids (of :func:`id`) of pushes that belong to an edit. *place_of*: see
+    :class:`Steps`.
     """
-    steps = Steps()
+    steps = Steps(place_of=place_of)
     pushes: list[Push] = []
     for operation in operations:
         if pushes and not (isinstance(operation, Push) and _belongs_to(pushes[0], operation)):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from ...document import codec
@@ -54,6 +56,35 @@ class LockLost(Exception):
     """The lock has expired, and another may have it."""
 
 
+@dataclass(slots=True)
+class _Call:
+    """One write as the script takes it. ``fixed`` are those of its settings that do not change."""
+
+    write: Write
+    steps: Steps
+    head: bytes = b""
+    lock: bytes = b""
+    prepared: PreparedPush | None = None
+    fixed: bytes = b""
+
+    def send(self, line: Line, keys: Sequence[bytes]) -> Any:
+        """Send it, and return the reply."""
+        write, steps = self.write, self.steps.arguments
+        if self.prepared:
+            steps = [b"prepared", *steps[1:], *self.prepared.arguments]
+        sent = time.monotonic()
+        # The server finds out when the request began: by its age now, and by the clock.
+        began = line.clock.latest(write.began) or 0
+        variable = write.age * 1_000_000, began, write.version, REMEMBERED, self.lock
+        settings = b"%b %d %d %d %d %b" % (self.fixed, *variable)
+        reply = line.run(WRITE, keys, (settings, self.head, *steps))
+        if reply.__class__ is bytes:
+            line.clock.note(sent, int(reply))
+        elif reply[0] == b"written":
+            line.clock.note(sent, int(reply[1]))
+        return reply
+
+
 class Writer:
     """Writes to the threads of one store.
 
@@ -81,13 +112,15 @@ class Writer:
         :param edited: the ids (of :func:`id`) of pushes that belong to edits.
         :raises LockLost: if the caller does not have the lock any more.
         """
-        steps = encode_steps(write.operations, edited)
+        seen = write.seen if isinstance(write.seen, Seen) else None
+        steps = encode_steps(write.operations, edited, seen.place_of if seen else None)
         prepared = None
-        if write.seen.__class__ is Seen and not lock and (run := steps.only_push):
+        if seen and not lock and (run := steps.only_push):
             prepared = prepare_push(
-                write.seen, run, self._milliseconds, self._max_bytes, nulls=steps.nulls
+                seen, run, self._milliseconds, self._max_bytes, nulls=steps.nulls
             )
-        reply = self._apply(names, thread_id, write, steps, lock, prepared)
+        head = seen.head if seen else b""
+        reply = self._run(names, thread_id, _Call(write, steps, head, lock, prepared))
         if reply.__class__ is bytes:
             assert prepared is not None
             return _written_as_prepared(steps.runs[0], prepared, reply, write.counted)
@@ -103,56 +136,23 @@ class Writer:
 
     def adopt(self, names: tuple[bytes, bytes], thread: ListedThread, steps: Steps) -> bool:
         """Replace a thread by one from another store; False if the stored one is as new."""
-        reply = self._apply(names, thread.id, Write(()), steps, b"", None)
+        reply = self._run(names, thread.id, _Call(Write(()), steps))
         if reply[0] == b"kept":
             return False
         if reply[0] != b"written":
             raise self._refused(thread.id, reply)
         return True
 
-    def _apply(
-        self,
-        names: tuple[bytes, bytes],
-        thread_id: str,
-        write: Write,
-        steps: Steps,
-        lock: bytes,
-        prepared: PreparedPush | None,
-    ) -> Any:
+    def _run(self, names: tuple[bytes, bytes], thread_id: str, call: _Call) -> Any:
+        """Run the script, and again as long as another has the lock of the thread."""
         thread, index = names
+        steps = call.steps
         keys = [thread, index, *[string_name(thread, key) for key in steps.keys]]
         if steps.labels:
             keys += [label_name(index, label) for label in steps.labels]
-        tail: Sequence[bytes] = steps.arguments
-        seen = b""
-        if prepared:
-            seen, tail = write.seen.head, (*tail, *prepared.arguments)
-        fixed = b"%d %d %d %d" % (
-            self._milliseconds,
-            self._max_bytes,
-            len(steps.keys),
-            steps.nulls,
-        )
-
-        def talk(line: Line) -> Any:
-            sent = time.monotonic()
-            # The server finds out when the request began: by its age now, and by the clock.
-            began = line.clock.latest(write.began) or 0
-            settings = b"%b %d %d %d %d %b" % (
-                fixed,
-                write.age * 1_000_000,
-                began,
-                write.version,
-                REMEMBERED,
-                lock,
-            )
-            reply = line.run(WRITE, keys, (settings, seen, *tail))
-            if reply.__class__ is bytes:
-                line.clock.note(sent, int(reply))
-            elif reply[0] == b"written":
-                line.clock.note(sent, int(reply[1]))
-            return reply
-
+        fixed = self._milliseconds, self._max_bytes, len(steps.keys), steps.nulls
+        call.fixed = b"%d %d %d %d" % fixed
+        talk = partial(call.send, keys=keys)
         pauses = None
         while (reply := self._caller.call(thread, thread_id, talk, changes=True))[0] == b"busy":
             pauses = pauses or Pauses(thread_id)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +26,7 @@ from flask_agentuity.document.operations import (
     Splice,
     Truncate,
 )
+from flask_agentuity.stores.redis import seen as seen_places
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Conflict, Write, Written
 
@@ -162,7 +165,11 @@ def _check(store: RedisStore, thread_id: str, model: _Model) -> None:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(data=st.data())
-def test_any_operations_are_as_in_python(store: RedisStore, data: Any) -> None:
+def test_any_operations_are_as_in_python(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch, data: Any
+) -> None:
+    # So that the places of items are told that Redis would otherwise find by itself.
+    monkeypatch.setattr(seen_places, "_NEAR", 0)
     thread_id = new_id()
     model = _Model()
     seen: list[Any] = [None]
@@ -176,3 +183,42 @@ def test_any_operations_are_as_in_python(store: RedisStore, data: Any) -> None:
         snapshot = store.read(thread_id)
         seen.append(snapshot.seen if snapshot else None)
     store.delete(thread_id)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["seen", "not seen"])
+@pytest.mark.parametrize("window", [None, 400])
+def test_edits_anywhere_in_a_long_list(
+    store: RedisStore, thread_id: str, known: bool, window: int | None
+) -> None:
+    """With items of many widths, another writer in between now and then, and all in one string."""
+    chance = random.Random(7)
+    model = [codec.encode("x" * chance.choice([0, 5, 90, 3_000])) for _ in range(400)]
+    for item in model:
+        store.merge(thread_id, [Push("l", item, window)])
+    for number in range(120):
+        snapshot = store.read(thread_id, ["l"])
+        assert snapshot is not None
+        if number % 5 == 4:
+            place = chance.randrange(len(model))
+            new = (b"[%d]" % number, codec.encode("y" * number))
+            operation = Splice("l", (Change(place, (model[place],), new),))
+            assert isinstance(store.write(thread_id, Write([operation])), Written)
+            model[place : place + 1] = new
+        places = sorted(chance.sample(range(len(model)), chance.choice([1, 1, 2, 5])))
+        changes = []
+        for place in places:
+            new = tuple(
+                codec.encode("z" * chance.choice([0, 5, 90, 3_000]))
+                for _ in range(chance.choice([0, 1, 1, 1, 2]))
+            )
+            changes.append(Change(place, (model[place],), new))
+        for change in reversed(changes):
+            model[change.place : change.place + 1] = change.new
+        write = Write([Splice("l", tuple(changes)), Push("l", b"0")])
+        if known:
+            write = replace(write, seen=snapshot.seen)
+        assert isinstance(store.write(thread_id, write), Written)
+        model.append(b"0")
+        found = store.read(thread_id, ["l"])
+        assert found is not None
+        assert found.encoded["l"] == codec.join_list(model)

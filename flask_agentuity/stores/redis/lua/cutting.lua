@@ -1,23 +1,19 @@
--- Taking items out of lists.
+-- Finding, removing and replacing items of lists.
 
--- Where the item begins in a text that has so many before it from a place on; past the end if there
--- is none.
-local function item_start(text, before, from)
-  local place = (from or 1) - 1
+-- Where the item begins in a text that has so many before it.
+local function item_start(text, before)
+  local place = 0
   for _ = 1, before do
-    place = string.find(text, '\n', place + 1, true)
-    if not place then
-      return #text + 2
-    end
+    place = string.find(text, '\n', place + 1, true) or damaged()
   end
   return place + 1
 end
 
--- Where the item begins in the string that has so many stored ones before it, from the beginning.
-local function find_forward(name, list, before)
-  local from, step = list.from, 512
-  while from < list.upto do
-    local text = redis.call('GETRANGE', name, from, math.min(from + step, list.upto) - 1)
+-- Where the item begins in the string that has so many of a segment before it, from the beginning.
+local function find_forward(name, segment, before)
+  local from, step = segment.from, 512
+  while from < segment.upto do
+    local text = redis.call('GETRANGE', name, from, math.min(from + step, segment.upto) - 1)
     local place = 0
     repeat
       place = string.find(text, '\n', place + 1, true)
@@ -31,11 +27,11 @@ local function find_forward(name, list, before)
   damaged()
 end
 
--- The same for an item that is followed by so many minus one, from the end.
-local function find_backward(name, list, behind)
-  local upto, step = list.upto, 512
-  while upto > list.from do
-    local from = math.max(list.from, upto - step)
+-- Where the first of the last so many items of a segment begins in the string, from the end.
+local function find_backward(name, segment, behind)
+  local upto, step = segment.upto, 512
+  while upto > segment.from do
+    local from = math.max(segment.from, upto - step)
     local text = redis.call('GETRANGE', name, from, upto - 1)
     local places, place = {}, 0
     repeat
@@ -50,83 +46,77 @@ local function find_backward(name, list, behind)
   damaged()
 end
 
--- Where the stored item at an index begins in the string, found from the nearer end.
-local function find_item(name, list, index)
+-- Where the item begins in the string that has so many of a segment before it: where the caller has
+-- seen it, or else found from the nearer end.
+local function find_item(name, list, segment, count)
+  local seen, others = list.places and list.places[segment.first + count], segment.items - count
+  if seen and redis.call('GETRANGE', name, seen - 1, seen - 1) == '\n' then
+    return seen
+  elseif count < others then
+    return find_forward(name, segment, count)
+  end
+  return find_backward(name, segment, others)
+end
+
+-- The two parts of a segment, of which the first has so many items.
+local function halves(name, list, segment, count)
+  local others = segment.items - count
+  if segment.text then
+    local start = item_start(segment.text, count)
+    return {text = string.sub(segment.text, 1, start - 2), items = count},
+      {text = string.sub(segment.text, start), items = others}
+  end
+  local start = find_item(name, list, segment, count)
+  return {from = segment.from, upto = start - 1, first = segment.first, items = count},
+    {from = start, upto = segment.upto, first = segment.first + count, items = others}
+end
+
+-- Let a segment begin with the item at an index, and return which one it is; one more than there
+-- are for the end of the list.
+local function split(name, list, index)
   verify(name, list)
-  local stored = list.items - list.added
-  if index * 2 < stored then
-    return index == 0 and list.from or find_forward(name, list, index)
+  local before = 0
+  for place, segment in ipairs(list.segments) do
+    if index == before then
+      return place
+    elseif index < before + segment.items then
+      local first, second = halves(name, list, segment, index - before)
+      list.segments[place] = first
+      table.insert(list.segments, place + 1, second)
+      return place + 1
+    end
+    before = before + segment.items
   end
-  return index == stored and list.upto + 1 or find_backward(name, list, stored - index)
+  return #list.segments + 1
 end
 
--- Whether the items are those of the stored string and nothing else.
-local function is_as_stored(list)
-  return list.from and list.added == 0 and list.head == ''
-end
-
--- Cut a list before an item, and return the text of the items from there on.
-local function cut(name, list, index)
-  if not is_as_stored(list) then
-    local text = whole(name, list)
-    local start = item_start(text, index)
-    renew(list, index > 0 and string.sub(text, 1, start - 2) or '', index)
-    return string.sub(text, start)
+-- Put other items, if any, in the place of those from an index to before another.
+local function replace(name, list, first, stop, text, items)
+  local place, last = split(name, list, first), split(name, list, stop)
+  for _ = place, last - 1 do
+    table.remove(list.segments, place)
   end
-  local start = find_item(name, list, index)
-  local text = redis.call('GETRANGE', name, start, list.upto - 1)
-  if index == 0 then
-    renew(list, '', 0)
-  else
-    list.size = list.size - (list.upto - start + 1)
-    list.upto, list.items = start - 1, index
+  if items > 0 then
+    table.insert(list.segments, place, {text = text, items = items})
   end
-  return text
+  list.items, list.size = list.items - (stop - first) + items, 1
+  for _, segment in ipairs(list.segments) do
+    list.size = list.size + length_of(segment) + 1
+  end
+  list.size = math.max(2, list.size)
 end
 
 local function truncate(name, list, keep)
-  local stored = list.items - list.added
-  if keep >= list.items then
-    return
-  end
-  if keep == 0 then
-    renew(list, '', 0)
-  elseif list.from and keep <= stored and list.head == '' then
-    if list.added > 0 then
-      list.size = list.size - 1 - #table.concat(list.pieces, '\n')
-      list.pieces, list.added, list.items = {}, 0, stored
-    end
-    local stop = find_item(name, list, keep) - 1
-    list.size, list.items = list.size - (list.upto - stop), keep
-    list.upto = stop
-  else
-    cut(name, list, keep)
+  if keep < list.items then
+    replace(name, list, keep, list.items, '', 0)
   end
 end
 
 -- Keep the first items and the last ones, so many records together.
 local function keep_records(name, list, records, first)
   local surplus = list.items - records
-  if surplus <= 0 then
-    return
+  if surplus > 0 then
+    first = math.min(first, records)
+    replace(name, list, first, first + surplus, '', 0)
   end
-  if first >= records then
-    truncate(name, list, records)
-    return
-  end
-  local stored = list.items - list.added
-  if list.from and list.head == '' and first + surplus < stored then
-    local start, stop = find_item(name, list, first + surplus), list.from
-    if first > 0 then
-      stop = find_item(name, list, first)
-      list.head = redis.call('GETRANGE', name, list.from, stop - 1)
-    end
-    list.size, list.items = list.size - (start - stop), records
-    list.from = start
-    return
-  end
-  local text = whole(name, list)
-  local stop = item_start(text, first)
-  local kept = string.sub(text, 1, stop - 1) .. string.sub(text, item_start(text, first + surplus))
-  renew(list, kept, records)
 end

@@ -29,6 +29,7 @@ function steps.splice()
     conflict(key, is_assigned)
     return
   end
+  list.places = stored[1] == ARGV[2] and changes.places or {}
   take_out(key, list)
   if splice(string_name(thread_name, key), list, changes) then
     put_in(key, list)

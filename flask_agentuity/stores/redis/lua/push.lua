@@ -3,7 +3,8 @@
 -- write as well.
 --
 -- A caller that has seen the thread at its present version also says how the head and the entry
--- will be (ARGV[7] and the following), so that nothing has to be taken apart here.
+-- will be (the step is named "prepared", ARGV[7] and the following), so that nothing has to be taken
+-- apart here.
 
 local function prepared_push()
   return {
@@ -64,7 +65,7 @@ local function push_items()
   if stored[3] or stored[4] then
     return
   end
-  local seen = stored[1] == ARGV[2]
+  local seen = stored[1] == ARGV[2] and ARGV[3] == 'prepared'
   local push = seen and prepared_push() or parsed_push(stored[1], stored[5])
   if not push or redis.call('STRLEN', name) ~= push.length then
     return
@@ -92,7 +93,7 @@ local function push_items()
   return seen and version or {'written', version, head, {ARGV[4], push.entry}, {push.items}, {}}
 end
 
-if (#ARGV == 6 or ARGV[2] ~= '') and ARGV[3] == 'push' then
+if ARGV[3] == 'prepared' or ARGV[3] == 'push' and #ARGV == 6 then
   local reply = push_items()
   if reply then
     return reply

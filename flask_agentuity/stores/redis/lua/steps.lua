@@ -129,6 +129,12 @@ function steps.push()
   push()
 end
 
+-- the same, as the only step, and what only the short way needs
+function steps.prepared()
+  push()
+  next_argument = #ARGV + 1
+end
+
 -- the metadata with its labels
 function steps.metadata()
   metadata = argument()

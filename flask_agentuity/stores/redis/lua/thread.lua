@@ -3,7 +3,7 @@
 -- there are, whether a null is in what comes (0 or 1), the age of the request and when it began at
 -- the latest (0: not known) in microseconds, the version that it has read (0: none), the time for
 -- which deletions are remembered in milliseconds, and the lock that the caller holds, if it does. ARGV[2]: the head that it has seen, or "". Then
--- come the steps, and where a head was seen and there is one push only, what push.lua wants.
+-- come the steps.
 --
 -- Replies with what became of it: "written", the version, the head, the keys and entries of lists that were
 -- changed, the lengths of lists before they were pushed to, and the numbers of skipped steps; or
@@ -15,7 +15,7 @@ local ttl, limit, named, nulls, age, latest, read_version, memory, token = strin
   ARGV[1], '^(%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+) (%d+) (%S*)$')
 ttl, limit, memory = tonumber(ttl), tonumber(limit), tonumber(memory)
 
-local next_argument, last_argument = 3, #ARGV - (ARGV[2] ~= '' and 10 or 0)
+local next_argument = 3
 local function argument()
   next_argument = next_argument + 1
   return ARGV[next_argument - 1]

@@ -5,7 +5,7 @@ local function has_value(name, entry, expected)
   if not entry or expected == '' then
     return not entry and expected == ''
   end
-  if entry.size ~= length_of(expected) then
+  if entry.size ~= expected_length(expected) then
     return false
   end
   local text = entry.value
@@ -20,14 +20,16 @@ local function has_value(name, entry, expected)
   return is_same(text, expected)
 end
 
--- Whether a list has an object with this field.
+-- Whether a list has an object with this field. The text of a segment is fetched once.
 local function contains(name, list, field)
   verify(name, list)
-  if list.from and list.searched_from ~= list.from then
-    list.searched, list.searched_from = redis.call('GETRANGE', name, list.from, list.upto - 1), list.from
+  for _, segment in ipairs(list.segments) do
+    segment.searched = segment.searched or text_of(name, segment)
+    if has_field(segment.searched, field) then
+      return true
+    end
   end
-  return list.from and has_field(list.searched, field) or has_field(list.head, field)
-    or has_field(table.concat(list.pieces, '\n'), field)
+  return false
 end
 
 -- The sum of two whole numbers as text; nothing if a double could not hold it exactly, or if one is

@@ -4,7 +4,7 @@ if head.former then
   load_edits()
   edits.upgrade()
 end
-while next_argument <= last_argument do
+while next_argument <= #ARGV do
   local step = argument()
   if not steps[step] then
     load_edits()
@@ -28,32 +28,76 @@ local is_empty = size_after == 0
 -- be written as a whole; patches: names, places and texts of those that are written in part.
 local bodies, patches, dropped = {}, {}, {}
 
+-- Where segments are, counted from the first one, and where the first one is in the string so that
+-- as few bytes as possible have to be moved.
+local function lay_out(list)
+  local offsets, unmoved, offset = {}, {}, 0
+  for place, segment in ipairs(list.segments) do
+    local length = length_of(segment)
+    if segment.from then
+      local start = segment.from - offset
+      unmoved[start] = (unmoved[start] or 0) + length
+    end
+    offsets[place], offset = offset, offset + length + 1
+  end
+  local start, most = 1, -1
+  for candidate, bytes in pairs(unmoved) do
+    if candidate > 0 and (bytes > most or bytes == most and candidate < start) then
+      start, most = candidate, bytes
+    end
+  end
+  return start, offsets
+end
+
+-- Plan what changes in the string of a list if its first item is at a place.
+local function patch_list(name, list, start, offsets)
+  local in_place, last = false, #list.segments
+  for place, segment in ipairs(list.segments) do
+    local target = start + offsets[place]
+    if segment.text then
+      local before, behind = place > 1 and '\n' or '', place < last and '\n' or ']'
+      patches[#patches + 1] = {name, target - #before, before .. segment.text .. behind}
+    else
+      local former = list.segments[place - 1]
+      local moved = segment.from ~= target
+      if moved then
+        patches[#patches + 1] = {name, target, text_of(name, segment)}
+      end
+      if former and not former.text
+        and not (in_place and not moved and former.upto + 1 == segment.from) then
+        patches[#patches + 1] = {name, target - 1, '\n'}
+      end
+      if place == last then
+        patches[#patches + 1] = {name, target + length_of(segment), ']'}
+      end
+      in_place = not moved
+    end
+  end
+end
+
 -- Decide how the string of a list is written. What was removed at its ends stays there until it is
 -- more than what is left.
 local function plan_list(name, list)
-  local text = table.concat(list.pieces, '\n')
-  local stop = list.from and list.upto + (list.added > 0 and #text + 1 or 0)
-  local start = list.from and list.from - #list.head
-  if not list.from or start + list.length - stop > stop - start then
+  local start, offsets = lay_out(list)
+  local bytes = list.size - 2
+  local left = list.length and list.length - start - bytes or 0
+  if not list.length or start - 1 + math.max(0, left - 1) > bytes then
     bodies[name] = '[' .. whole(name, list) .. ']'
     list.dead, list.tail = 1, 1
-    return
+  else
+    patch_list(name, list, start, offsets)
+    list.dead, list.tail = start, math.max(1, left)
   end
-  if list.head ~= '' then
-    patches[#patches + 1] = {name, start, list.head}
-  end
-  if list.added > 0 then
-    text = '\n' .. text
-  end
-  patches[#patches + 1] = {name, list.upto, text .. ']'}
-  list.dead, list.tail = start, math.max(1, list.length - stop)
 end
 
 local function plan(key, entry)
   local name = string_name(thread_name, key)
   if entry and entry.kind == '|' and entry.items > 0 then
-    redis.call('STRLEN', name)
-    verify(name, entry)
+    if entry.length then
+      verify(name, entry)
+    else
+      redis.call('STRLEN', name)
+    end
     plan_list(name, entry)
   elseif entry and entry.kind == '*' then
     redis.call('STRLEN', name)
