@@ -132,7 +132,8 @@ def running(
 def pass_time(client: Any, seconds: float) -> None:
     """Take *seconds* from what every key has left, and from the times that threads have stored."""
     micros = round(seconds * 1_000_000)
-    for key in client.scan_iter():
+    # A scan may return a key twice.
+    for key in set(client.scan_iter()):
         if client.type(key) == b"hash":
             for field, text in client.hgetall(key).items():
                 if field == b"head":
