@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 from stores.minimal import MinimalStore
 
-from flask_agentuity.document.operations import Push
+from flask_agentuity.document.operations import Push, SetMetadata
 from flask_agentuity.per_process import PerProcess
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.stores.writing import Write
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 PATIENCE = 60.0
@@ -192,13 +193,13 @@ def test_a_store_works_in_a_child_while_a_thread_of_the_parent_uses_it(
     failed: list[BaseException] = []
 
     def push(value: bytes) -> bool:
-        store.merge(ID, [Push("messages", value)])
+        store.write(ID, Write([Push("messages", value)]))
         assert store.take_turn(ID, "child", 60)
         return b"messages" in (store.restore(ID) or b"")
 
     def push_slowly() -> None:
         try:
-            store.merge(ID, [Push("messages", b"1")], {"slow": 1})
+            store.write(ID, Write([Push("messages", b"1"), SetMetadata(b'{"slow":1}')]))
         except BaseException as error:
             failed.append(error)
 
