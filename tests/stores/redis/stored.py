@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import redis
 
@@ -17,7 +18,7 @@ def name(thread_id: str, key: str | None = None) -> str:
 
 def contents(client: redis.Redis) -> dict[bytes, object]:
     """Return everything that is stored, by the names of keys."""
-    read: dict[bytes, Callable[[bytes], object]] = {
+    read: dict[Any, Callable[[bytes], object]] = {
         b"hash": client.hgetall,
         b"string": client.get,
         b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),

@@ -100,7 +100,7 @@ def test_a_connection_that_died_while_it_was_idle_fails_no_call(
     with closing(RedisStore.from_url(redis_server.url)) as store:
         store.merge(thread_id, [Push("l", b"1")])
         for call in calls_of(store, thread_id):
-            client.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+            client.client_kill_filter(_type="normal", skipme=True)
             call()
 
 
@@ -200,7 +200,9 @@ def test_pools_with_rules_of_their_own(
     def make() -> redis.Redis:
         if kind == "blocking":
             return redis.Redis.from_pool(
-                redis.BlockingConnectionPool(max_connections=1, timeout=30, **options)
+                redis.BlockingConnectionPool(  # type: ignore[no-untyped-call]
+                    max_connections=1, timeout=30, **options
+                )
             )
         limit = 1 if kind == "few" else 9
         return redis.Redis.from_pool(redis.ConnectionPool(max_connections=limit, **options))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from contextlib import closing
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import redis
@@ -31,7 +32,8 @@ def earlier(write: Write, seconds: float) -> Write:
 
 
 def fields(client: redis.Redis, thread_id: str) -> set[bytes]:
-    return set(client.hgetall(name(thread_id)))
+    found: dict[Any, Any] = client.hgetall(name(thread_id))
+    return set(found)
 
 
 @pytest.fixture
@@ -51,7 +53,8 @@ def test_a_tombstone_stays_for_an_hour(
     assert TOMBSTONE_SECONDS - 60 < client.ttl(name(thread_id)) <= TOMBSTONE_SECONDS
     # Deleting again is no use of it, nor is reading.
     pass_time(client, 1_800)
-    assert store.read(thread_id) is store.read(thread_id, ["l"]) is store.restore(thread_id) is None
+    assert store.read(thread_id) is store.read(thread_id, ["l"]) is None
+    assert store.restore(thread_id) is None
     assert client.ttl(name(thread_id)) <= TOMBSTONE_SECONDS / 2
     with pytest.raises(ThreadGone):
         store.write(thread_id, earlier(deleted, 1_800))
@@ -68,7 +71,8 @@ def test_it_is_no_thread(
     # As if the index had not heard of it: a listing and a purge find that there is nothing.
     for label in ("", '."owner":"ada"'):
         client.zadd(INDEX + label, {thread_id: 5.0})
-    assert listed(store) == listed(store, {"owner": "ada"}) == [*store.scan()] == []
+    assert listed(store) == listed(store, {"owner": "ada"}) == []
+    assert [*store.scan()] == []
     client.zadd(INDEX, {thread_id: 5.0})
     assert store.purge() == 1
     client.zadd(INDEX, {thread_id: 5.0})
@@ -148,7 +152,8 @@ def test_versions_rise_over_a_deletion_whatever_the_clock_says(
 ) -> None:
     store.merge(thread_id, [Push("l", b"1")])
     # As if another server had given it a version, whose clock was a day ahead.
-    parts = client.hget(name(thread_id), "head").split()
+    head: Any = client.hget(name(thread_id), "head")
+    parts = head.split()
     ahead = int(parts[5]) + 86_400_000_000
     client.hset(name(thread_id), "head", b" ".join([*parts[:5], b"%d" % ahead, *parts[6:]]))
     old = store.read(thread_id)

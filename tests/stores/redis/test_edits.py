@@ -110,7 +110,7 @@ def _conditional(data: Any, model: _Model) -> list[Operation]:
 
 
 def _changes(data: Any, items: Sequence[bytes]) -> tuple[Change, ...]:
-    changes = []
+    changes: list[Change] = []
     place = 0
     while place < len(items) and len(changes) < 4:
         place += data.draw(st.integers(0, max(0, len(items) - place - 1)))
@@ -200,10 +200,10 @@ def test_edits_anywhere_in_a_long_list(
         assert snapshot is not None
         if number % 5 == 4:
             place = chance.randrange(len(model))
-            new = (b"[%d]" % number, codec.encode("y" * number))
-            operation = Splice("l", (Change(place, (model[place],), new),))
+            two = (b"[%d]" % number, codec.encode("y" * number))
+            operation = Splice("l", (Change(place, (model[place],), two),))
             assert isinstance(store.write(thread_id, Write([operation])), Written)
-            model[place : place + 1] = new
+            model[place : place + 1] = two
         places = sorted(chance.sample(range(len(model)), chance.choice([1, 1, 2, 5])))
         changes = []
         for place in places:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -184,7 +185,11 @@ def test_redis_without_memory_refuses_what_grows_only(
 def test_a_wrong_type_under_our_key_is_left_alone(
     store: RedisStore, client: redis.Redis, thread_id: str, suffix: str, concerned: str
 ) -> None:
-    start = [Set("a", b"1"), Push("l", b"1"), Set("long", codec.encode("x" * 2_000))]
+    start: list[Operation] = [
+        Set("a", b"1"),
+        Push("l", b"1"),
+        Set("long", codec.encode("x" * 2_000)),
+    ]
     store.merge(thread_id, start, {"owner": "ada"})
     foreign = "agentuity:{0}" + suffix.format(id=thread_id)
     client.delete(foreign)
@@ -220,7 +225,7 @@ def test_half_a_thread_is_damage_or_none(
     """As when Redis evicted one of the keys."""
     thread, string = name(thread_id), name(thread_id, "l")
     store.merge(thread_id, [Set("a", b"1"), *pushes("l", range(900))], {"m": 1})
-    kept = client.dump(string)
+    kept: Any = client.dump(string)
     calls: list[Callable[[], object]] = [
         lambda: store.restore(thread_id),
         lambda: store.read(thread_id, ["l"]),

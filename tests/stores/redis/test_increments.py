@@ -7,7 +7,7 @@ import logging
 import pytest
 
 from flask_agentuity.document import codec
-from flask_agentuity.document.operations import Delete, Increment, Set
+from flask_agentuity.document.operations import Delete, Increment, Operation, Set
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Conflict, Write, Written, write_merged
 
@@ -39,7 +39,7 @@ def test_exact_sums_are_made_in_redis(
     assert isinstance(store.write(thread_id, Write([Increment("n", by)])), Written)
     assert value_of(store, thread_id) == expected
     # Several in one write, also after others on the same key.
-    operations = [Set("n", b"5"), Increment("n", -9), Increment("n", 2)]
+    operations: list[Operation] = [Set("n", b"5"), Increment("n", -9), Increment("n", 2)]
     assert isinstance(store.write(thread_id, Write(operations)), Written)
     assert value_of(store, thread_id) == b"-2"
     operations = [Increment("n", 1), Delete("n"), Increment("n", 7)]

@@ -72,8 +72,10 @@ def test_an_empty_thread_keeps_its_head_only(
     assert set(contents(client)) == {name(thread_id).encode()}
     assert set(client.hgetall(name(thread_id))) == {b"head"}
     assert client.ttl(name(thread_id)) > 604_000
-    assert store.read(thread_id) is store.read(thread_id, ["l"]) is store.restore(thread_id) is None
-    assert listed(store) == [*store.scan()] == []
+    assert store.read(thread_id) is store.read(thread_id, ["l"]) is None
+    assert store.restore(thread_id) is None
+    assert listed(store) == []
+    assert [*store.scan()] == []
     # It is as good as new, and was created when it was.
     store.merge(thread_id, [Push("l", b"2")])
     assert store.restore(thread_id) == b'{"state":{"l":[2]}}'

@@ -90,7 +90,7 @@ def test_what_a_write_brings_is_as_good_as_what_a_read_brings(
         if number < 6:
             written = push(store, thread_id, known, b"%d" % number)
         else:
-            operations = [Push("l", b"9"), Set("a", b"%d" % number)]
+            operations: list[Operation] = [Push("l", b"9"), Set("a", b"%d" % number)]
             outcome = store.write(thread_id, Write(operations, seen=known))
             assert isinstance(outcome, Written)
             written = outcome
