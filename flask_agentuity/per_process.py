@@ -29,8 +29,8 @@ if hasattr(os, "register_at_fork"):
 class PerProcess(Generic[T]):
     """A value that is made at its first use in each process, once, by whichever thread is first.
 
-    A forked child makes a value of its own, even if another thread of the parent was using
-    or making the parent's value at that moment. The inherited value is not used, closed or
+    A forked child makes another value, even if another thread of the parent was using or
+    making the parent's value at that moment. The inherited value is not used, closed or
     freed in the child.
 
     A lock among the threads of one process::

@@ -14,8 +14,9 @@ from ..stores.writing import Written
 from .degraded import Degraded
 from .difference import KeyChange
 from .entries import Changes, Entries
-from .entry import NOTHING, Entry, Queued, QueuedPush, Status, Stored
+from .entry import Entry, Status, Stored
 from .metadata import Metadata
+from .queued import NOTHING, Queued, QueuedPush
 from .source import Source
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..document.apply import apply_operations
 from ..document.operations import Operation
-from .entry import Queued, QueuedPush
+from .queued import Queued, QueuedPush
 
 
 @dataclass(slots=True)

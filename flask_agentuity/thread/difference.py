@@ -1,4 +1,4 @@
-"""What a save has to send for one key, and what is known of the key once it is stored."""
+"""What a save has to send for one key."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from ..document import codec
 from ..document.apply import apply_operations
 from ..document.diff import diff_list
 from ..document.operations import Change, Delete, Edit, Operation, Push, Set
-from ..stores.writing import Written
-from .entry import NOTHING, Entry, Queued, QueuedPush, Status, Stored, Watched
+from .entry import Entry, Status
+from .queued import Queued, QueuedPush, Watched
 
 
 class KeyChange:
@@ -47,29 +47,6 @@ def find_change(entry: Entry) -> KeyChange:
             assert_never(entry.status)
 
 
-def commit_change(entry: Entry, change: KeyChange, written: Written | None) -> None:
-    """Take note that *change* is stored (*written* is None where that is not certain)."""
-    if entry.removed:
-        entry.removed, entry.base, entry.stored = False, None, Stored.MISSING
-    version = written.version if written else 0
-    if entry.in_memory:
-        assert change.encoded is not None
-        _find_places(entry, change, written)
-        entry.status = Status.HELD
-        entry.stored = entry.base = entry.checked = change.encoded
-        entry.since = version or entry.since
-        entry.default = None
-        entry.length = entry.base_length = len(entry.value) if _is_list(entry.value) else 0
-        entry.functions = ()
-        entry.queue = ()
-    elif change.operations:
-        _watch(entry, change, written)
-        if entry.queue:
-            entry.status, entry.decoded = Status.IDLE, NOTHING
-            entry.stored = Stored.UNKNOWN if entry.stored is Stored.UNKNOWN else Stored.UNFETCHED
-            entry.queue = ()
-
-
 def encode_queue(entry: Entry) -> list[Operation]:
     """Return what waits, as operations."""
     return [_encode(entry.key, one) for one in entry.queue]
@@ -77,10 +54,6 @@ def encode_queue(entry: Entry) -> list[Operation]:
 
 def _encode(key: str, queued: Queued) -> Operation:
     return queued.encode(key) if isinstance(queued, QueuedPush) else queued
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, list | tuple)
 
 
 def _find_queued(entry: Entry) -> KeyChange:
@@ -338,85 +311,3 @@ def _fresh_items(value: Any, change: KeyChange) -> list[tuple[int, bytes]] | Non
         # A window may have taken an item away again.
         fresh.extend((at, item) for at, item in enumerate(pushes, first) if at >= 0)
     return fresh
-
-
-def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> None:
-    """Find out where the items of the value in memory are stored now."""
-    if not change.operations or not _is_list(entry.value):
-        return
-    if (
-        written is not None
-        and change.pushed == len(change.operations)
-        and entry.places is None
-        and not written.merged
-        and written.preceding.get(entry.key) in (None, entry.base_length)
-    ):
-        # The usual append: nothing came between.
-        return
-    if written is None:
-        entry.uncertain = True
-        return
-    merged = written.merged.get(entry.key)
-    if merged is not None:
-        identity = merged.places == tuple(range(len(entry.value)))
-        entry.places, entry.uncertain = (None if identity else merged.places), False
-        return
-    changes = [
-        one
-        for operation in change.operations
-        if isinstance(operation, Edit)
-        for one in operation.changes or ()
-    ]
-    places = entry.places
-    if places is not None:
-        places = _shifted(places, changes)
-        if places is None:
-            entry.uncertain = True
-            return
-    entry.places = places
-    preceding = written.preceding.get(entry.key)
-    if preceding is None:
-        return
-    expected = entry.base_length + sum(len(one.new) - len(one.gone) for one in changes)
-    if places is None and preceding == expected:
-        return
-    if entry.queue or not change.pushed:
-        entry.uncertain = True
-        return
-    before = places or tuple(range(expected))
-    entry.places = (*before, *range(preceding, preceding + change.pushed))
-
-
-def _shifted(
-    places: tuple[int | None, ...], changes: Sequence[Change]
-) -> tuple[int | None, ...] | None:
-    """Return where the items are after *changes*; None if that cannot be told."""
-    moved = list(places)
-    for one in reversed(changes):
-        first, grown = moved[one.place], len(one.new) - len(one.gone)
-        if first is None:
-            return None
-        end = one.place + len(one.gone)
-        behind = [at if at is None or at < first else at + grown for at in moved[end:]]
-        moved[one.place :] = [*range(first, first + len(one.new)), *behind]
-    return tuple(moved)
-
-
-def _watch(entry: Entry, change: KeyChange, written: Written | None) -> None:
-    """Watch items that were pushed without reading."""
-    watched = entry.watched or Watched()
-    if change.watched is not None:
-        watched.encoded = change.watched
-        if written is None or entry.key in written.merged:
-            watched.places = [None] * len(watched.places)
-    plain = all(isinstance(one, QueuedPush) and one.is_plain for one in entry.queue)
-    preceding = written.preceding.get(entry.key) if written and plain else None
-    if not plain:
-        watched.places = [None] * len(watched.places)
-    for index, (queued, encoded) in enumerate(zip(entry.queue, change.queued, strict=True)):
-        if isinstance(queued, QueuedPush):
-            assert encoded is not None
-            watched.add(queued, encoded, None if preceding is None else preceding + index)
-    watched.since = (written.version if written else 0) or watched.since
-    watched.keep_containers()
-    entry.watched = watched if watched.items else None

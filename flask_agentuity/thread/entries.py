@@ -10,8 +10,10 @@ from ..document import codec
 from ..document.codec import Snapshot
 from ..document.operations import Clear, MetadataOperation, Operation, Push
 from ..stores.writing import Written
-from .difference import KeyChange, commit_change, find_change
-from .entry import NOTHING, Entry, Status, Stored
+from .committing import commit_change
+from .difference import KeyChange, find_change
+from .entry import Entry, Status, Stored
+from .queued import NOTHING
 
 
 @dataclass(slots=True)

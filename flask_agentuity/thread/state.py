@@ -9,7 +9,7 @@ from typing import Any
 from ..document import codec
 from ..document.operations import Increment, PopLast, Truncate
 from .contents import Contents
-from .entry import QueuedPush
+from .queued import QueuedPush
 from .source import Source
 
 

@@ -1,4 +1,4 @@
-"""Remove what nobody can read any more: expired threads and old tombstones."""
+"""Remove expired threads and old tombstones."""
 
 from __future__ import annotations
 

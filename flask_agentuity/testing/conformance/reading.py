@@ -18,6 +18,15 @@ from .stored import (
 )
 from .suite import Suite
 
+_DOCUMENT = codec.join_document(
+    {
+        "small": b'{"a":1}',
+        "messages": codec.encode([{"n": number, "t": "x" * 30} for number in range(500)]),
+        "text": codec.encode("x" * 20_000),
+        "fine": b"1",
+    }
+)
+
 
 class ReadingConformance(Suite):
     """What read() returns, and how damage is reported."""
@@ -81,21 +90,13 @@ class ReadingConformance(Suite):
         self, store: ThreadStore, place: Any, thread_id: str, key: str
     ) -> None:
         other = new_id()
-        document = codec.join_document(
-            {
-                "small": b'{"a":1}',
-                "messages": codec.encode([{"n": number, "t": "x" * 30} for number in range(500)]),
-                "text": codec.encode("x" * 20_000),
-                "fine": b"1",
-            }
-        )
-        store.save(thread_id, document)
-        store.save(other, document)
+        store.save(thread_id, _DOCUMENT)
+        store.save(other, _DOCUMENT)
         self.damage(store, place, thread_id, key)
         for _ in range(2):
             with pytest.raises(StoreError, match=thread_id):
                 store.restore(thread_id)
-        assert store.restore(other) == document
+        assert store.restore(other) == _DOCUMENT
         try:
             value = snapshot_of(store, thread_id, [key]).encoded[key]
         except StoreError as error:
