@@ -12,7 +12,6 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
-from scripted_service import KEY, THREAD, Opcode, Peer, Service, eventually
 
 from flask_agentuity.client import ServiceRefusal, ThreadClient
 from flask_agentuity.document.operations import Clear, Delete, Push, Set
@@ -26,6 +25,8 @@ from flask_agentuity.errors import (
     ServiceUnavailable,
     StateTooLarge,
 )
+
+from .scripted_service import KEY, THREAD, Opcode, Peer, Service, eventually
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

@@ -10,10 +10,11 @@ from collections.abc import Callable
 
 import pytest
 import trustme
-from scripted_service import KEY, THREAD, Peer, Service, eventually
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.errors import AuthenticationFailed, ServiceUnavailable, StoreError
+
+from .scripted_service import KEY, THREAD, Peer, Service, eventually
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

@@ -9,10 +9,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scripted_service import THREAD, Gone, Peer, Service, eventually
 
 from flask_agentuity.client import FeatureMissing, ServiceRefusal, ThreadClient
 from flask_agentuity.errors import AuthenticationFailed, OutcomeUnknown, ServiceUnavailable
+
+from .scripted_service import THREAD, Gone, Peer, Service, eventually
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

@@ -7,7 +7,6 @@ import struct
 from typing import Any
 
 import pytest
-from scripted_service import KEY, THREAD
 
 from flask_agentuity.client import calls, frames
 from flask_agentuity.client.address import parse_address
@@ -24,6 +23,8 @@ from flask_agentuity.client.report import LossReason, Report
 from flask_agentuity.client.request import PendingRequest
 from flask_agentuity.client.settings import ClientSettings
 from flask_agentuity.errors import AuthenticationFailed, ServiceUnavailable
+
+from .scripted_service import KEY, THREAD
 
 SETTINGS = ClientSettings(parse_address("ws://h"), KEY)
 

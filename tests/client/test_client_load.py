@@ -16,11 +16,12 @@ from functools import partial
 from typing import Any
 
 import pytest
-from scripted_service import Service, eventually
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.document.operations import Push
 from flask_agentuity.errors import OutcomeUnknown, RequestTimeout, StoreError
+
+from .scripted_service import Service, eventually
 
 LONG = bool(os.environ.get("FLASK_AGENTUITY_LONG_TESTS"))
 OPERATIONS = 50_000 if LONG else 3_000

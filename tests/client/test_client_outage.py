@@ -10,12 +10,13 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from scripted_service import THREAD, Peer, Service, eventually
-from tcp_proxy import Proxy
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.document.operations import Clear, Push, Set
 from flask_agentuity.errors import OutcomeUnknown, RequestTimeout, ServiceUnavailable, StoreError
+
+from .scripted_service import THREAD, Peer, Service, eventually
+from .tcp_proxy import Proxy
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

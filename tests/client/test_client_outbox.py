@@ -7,7 +7,6 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from scripted_service import KEY, THREAD
 
 from flask_agentuity import wire
 from flask_agentuity.client import FeatureMissing, ServiceRefusal, calls
@@ -24,6 +23,8 @@ from flask_agentuity.errors import (
     ServiceUnavailable,
     StoreError,
 )
+
+from .scripted_service import KEY, THREAD
 
 GONE = ServiceUnavailable("It is gone.")
 READY = Status(State.READY)

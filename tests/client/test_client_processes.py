@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable
 
 import pytest
-from scripted_service import KEY, Peer, Service, eventually
+
+from .scripted_service import KEY, Peer, Service, eventually
 
 Serve = Callable[..., Service]
 

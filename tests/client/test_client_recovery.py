@@ -11,13 +11,14 @@ from contextlib import contextmanager
 from time import monotonic, sleep
 
 import pytest
-from scripted_service import KEY, THREAD, Service
 
 from flask_agentuity.client.address import parse_address
 from flask_agentuity.client.backoff import Backoff
 from flask_agentuity.client.connectivity import Connectivity
 from flask_agentuity.client.settings import ClientSettings
 from flask_agentuity.errors import ServiceUnavailable
+
+from .scripted_service import KEY, THREAD, Service
 
 SEEDS = 2000
 SETTINGS = ClientSettings(parse_address("ws://h"), KEY)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, g
-from tcp_proxy import Proxy
 
 from flask_agentuity import StateNotSerializable, StateTooLarge, ThreadManager
 from flask_agentuity.document.operations import Push, Set
@@ -23,6 +22,8 @@ from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.web.app_threads import threads_of
+
+from .tcp_proxy import Proxy
 
 KEY = "a key of the tests"
 ID = "thrd_0123456789abcdef0123456789abcdef"

@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from peers import AUTHORIZED, KEY, Peer
-from runtime import Runtime
 
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
+
+from .peers import AUTHORIZED, KEY, Peer
+from .runtime import Runtime
 
 
 @pytest.fixture

@@ -12,9 +12,10 @@ from concurrent.futures import Future
 from contextlib import ExitStack
 from typing import Any
 
-from peers import KEY, PATIENCE, THREAD
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+
+from .peers import KEY, PATIENCE, THREAD
 
 
 class Runtime:

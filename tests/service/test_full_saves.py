@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from runtime import spelled
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.apply import apply_operations
@@ -22,6 +21,8 @@ from flask_agentuity.document.operations import (
 from flask_agentuity.service.full_saves import choose_view, find_changes
 from flask_agentuity.service.javascript import align
 from flask_agentuity.service.views import View
+
+from .runtime import spelled
 
 
 def encoded(state: dict[str, Any]) -> dict[str, bytes]:

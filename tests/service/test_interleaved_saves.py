@@ -9,7 +9,6 @@ import time
 from typing import Any
 
 import pytest
-from peers import THREAD
 
 from flask_agentuity import wire
 from flask_agentuity.document.operations import Push
@@ -18,6 +17,8 @@ from flask_agentuity.service.keys import stored_id
 from flask_agentuity.service.views import Budget, Views
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.writing import Write
+
+from .peers import THREAD
 
 NAMESPACE = "namespace"
 STEPS = 40

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from peers import KEY, THREAD
-from runtime import Runtime
 
 from flask_agentuity.document.operations import Push, Set, SetMetadata
 from flask_agentuity.service import ThreadService, views
@@ -24,6 +22,9 @@ from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.stores.writing import Write
+
+from .peers import KEY, THREAD
+from .runtime import Runtime
 
 Serve = Callable[..., ThreadService]
 Run = Callable[[ThreadService], Runtime]

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 import trustme
-from peers import AUTHORIZED, KEY, PATIENCE, THREAD, Peer
 from websockets.exceptions import ConnectionClosed
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.document.operations import Push
 from flask_agentuity.errors import AuthenticationFailed, StoreError
+
+from .peers import AUTHORIZED, KEY, PATIENCE, THREAD, Peer
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="there are no such signals on Windows")
 

@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peers import KEY, THREAD, Peer
 
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.keys import namespace_of, stored_id
 from flask_agentuity.stores.base import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.writing import Conflict, Write, Written
+
+from .peers import KEY, THREAD, Peer
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]

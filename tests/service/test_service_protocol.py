@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from peers import KEY, THREAD, HeldStore, Peer
 
 from flask_agentuity.document.codec import MAX_DOCUMENT_BYTES
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.keys import namespace_of, stored_id
 from flask_agentuity.stores.memory import MemoryStore
+
+from .peers import KEY, THREAD, HeldStore, Peer
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]

@@ -17,7 +17,6 @@ from urllib.parse import urlsplit
 
 import pytest
 import trustme
-from peers import AUTHORIZED, KEY, PATIENCE, THREAD, HeldStore, Peer
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_socket
 
@@ -28,6 +27,8 @@ from flask_agentuity.errors import ConfigurationError, ServiceUnavailable
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.settings import DEFAULT_MAX_FRAME_BYTES
 from flask_agentuity.stores.memory import MemoryStore
+
+from .peers import AUTHORIZED, KEY, PATIENCE, THREAD, HeldStore, Peer
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]

@@ -7,11 +7,12 @@ import logging
 from collections.abc import Callable
 
 import pytest
-from peers import AUTHORIZED, KEY, THREAD, Peer
 
 from flask_agentuity.service import ThreadService
 from flask_agentuity.service.limited_log import LimitedLog
 from flask_agentuity.wire import limits
+
+from .peers import AUTHORIZED, KEY, THREAD, Peer
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]

@@ -6,10 +6,11 @@ import threading
 from collections.abc import Callable
 
 import pytest
-from peers import PATIENCE, Peer
 
 from flask_agentuity.service import ThreadService, views
 from flask_agentuity.service.views import Budget, View, Views
+
+from .peers import PATIENCE, Peer
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]
