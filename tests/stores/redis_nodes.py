@@ -26,7 +26,7 @@ def cluster(folder: Path, size: int) -> Iterator[list[RedisServer]]:
         for number, client in enumerate(clients):
             slots = range(SLOTS * number // size, SLOTS * (number + 1) // size)
             client.execute_command("CLUSTER", "ADDSLOTS", *slots)
-            # Two nodes of one epoch would have to find out who goes on.
+            # Otherwise nodes of the same epoch have to resolve a conflict.
             client.execute_command("CLUSTER", "SET-CONFIG-EPOCH", number + 1)
         for node in nodes[1:]:
             clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
@@ -48,7 +48,7 @@ def owner_of(nodes: Sequence[RedisServer], name: str) -> RedisServer:
         with closing(node.client()) as client, suppress(ResponseError):
             client.exists(name)
             return node
-    raise LookupError(f"nobody has {name}")
+    raise LookupError(f"no node has {name}")
 
 
 def agree(nodes: Sequence[RedisServer], name: str, owner: RedisServer) -> bool:
@@ -60,7 +60,7 @@ def agree(nodes: Sequence[RedisServer], name: str, owner: RedisServer) -> bool:
                 client.exists(name)
                 ports.append(node.port)
             except ResponseError as error:
-                # MOVED, the slot, and who has it: not an error of its own in every redis-py.
+                # MOVED, the slot and the node. Not every redis-py has a class for it.
                 ports.append(int(str(error).rpartition(":")[2]))
     return set(ports) == {owner.port}
 

@@ -76,7 +76,7 @@ class RedisServer:
                     return
                 assert time.monotonic() < deadline, "the server does not answer"
                 time.sleep(0.01)
-            # Somebody else took the port between finding and using it.
+            # Another process has taken the port in the meantime.
             assert time.monotonic() < deadline, "the server does not start"
 
     def stop(self) -> None:

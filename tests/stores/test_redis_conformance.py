@@ -53,7 +53,7 @@ class TestRedisStore(StoreConformance):
 
     @pytest.fixture
     def clock(self, place: Any) -> Iterator[Clock]:
-        """Redis goes by its own clock: time passes by taking it from what every key has left."""
+        """Redis has a clock that cannot be moved, so the times that are stored are moved."""
         with closing(self.client(place)) as client:
             yield Clock(partial(pass_time, client))
 

@@ -121,7 +121,7 @@ def test_a_slot_that_moves(store: RedisStore, nodes: list[RedisServer]) -> None:
         with pytest.raises(ServiceUnavailable, match="nothing was changed"):
             store.merge(missing, [Set("a", b"1")])
         end_moving(slot, source, target)
-        # Nobody has told the store; each kind of call finds its way.
+        # The store does not know it yet; each kind of call finds the node.
         if place % 4 == 0:
             store.merge(thread_id, [Push("l", b"2")])
             before[thread_id] = (before[thread_id] or b"").replace(b'"l":[1]', b'"l":[1,2]')
@@ -140,7 +140,7 @@ def test_a_slot_that_moves(store: RedisStore, nodes: list[RedisServer]) -> None:
 def test_a_map_that_stays_old(
     store: RedisStore, nodes: list[RedisServer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whoever is asked for the map may be the last to hear: the answer itself says where to go."""
+    """A node that is asked for the slots may be outdated. The reply itself names the right node."""
     ids = [new_id() for _ in range(10)]
     for thread_id in ids:
         store.merge(thread_id, [Push("l", b"1")], {"owner": "ada"})
@@ -238,7 +238,7 @@ def test_a_master_that_fails(tmp_path: Path, way: str) -> None:
         with closing(replica.client()) as client:
             assert client.info("replication")["role"] == "master"
         if way == "hangs":
-            # It comes back and still takes itself for the master: nobody asks it.
+            # It comes back and still believes to be the master, but is not asked.
             master.thaw()
         store.merge(thread_id, [Push("l", b"3")])
         snapshot = store.read(thread_id, ["l"])

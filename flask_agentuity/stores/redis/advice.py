@@ -1,4 +1,4 @@
-"""What the configuration of a Redis may do to threads one day."""
+"""Warnings about settings of Redis that may lose threads."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def advise(memory: Any, persistence: Any, save: Any, *, expires: bool) -> list[s
             f"Redis removes threads when its memory is full (maxmemory-policy {policy})."
             " Set it to noeviction: then writing fails, and nothing is lost."
         )
-    # A hosted Redis may not tell.
+    # A hosted Redis may refuse to answer.
     saves = isinstance(save, Exception) or any(pairs(save).values())
     if _line_of(persistence, b"aof_enabled") == "0" and not saves:
         found.append(
-            "Redis keeps nothing on disk, and its end is that of all threads. Set appendonly yes."
+            "Redis keeps nothing on disk, so threads are lost when it stops. Set appendonly yes."
         )
     return found
 
 
 def _line_of(info: Any, name: bytes) -> str:
-    """Return a value of what INFO says; empty if it does not say, or was not allowed to."""
+    """Return a value of a reply to INFO; an empty text if it is not there."""
     if isinstance(info, bytes):
         for line in info.splitlines():
             known, _, value = line.partition(b":")

@@ -17,19 +17,19 @@ from .failures import ERRORS, failed, is_answer, is_refusal, not_sent
 from .line import Line
 from .scripts import Script
 
-#: Seconds in which calls fail at once after one ran into its timeout. A request that could
-#: not read still tries to save: it must not wait for a dead Redis twice.
+#: Seconds in which calls fail immediately after a timeout. A request that could not read still
+#: tries to save, and must not wait for a dead Redis twice.
 TIMEOUT_PAUSE = 1.0
 
-#: How often a call follows a cluster from node to node: of a slot that has moved twice, a node
-#: may know the first time only.
+#: How often a call is redirected to another node of a cluster. If a slot has moved twice, a node
+#: may know only of the first time.
 MOST_REDIRECTIONS = 5
 
 _Reply = TypeVar("_Reply")
 
 
 class _Server:
-    """What there is of one server: the lines that are kept, and what is known of its clock."""
+    """What is known of one server: the connections that are kept, and its clock."""
 
     __slots__ = ("clock", "kept")
 
@@ -39,12 +39,12 @@ class _Server:
 
 
 class Caller:
-    """Calls one Redis, a cluster or what Sentinel watches.
+    """Calls one Redis, a cluster or the master that Sentinel names.
 
-    Connections of a client that is the store's own stay with the caller between calls, as many as
-    were ever used at once. From a client that was handed in each is borrowed for one call.
+    The connections of a client that the store has made itself are kept between calls, as many as
+    were in use at the same time. A client that was passed in gets each back after the call.
 
-    :param client: a client of redis-py, or what makes one at the first use.
+    :param client: a client of redis-py, or a function that makes one at the first use.
     """
 
     def __init__(self, client: Client | Callable[[], Client]) -> None:
@@ -65,14 +65,14 @@ class Caller:
             )
 
     def close(self) -> None:
-        """Close the client, unless it was handed in."""
+        """Close the client, unless it was passed in."""
         self._closed = True
         self._forget_servers()
         if self._make and self._client:
             self._client.close()
 
     def is_cluster(self, thread_id: str) -> bool:
-        """Return whether this is a cluster, for which the client may have to be made."""
+        """Return whether this is a cluster. It makes the client if there is none yet."""
         try:
             self._meet()
         except ERRORS as error:
@@ -88,10 +88,11 @@ class Caller:
         changes: bool = False,
         moved: exceptions.MovedError | None = None,
     ) -> _Reply:
-        """Return what *talk* brings from a line to the Redis that has the key *name*.
+        """Return the result of *talk*, called with a line to the Redis that has the key *name*.
 
-        *changes*: if the answer is lost, whether it was done matters to the caller. *moved*:
-        the answer of a node that does not have the key any more.
+        :param changes: whether the caller must know if the call took effect.
+        :param moved: the reply of a node that no longer has the key.
+        :raises StoreError: if there is no connection, no reply, or an error in the reply.
         """
         if self._paused_until and time.monotonic() < self._paused_until:
             raise ServiceUnavailable(
@@ -99,35 +100,31 @@ class Caller:
             )
         redirections = 0
         while True:
-            try:
-                line = self._take(name, moved)
-            except ERRORS as error:
-                raise self._not_sent(thread_id, error) from error
+            line = self._take(name, thread_id, moved)
             try:
                 reply = talk(line)
-            except ERRORS as error:
+            except BaseException as error:
                 line.release()
                 redirections += 1
-                if not isinstance(error, exceptions.MovedError) or (
-                    redirections > MOST_REDIRECTIONS
-                ):
+                if not isinstance(error, ERRORS):
+                    raise
+                if not isinstance(error, exceptions.MovedError) or redirections > MOST_REDIRECTIONS:
                     raise self._failed(name, thread_id, error, changes) from error
-                # Nothing was done: the slot is another node's now, and the map was old.
+                # Nothing was done: another node has the slot now, and the known slots are outdated.
                 moved = error
-            except BaseException:
-                line.release()
-                raise
+                self._find_nodes()
             else:
                 self._give_back(line)
                 return reply
-            self._look_around()
 
     def run_each(
         self, thread_id: str, script: Script, calls: Sequence[tuple[bytes, Sequence[Any]]]
     ) -> list[Any]:
-        """Return the replies of *script* for each name of a key and its arguments.
+        """Run *script* for several keys, each with its own arguments, and return the replies.
 
-        What one node has is sent to it at once.
+        Each node gets its calls in one packet.
+
+        :raises StoreError: as :meth:`call`.
         """
         replies: dict[int, Any] = {}
         moved: dict[int, exceptions.MovedError] = {}
@@ -152,7 +149,7 @@ class Caller:
                     else:
                         replies[number] = reply
             if len(replies) < len(calls):
-                self._look_around()
+                self._find_nodes()
         return [replies[number] for number in range(len(calls))]
 
     def _by_node(
@@ -172,32 +169,44 @@ class Caller:
             raise self._not_sent(thread_id, error) from error
         return list(groups.values())
 
-    def _take(self, name: bytes, moved: exceptions.MovedError | None) -> Line:
-        pool = self._pool or self._pool_of(name, moved)
-        servers = self._servers.get()
-        # setdefault is atomic: all threads get one value.
-        server = servers.get(pool) or servers.setdefault(pool, _Server())
-        kept = server.kept
+    def _take(self, name: bytes, thread_id: str, moved: exceptions.MovedError | None) -> Line:
+        try:
+            pool = self._pool or self._pool_of(name, moved)
+            return self._kept_line(pool) or self._new_line(pool)
+        except ERRORS as error:
+            raise self._not_sent(thread_id, error) from error
+
+    def _kept_line(self, pool: redis.ConnectionPool) -> Line | None:
+        kept = self._server_of(pool).kept
         while kept:
             try:
                 line = kept.pop()
             except IndexError:
-                # Another thread was faster.
+                # Another thread has taken it.
                 break
             if line.is_ready():
                 return line
             line.discard()
-        return Line(pool.get_connection(), pool, server.clock, keep=self._may_keep(pool))
+        return None
+
+    def _new_line(self, pool: redis.ConnectionPool) -> Line:
+        clock = self._server_of(pool).clock
+        return Line(pool.get_connection(), pool, clock, keep=self._may_keep(pool))
+
+    def _server_of(self, pool: redis.ConnectionPool) -> _Server:
+        servers = self._servers.get()
+        # setdefault is atomic, so all threads get the same value.
+        return servers.get(pool) or servers.setdefault(pool, _Server())
 
     def _give_back(self, line: Line) -> None:
-        if line.keep and not self._closed and (server := self._servers.get().get(line.pool)):
-            server.kept.append(line)
+        if line.keep and not self._closed:
+            self._server_of(line.pool).kept.append(line)
         else:
             line.release()
 
     def _may_keep(self, pool: redis.ConnectionPool) -> bool:
-        # Others may need what is kept from a pool with a client that was handed in; the other
-        # kinds of pools want each connection back, to close it or to give it new credentials.
+        # The owner of a client that was passed in may need all of its connections. Other kinds of
+        # pools need each one back, to limit, replace or authenticate it.
         return (
             self._make is not None
             and type(pool) is redis.ConnectionPool
@@ -221,7 +230,7 @@ class Caller:
             self._client = vars(self).setdefault("_made", made)
             if self._client is not made:
                 made.close()
-        # Asked once: these classes take their time to say what they are.
+        # Checked once, because it is slow for these classes.
         if isinstance(self._client, redis.RedisCluster):
             self._cluster = self._client
         else:
@@ -238,7 +247,7 @@ class Caller:
         assert cluster is not None
         node = None
         if moved:
-            # The node that was asked for the map may not have heard of it yet.
+            # The node that was asked for the slots may not know it yet.
             node = cluster.get_node(host=moved.host, port=moved.port)  # type: ignore[no-untyped-call]
         if node is None:
             node = cluster.get_node_from_key(name)  # type: ignore[no-untyped-call]
@@ -258,12 +267,12 @@ class Caller:
         if isinstance(error, exceptions.TimeoutError):
             self._paused_until = time.monotonic() + TIMEOUT_PAUSE
         else:
-            self._look_around()
+            self._find_nodes()
 
-    def _look_around(self) -> None:
-        """Ask a cluster anew which node has which slots: after a failover another has."""
+    def _find_nodes(self) -> None:
+        """Ask a cluster which node has which slots; a failover changes it."""
         if self._cluster is not None:
-            # A node that has left takes its connections with it.
+            # A node that has left the cluster must not keep its connections.
             self._forget_servers()
             with suppress(*ERRORS):
                 self._cluster.nodes_manager.initialize()

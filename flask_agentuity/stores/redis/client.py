@@ -1,4 +1,4 @@
-"""From a URL to a client of redis-py: one Redis, a cluster, or what Sentinel watches."""
+"""Make a client of redis-py for a URL: of one Redis, a cluster or a Sentinel's master."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from ...errors import ConfigurationError
 
-# The other modules take redis-py from here, so that this is said wherever it is missing.
+# Other modules import redis-py from here, so that this error is raised wherever it is missing.
 try:
     import redis as redis
 except ImportError as error:
@@ -34,16 +34,17 @@ _ALLOWED = (
     " and ?timeout=SECONDS&prefix=TEXT&partitions=NUMBER"
 )
 
-# Settings of redis-py's connection pool; all others are a connection's.
+# Settings of redis-py's connection pools. All others are settings of connections.
 _OF_POOL = ("connection_class", "max_connections")
 
 
 def client_maker(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any]]:
-    """Return what makes the client of *url*, and the options of the store that its query names.
+    """Return a function that makes the client of *url*, and the store's options in its query.
 
-    *timeout* is in seconds, for where the query has none. Nothing is connected here.
+    Nothing is connected here.
 
-    :raises ConfigurationError: when anything about the URL is wrong.
+    :param timeout: seconds to wait for a connection and for a reply, unless the query says so.
+    :raises ConfigurationError: if the URL is wrong.
     """
     try:
         return _read(url, timeout)
@@ -57,7 +58,9 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.replace("valkey", "redis").partition("+")
     if scheme not in ("redis", "rediss", "unix") or kind not in ("", "cluster", "sentinel"):
-        raise ValueError(f"nothing goes by {parts.scheme}://")
+        raise ValueError(f"the scheme {parts.scheme}:// is not known")
+    if scheme == "unix" and kind:
+        raise ValueError(f"the scheme {parts.scheme}:// is not known")
     query = dict(parse_qsl(parts.query, keep_blank_values=True))
     own: dict[str, Any] = {}
     if "prefix" in query:
@@ -69,63 +72,75 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
         raise ValueError(f"timeout={seconds} is not a number of seconds above 0")
     credentials, at, hosts = parts.netloc.rpartition("@")
     names = hosts.split(",")
+    if len(names) > 1 and not kind:
+        raise ValueError("several hosts need redis+cluster:// or redis+sentinel://")
     service, path = "", parts.path
     if kind == "sentinel":
         service, _, path = path.lstrip("/").partition("/")
         if not service:
             raise ValueError("it names no service that Sentinel watches")
-    if scheme == "unix":
-        if kind:
-            raise ValueError(f"nothing goes by {parts.scheme}://")
-    else:
-        path = path.strip("/")
-        if path and (not path.isdecimal() or kind == "cluster"):
-            # Not what it is: it may be a part of a password.
-            raise ValueError(
-                "what follows the host is not the number of a database (a /, ? or # in a password"
-                " is written %2F, %3F or %23)"
-            )
-    if len(names) > 1 and not kind:
-        raise ValueError("several hosts need redis+cluster:// or redis+sentinel://")
+    if scheme != "unix":
+        path = _database(path, allowed=kind != "cluster")
     single = f"{scheme}://{credentials}{at}{names[0]}/{path.lstrip('/')}?{urlencode(query)}"
+    return _maker(kind, [_node(name) for name in names], service, _settings(single, seconds)), own
+
+
+def _database(path: str, *, allowed: bool) -> str:
+    path = path.strip("/")
+    if path and not (path.isdecimal() and allowed):
+        # The text itself is not shown: it may be a part of a password.
+        raise ValueError(
+            "what follows the host is not the number of a database (a /, ? or # in a password"
+            " is written %2F, %3F or %23)"
+        )
+    return path
+
+
+def _settings(url: str, seconds: float) -> dict[str, Any]:
+    """Return the settings of redis-py for the connections of a URL."""
     settings: dict[str, Any] = {
-        # A long history in one piece or two, not in many.
+        # Reads a long history in few pieces.
         "socket_read_size": 262_144,
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
-        # A request waits for one attempt, and a push that is repeated may be there twice.
+        # A request waits for one attempt only, and a repeated push would be stored twice.
         "retry": Retry(NoBackoff(), 0),
-        **parse_url(single),  # type: ignore[no-untyped-call]
+        **parse_url(url),  # type: ignore[no-untyped-call]
     }
-    # An option that redis-py does not know is found here, not in a request.
+    # Finds an option that redis-py does not know now, not in a request.
     connection_class = settings.get("connection_class", redis.Connection)
     try:
         connection_class(**{name: settings[name] for name in settings if name not in _OF_POOL})
     except TypeError as error:
         _, _, option = str(error).rpartition("argument ")
         raise ValueError(f"redis-py's connections have no option {option}") from None
+    return settings
+
+
+def _maker(
+    kind: str, nodes: list[tuple[str, int]], service: str, settings: dict[str, Any]
+) -> Callable[[], Client]:
     if not kind:
-        return lambda: redis.Redis.from_pool(redis.ConnectionPool(**settings)), own
+        return lambda: redis.Redis.from_pool(redis.ConnectionPool(**settings))
     for name in ("host", "port"):
         settings.pop(name, None)
     if settings.pop("connection_class", None):
         settings["ssl"] = True
-    nodes = [_node(name) for name in names]
     if kind == "cluster":
 
         def make_cluster() -> Client:
-            # It connects when it is made, and keeps its connections in the nodes it is given.
+            # A cluster's client connects immediately, and keeps connections in these objects.
             startup = [ClusterNode(*node) for node in nodes]  # type: ignore[no-untyped-call]
             return redis.RedisCluster(startup_nodes=startup, **settings)
 
-        return make_cluster, own
+        return make_cluster
     shared = ("socket_timeout", "socket_connect_timeout", "retry", "ssl")
     of_sentinels = {name: settings[name] for name in shared if name in settings}
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         nodes, sentinel_kwargs=of_sentinels, **settings
     )
     master: redis.Redis = sentinel.master_for(service)  # type: ignore[no-untyped-call]
-    return lambda: master, own
+    return lambda: master
 
 
 def _node(name: str) -> tuple[str, int]:

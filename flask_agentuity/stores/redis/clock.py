@@ -1,33 +1,33 @@
-"""When something happened by the clock of a Redis server."""
+"""Estimate times on the clock of a Redis server."""
 
 from __future__ import annotations
 
 import time
 
-#: Seconds for which an answer of the server counts; clocks are set now and then.
+#: Seconds for which a reply is taken into account, because clocks are adjusted sometimes.
 _WINDOW = 5.0
 
 
 class ServerClock:
-    """What the answers of one server say about its clock.
+    """The clock of one server, as far as its replies tell.
 
-    A server's time in an answer is later than the moment at which the call was sent, by an unknown
-    part of the time that the call took. The call that was fastest tells most.
+    The time in a reply is later than the moment at which the call was sent, by an unknown part of
+    the call's duration. So the fastest call gives the best estimate.
     """
 
     __slots__ = ("_ahead", "_ahead_before", "_ends")
 
     def __init__(self) -> None:
-        # How much the server's clock is ahead of time.monotonic() at most, in microseconds.
+        # The most that the server's clock is ahead of time.monotonic(), in microseconds.
         self._ahead: int | None = None
         self._ahead_before: int | None = None
         self._ends = 0.0
 
     def note(self, sent: float, micros: int) -> None:
-        """Note an answer.
+        """Note the time in a reply.
 
-        :param sent: when the call was sent, by :func:`time.monotonic`, or earlier.
-        :param micros: the server's time in the answer, or later, in microseconds.
+        :param sent: when the call was sent or earlier, by :func:`time.monotonic`.
+        :param micros: the server's time in microseconds when it ran the call, or later.
         """
         if sent > self._ends:
             fresh = sent <= self._ends + _WINDOW
@@ -38,9 +38,10 @@ class ServerClock:
             self._ahead = ahead
 
     def latest(self, moment: float) -> int | None:
-        """Return the server's time at *moment* at the latest, in microseconds, if it is known.
+        """Return an upper bound of the server's time at *moment*, in microseconds.
 
         :param moment: by :func:`time.monotonic`.
+        :returns: None if there was no reply in the last seconds.
         """
         if time.monotonic() > self._ends + _WINDOW:
             return None

@@ -1,4 +1,4 @@
-"""What an error of Redis or of redis-py means for the caller of a store."""
+"""Translate errors of Redis and of redis-py into errors of a store."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from ...errors import (
 )
 from .client import exceptions
 
-#: What redis-py raises; the second is for a cluster that it cannot find its way in.
+#: What redis-py raises. The second is no subclass of the first.
 ERRORS = (exceptions.RedisError, exceptions.RedisClusterException)
 
-#: Answers of a Redis that has applied nothing, and may do so later.
+#: Replies of a Redis that has applied nothing, and may accept the command later.
 _UNREADY = (
     exceptions.BusyLoadingError,
     exceptions.ReadOnlyError,
@@ -31,20 +31,20 @@ _REFUSALS = (
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether Redis refused who asked, not what was asked."""
-    # A longer command without authentication is a fault of the protocol for Redis.
+    """Return whether Redis refused the user, not the command."""
+    # Redis calls a long command without authentication a protocol error.
     return isinstance(error, _REFUSALS) or "unauthenticated" in str(error)
 
 
 def is_answer(error: Exception) -> bool:
-    """Return whether Redis refused a command, and is able to serve others."""
+    """Return whether Redis refused a command but can serve others."""
     return (is_refusal(error) or isinstance(error, exceptions.ResponseError)) and not _is_unready(
         error
     )
 
 
 def not_sent(thread_id: str, error: Exception) -> StoreError:
-    """Return the error for a call for which there was no connection."""
+    """Return the error for a call that was not sent, because there was no connection."""
     if is_refusal(error):
         return _refused(thread_id, error)
     return ServiceUnavailable(
@@ -55,8 +55,8 @@ def not_sent(thread_id: str, error: Exception) -> StoreError:
 def failed(name: bytes, thread_id: str, error: Exception, *, changes: bool) -> StoreError:
     """Return the error for a call that was sent.
 
-    :param name: the key that was asked for.
-    :param changes: whether it matters to the caller if the call was done.
+    :param name: the key that the call was for.
+    :param changes: whether the caller must know if the call took effect.
     """
     if is_refusal(error):
         return _refused(thread_id, error)
@@ -67,7 +67,7 @@ def failed(name: bytes, thread_id: str, error: Exception, *, changes: bool) -> S
     if isinstance(error, exceptions.ResponseError):
         if "DAMAGED" in str(error):
             return codec.damaged(thread_id, "a part is missing, or not what it should be")
-        # What follows is the name of the script and a line in it.
+        # The name of the script and a line number follow.
         words = str(error).partition(" script: ")[0].rstrip(".")
         return StoreError(
             f"Redis refused thread {thread_id}; nothing was changed: {words}.{_remedy(words, name)}"
@@ -99,7 +99,7 @@ def _remedy(words: str, name: bytes) -> str:
     if "'maxmemory'" in words:
         return " Raise its maxmemory, or delete threads."
     if words.startswith("WRONGTYPE"):
-        # The thread's, its index's or a part's: all begin alike.
+        # The keys of the thread, its index and its strings begin with the same text.
         shown = name.partition(b"}")[0].decode(errors="replace")
         return (
             f" Another program uses a key that begins with {shown}}}. Give threads another prefix"

@@ -20,13 +20,13 @@ from .scripts import PAGE, SCAN, SWEEP
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
 
-#: How many threads of an index one call may look at: Redis does nothing else meanwhile.
+#: How many threads of an index one call may examine, because it blocks Redis.
 MOST_LOOKED_AT = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A thread as its partition knows it; times in seconds, the size in bytes."""
+    """A thread in a listing. Times are in seconds, the size is in bytes."""
 
     id: str
     updated: float
@@ -36,13 +36,13 @@ class Row:
 
     @property
     def place(self) -> tuple[float, str]:
-        """Where it is in a listing."""
+        """Its position in a listing."""
         return self.updated, self.id
 
 
 @dataclass(slots=True)
 class _Stream:
-    """What one partition has given so far, and from where it goes on, if it does."""
+    """The rows that one partition has returned, and where its next page begins."""
 
     index: bytes
     after: tuple[float, str] | None
@@ -58,11 +58,11 @@ def find(
     count: int,
     accept: Callable[[Row], bool],
 ) -> list[Row]:
-    """Return the *count* latest updated threads that come after a place, have *labels* and
-    are accepted.
+    """Return the *count* latest updated threads after a position that have *labels* and that
+    *accept* accepts.
     """
     streams = [_Stream(partition.index, after) for partition in partitions]
-    # Of many partitions each has a few of them.
+    # Of many partitions, each probably has a few of them.
     share = min(count, 3 + 2 * count // len(streams))
     waiting = streams
     while waiting:
@@ -84,7 +84,7 @@ def find(
 def sweep(
     caller: Caller, partitions: Iterable[Partition], progress: Callable[[int], None] | None
 ) -> int:
-    """Remove what is gone from the index of each partition; returns how many threads."""
+    """Remove expired threads from the index of each partition; returns how many."""
     total = 0
     waiting: Mapping[bytes, bytes] = {partition.index: b"0" for partition in partitions}
     while waiting:
@@ -100,7 +100,7 @@ def sweep(
 
 
 def scan(caller: Caller, partitions: Iterable[Partition]) -> Iterator[Row]:
-    """Yield every thread of each partition; what is damaged has only its id."""
+    """Yield every thread of each partition. A damaged thread has only its id."""
     for partition in partitions:
         cursor = b"0"
         while True:
@@ -132,7 +132,7 @@ def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:
         try:
             row = _row(*fields)
         except ValueError as error:
-            # One damaged thread does not hide all the others; restoring it raises.
+            # One damaged thread must not hide the others. Restoring it raises.
             logger.error("%s", damaged(fields[0].decode(errors="replace"), str(error)))  # noqa: TRY400
             continue
         # A thread without state and metadata is hidden.

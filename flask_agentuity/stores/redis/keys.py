@@ -1,4 +1,4 @@
-"""The names of keys in Redis, which say where a thread and the index that it is in are."""
+"""The names of keys in Redis."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from ...errors import ConfigurationError
 
 
 class Partition:
-    """Threads and their index that one script can change together, also in a cluster.
+    """Threads and their index. All of them are in one slot of a cluster.
 
     The name of a thread is that of its index, a colon and its id.
     """
 
     def __init__(self, prefix: str, number: int) -> None:
-        # Braces: what is between them decides of a cluster's slot.
+        # The text between the braces determines the slot in a cluster.
         self.index = b"%b{%d}" % (prefix.encode(), number)
 
     def thread(self, thread_id: str) -> bytes:
@@ -27,7 +27,7 @@ class Partition:
 class Keyspace:
     """All partitions under one prefix.
 
-    :param count: how many there are. Whoever shares threads must name the same number.
+    :param count: how many there are. All stores that share threads need the same number.
     """
 
     def __init__(self, prefix: str, count: int) -> None:
@@ -49,7 +49,7 @@ def string_name(thread: bytes, key: bytes) -> bytes:
 
 
 def label_name(index: bytes, label: bytes) -> bytes:
-    """Return the name of the index of what has a label."""
+    """Return the name of the index of threads with a label."""
     return b"%b.%b" % (index, label)
 
 
@@ -59,9 +59,9 @@ def encode_label(key: str, value: str) -> bytes:
 
 
 def require_prefix(prefix: str) -> None:
-    """Refuse a prefix that would take the place of a partition.
+    """Refuse a prefix that would change the slots of keys.
 
-    :raises ConfigurationError: which says why.
+    :raises ConfigurationError: if it does.
     """
     if "{" in prefix or "}" in prefix:
         raise ConfigurationError(
@@ -70,9 +70,9 @@ def require_prefix(prefix: str) -> None:
 
 
 def require_partitions(count: object) -> None:
-    """Refuse a number of partitions that is none.
+    """Refuse a wrong number of partitions.
 
-    :raises ConfigurationError: which says what is allowed.
+    :raises ConfigurationError: if it is wrong.
     """
     if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 16_384:
         raise ConfigurationError(

@@ -1,8 +1,8 @@
-"""A connection to Redis on which commands go out in one packet, and their replies come back.
+"""A connection to Redis: commands are sent in one packet, and their replies are read.
 
-With the package hiredis a connection of redis-py is used directly: packing, sending and reading
-take a fraction of the time then. Whatever is unusual about a connection (Sentinel watches it, it
-checks its health, it keeps a cache) goes through redis-py's own methods.
+If the package hiredis is installed, the socket of redis-py's connection is used directly, which
+takes a fraction of the time. Connections with special behavior (Sentinel, health checks, a cache)
+use redis-py's own methods.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Command = tuple[Any, ...]
 
 
 def _pack(command: Command) -> bytes:
-    """Do what hiredis does where it is missing."""
+    """Replace the function of hiredis if it is not installed."""
     parts = [b"*%d\r\n" % len(command)]
     for argument in command:
         text = argument if type(argument) is bytes else str(argument).encode()
@@ -35,17 +35,16 @@ def _pack(command: Command) -> bytes:
 
 _pack_command = _pack if hiredis is None else hiredis.pack_command
 _MISSING = object()
-# A long history comes in one piece or two; a connection that is borrowed for one call has no time
-# for a large buffer.
+# A large buffer reads a long history in few pieces, but takes time to allocate for a single call.
 _KEPT_BUFFER, _BORROWED_BUFFER = 262_144, 65_536
 _PUSH = getattr(hiredis, "PushNotification", None)
 
 
 class Line:
-    """A connection that was taken from *pool*, and goes back there.
+    """A connection that was taken from *pool*.
 
-    :param clock: what is known of the clock of its server.
-    :param keep: whether it may stay out of the pool while it is not used.
+    :param clock: the clock of its server.
+    :param keep: whether it may stay out of the pool while it is not in use.
     """
 
     __slots__ = (
@@ -79,19 +78,20 @@ class Line:
             )
 
     def is_ready(self) -> bool:
-        """Whether a line that was kept can be used: it is open, and no answer is left on it."""
-        connection = self._connection
+        """Return whether a kept connection is still open, with no unread reply on it."""
+        connection, reader = self._connection, self._reader
+        assert self._is_silent is not None
         if connection._sock is not self._sock:
             return False
-        assert self._is_silent is not None
-        while not self._is_silent():
-            if not self._takes_notices():
-                return False
-        # A notice of a server that moves away marks its connections.
+        if reader is None:
+            return self._is_silent()
+        if (reader.has_data() or not self._is_silent()) and not self._takes_notifications():
+            return False
+        # A server that is about to move marks its connections by a notification.
         return not getattr(connection, "_should_reconnect", False)
 
     def discard(self) -> None:
-        """Give the connection back to its pool, which opens it anew."""
+        """Close the connection and give it back to its pool, which opens it when needed."""
         self._connection.disconnect()
         self.release()
 
@@ -100,10 +100,10 @@ class Line:
         self.pool.release(self._connection)
 
     def exchange(self, *commands: Command) -> list[Any]:
-        """Send *commands* at once and return their replies, errors among them.
+        """Send *commands* in one packet and return their replies, including error replies.
 
-        Not by the client's own methods: many clients are set to repeat a command whose answer
-        was lost, and a push that is repeated is there twice.
+        The methods of a client are not used, because many clients repeat a command whose reply
+        was lost, and a repeated push would be stored twice.
         """
         try:
             packed = b"".join(map(_pack_command, commands))
@@ -111,12 +111,15 @@ class Line:
                 return self._exchange_by_redis(packed, len(commands))
             return self._exchange(packed, len(commands))
         except BaseException:
-            # The next to use the connection would read the answers to these commands.
+            # The next user of the connection would read the replies to these commands.
             self._connection.disconnect()
             raise
 
     def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[Any] = ()) -> Any:
-        """Return the reply of a script."""
+        """Run a script and return its reply.
+
+        :raises RedisError: if the reply is an error.
+        """
         call = (len(names), *names, *arguments)
         (reply,) = self.exchange((b"EVALSHA", script.digest, *call))
         if isinstance(reply, exceptions.NoScriptError):
@@ -126,7 +129,7 @@ class Line:
         return reply
 
     def run_each(self, script: Script, calls: Sequence[tuple[bytes, Sequence[Any]]]) -> list[Any]:
-        """Return the replies of a script to several calls with a name each, errors among them."""
+        """Run a script for several keys and return the replies, including error replies."""
         commands = [(b"EVALSHA", script.digest, 1, name, *arguments) for name, arguments in calls]
         replies = self.exchange(*commands)
         if any(isinstance(reply, exceptions.NoScriptError) for reply in replies):
@@ -167,14 +170,14 @@ class Line:
                 raise reply
         return replies
 
-    def _takes_notices(self) -> bool:
-        """Read what came without being asked for; False if it is anything but notices."""
-        if self._reader is None or _PUSH is None:
-            return False
+    def _takes_notifications(self) -> bool:
+        """Read what the server sent without being asked; False if it is not only notifications."""
+        assert self._is_silent is not None
         try:
-            self._receive()
+            while not self._is_silent():
+                self._receive()
             while (reply := self._reader.gets()) is not _MISSING:
-                if type(reply) is not _PUSH:
+                if _PUSH is None or type(reply) is not _PUSH:
                     return False
                 self._connection._parser.handle_push_response(reply)
         except (exceptions.RedisError, OSError):
@@ -189,7 +192,7 @@ class Line:
 
 
 def _is_plain(connection: Any) -> bool:
-    """Return whether sending and reading is all that redis-py would do."""
+    """Return whether redis-py would only send and read on this connection."""
     kind = type(connection)
     return (
         isinstance(connection, AbstractConnection)
@@ -201,7 +204,7 @@ def _is_plain(connection: Any) -> bool:
 
 
 def _watch(connection: Any) -> Callable[[], bool]:
-    """Return what says without waiting whether there is nothing to read, not even an end."""
+    """Return a function that says, without waiting, if there is nothing to read, not even EOF."""
     sock = connection._sock
     if hiredis is None or not hasattr(select, "poll"):
 
@@ -215,6 +218,6 @@ def _watch(connection: Any) -> Callable[[], bool]:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     if isinstance(sock, ssl.SSLSocket):
-        # What has been decrypted already cannot be seen from outside.
+        # Decrypted bytes that were not read yet are not visible to poll().
         return lambda: not sock.pending() and not poll.poll(0)
     return lambda: not poll.poll(0)

@@ -1,4 +1,4 @@
-"""Merging edits into a thread while holding its lock, so that nothing changes meanwhile."""
+"""Merge edits into a thread while holding its lock."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _Read = Callable[[str, Collection[str]], Snapshot | None]
 
 @dataclass(slots=True)
 class _Rebased:
-    """The operations of a write with its edits as they fit what is stored.
+    """The operations of a write, with its edits rebased on what is stored.
 
-    ``edited`` has the ids (of :func:`id`) of pushes that belong to edits.
+    ``edited`` has the ids (see :func:`id`) of pushes that belong to edits.
     """
 
     operations: list[Operation] = field(default_factory=list)
@@ -38,7 +38,7 @@ class _Rebased:
 class Merger:
     """Merges edits into the threads of one store.
 
-    :param read: fetches the values of some keys of a thread.
+    :param read: reads the values of some keys of a thread.
     """
 
     def __init__(self, caller: Caller, writer: Writer, read: _Read) -> None:
@@ -47,9 +47,9 @@ class Merger:
         self._read = read
 
     def write(self, names: tuple[bytes, bytes], thread_id: str, write: Write) -> Written | Conflict:
-        """Apply a write with edits. They are never the reason of a conflict.
+        """Apply a write with edits. Edits never cause a conflict.
 
-        :param names: those of the thread and of its index.
+        :param names: the keys of the thread and of its index.
         """
         pauses = Pauses(thread_id)
         while True:
@@ -61,13 +61,13 @@ class Merger:
                 pauses.wait()
                 continue
             finally:
-                # A write that was applied has ended the lock itself.
+                # A write that was applied has released the lock.
                 if not isinstance(outcome, Written):
                     with suppress(StoreError):
                         self._unlock(names[0], thread_id, lock)
             if isinstance(outcome, Written) or not _is_about_edits(outcome, write):
                 return outcome
-            # A process with an earlier version of this package asks for no lock.
+            # Something has written without asking for the lock.
             pauses.wait()
 
     def _merge(
@@ -122,7 +122,7 @@ def _rebase(write: Write, snapshot: Snapshot | None) -> _Rebased:
 
 
 def _assigned(snapshot: Snapshot, key: str) -> int:
-    """Return the version at which a key was last assigned without a condition."""
+    """Return the version at which a key was last set unconditionally."""
     if not isinstance(snapshot.seen, Seen):
         return 0
     entry = snapshot.seen.entries.get(codec.encode_key(key), b"0 0 ")

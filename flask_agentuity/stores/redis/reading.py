@@ -1,4 +1,4 @@
-"""Putting a thread together from the fields and strings that Redis has of it."""
+"""Compose a thread of the fields and strings that were read from Redis."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from ...document import codec
 from ...document.codec import Snapshot
 from .seen import Seen
 
-#: Fields of a hash that is no thread.
+#: The fields of a hash that is not a thread.
 _NO_THREAD = frozenset((b"gone", b"lock"))
 
 
 def pairs(fields: Any) -> dict[bytes, bytes]:
-    """Return fields by name, which one protocol gives as a map and the other as a list."""
+    """Return pairs as a dictionary. They are a map in RESP3 and a list in RESP2."""
     if isinstance(fields, dict):
         return fields
     return dict(zip(fields[::2], fields[1::2], strict=True))
 
 
 def head_field(fields: Mapping[bytes, bytes]) -> bytes:
-    """Return the name of the field that says what is known of the whole thread."""
+    """Return the name of the field with the head of a thread, which depends on the format."""
     return b"head" if b"head" in fields or b"thread" not in fields else b"thread"
 
 
 def compose(
     thread_id: str, fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]
 ) -> Snapshot | None:
-    """Compose a snapshot of the fields of a thread and of the strings that were fetched.
+    """Return a snapshot of a thread; None if there is no thread, or if it is empty.
 
-    Returns None if there is no thread, or nothing in it.
-
-    :raises StoreError: if they are not as the script writes them.
+    :param strings: the strings that were read, by encoded keys.
+    :raises StoreError: if the thread is damaged.
     """
     if not fields.keys() - _NO_THREAD:
         return None
@@ -75,7 +74,7 @@ def _value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> by
     size, _, dead, tail = map(int, known.split(b" "))
     if len(text) != dead + size - 2 + tail:
         raise ValueError("a list has not the size that was stored")
-    # Most lists are the string as it is: long texts are copied once only.
+    # Usually the list is the whole string. A long text is then copied only once.
     if size == len(text):
         return text.replace(b"\n", b",")
     return b"[%b]" % text[dead : dead + size - 2].replace(b"\n", b",")

@@ -1,34 +1,38 @@
-"""The scripts that run inside Redis, each composed of files of ``lua/``.
+"""The scripts that run inside Redis, each composed of files in ``lua/``, and what they store.
 
-A script decides everything before its first write, so it happens as a whole or not at all.
+A script checks everything before its first write, so it is applied completely or not at all.
 
 A thread's own key is a hash. Its fields are
 
 * ``head``: the size of all entries in the document, the number of the next new entry, the version
-  of the thread's first write, when it was created (seconds), until when its strings and its indexes
-  stay at least (seconds; 0: no end), the version, and when it was updated (seconds),
-* for each key of the state its *entry*, named by the key as JSON (so it starts with a quotation
-  mark): its number, which gives the order of the keys, the version at which it was last assigned
-  without a condition (0: never), and then ``=`` and a small value itself; ``*`` and the size of a
-  long value; or ``|`` and, for a list, its size, the number of items, where in its string the first
-  item is, and how many bytes follow the last,
-* ``metadata``: its JSON and then, each on a line of its own, the labels by which it can be found,
-* ``nulls``, if any value may hold a null,
-* ``gone``: when a thread with this id was deleted (microseconds), and the last version that it had.
-  A hash with nothing else is no thread. Without a new thread it stays for an hour,
-* ``lock``: who merges edits into the thread now, and until when at most (microseconds).
+  of the thread's first write, the time of its creation, the time until which its strings and
+  indexes stay at least (0: forever), the version, and the time of the last update; times are in
+  seconds,
+* an *entry* for each key of the state, named by the key in JSON (so it starts with a quotation
+  mark): its number, which gives the order of the keys; the version at which it was last set
+  unconditionally (0: never); and ``=`` with a small value, ``*`` with the size of a long value, or
+  ``|`` with the size of a list, its number of items, the offset of the first item in its string,
+  and the number of bytes behind the last item,
+* ``metadata``: its JSON, followed by lines with the labels by which it can be found,
+* ``nulls``, if any value may contain a null,
+* ``gone``: the time in microseconds at which a thread with this id was deleted, and its last
+  version. It stays for an hour,
+* ``lock``: a token of the request that is merging edits into the thread, and the time in
+  microseconds at which the lock expires.
 
-A long value, and a list with any items, is a string of its own, named by the thread's key, a dot
-and the key as JSON. ``lua/lists.lua`` describes the string of a list. A thread without state and
-metadata keeps its hash until it expires, but is in no index.
+A hash with only the last two fields is not a thread. A thread without state and metadata keeps its
+hash until it expires, but is in no index.
 
-The index is a sorted set of the ids of threads by the time of their update, and one for each
-label, named by the index's key, a dot and the label.
+A long value, and a list that has items, is stored in a string, named by the thread's key, a dot and
+the key in JSON. ``lua/lists.lua`` describes the string of a list.
 
-The former format had ``thread`` instead of ``head``, and entries without a stamp; its lists had
-commas between their items. It is read as it is, and the first write to a thread brings all of the
-thread into this format. A process with the former version finds such a thread damaged: it neither
-misreads nor changes it.
+The index is a sorted set of the ids of threads by the time of the last update, and another one for
+each label, named by the key of the index, a dot and the label.
+
+The former format had a field ``thread`` instead of ``head``, entries without a version, and lists
+with commas between the items. Threads in that format can be read. The first write to such a thread
+converts it. A process with the former version of this package finds a converted thread damaged; it
+does not change it.
 """
 
 from __future__ import annotations
@@ -38,10 +42,10 @@ from importlib.resources import files
 
 
 class Script:
-    """A script made of parts, and the name under which Redis keeps it.
+    """A script, and the digest by which Redis knows it.
 
-    :param parts: the names of files, or a list of them for the body of the function
-        ``load_edits``: making what few writes need takes a part of the time of all others.
+    :param parts: the names of files. A list of names becomes the body of the function
+        ``load_edits``, because functions that few writes need would delay the others.
     """
 
     def __init__(self, *parts: str | list[str]) -> None:

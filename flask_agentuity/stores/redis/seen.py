@@ -1,4 +1,4 @@
-"""What a read or a write has seen of a thread, and the short way that it opens for pushes."""
+"""What a read or a write has seen of a thread, which makes the next write faster."""
 
 from __future__ import annotations
 
@@ -8,16 +8,15 @@ from dataclasses import dataclass, field
 
 from .steps import Run
 
-#: How many items from either end Redis finds an item quickly.
+#: Redis finds an item quickly if it is not further from an end of its list.
 _NEAR = 64
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What is known of a thread at one version, by encoded keys.
+    """A thread at one version: its head, its entries and the strings that were read.
 
-    ``head`` is that of the thread, ``entries`` are those of its keys, ``strings`` those that were
-    fetched.
+    Entries and strings have encoded keys; either may be incomplete.
     """
 
     head: bytes
@@ -25,9 +24,9 @@ class Seen:
     strings: Mapping[bytes, bytes | None] = field(default_factory=dict, repr=False)
 
     def place_of(self, key: bytes, index: int) -> int | None:
-        """Return where in its string an item of a list begins.
+        """Return the offset of a list's item in the string of the list, in bytes.
 
-        None if it is not known, or near to an end of the list, where Redis finds it quickly.
+        None if it is not known, or if Redis finds the item quickly.
         """
         text = self.strings.get(key)
         _, _, rest = self.entries.get(key, b"").partition(b"|")
@@ -50,17 +49,17 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class PreparedPush:
-    """A push as it will be if the thread still has the head that was seen.
+    """The result of a push if the thread has not changed since it was seen.
 
-    ``arguments`` is what the script needs to do it without taking anything apart. ``preceding``
-    is the number of items before.
+    ``arguments`` are for the script (see ``lua/push.lua``). ``preceding`` is the number of items
+    before the push.
     """
 
     arguments: tuple[bytes, ...]
     preceding: int
 
     def seen_after(self, key: bytes, version: bytes) -> Seen:
-        """Return what is known once the push was done and gave the thread *version*."""
+        """Return what is known after the push, which gave the thread *version*."""
         head, entry = self.arguments[:2]
         return Seen(b"%b %b %b" % (head, version, _seconds(version)), {key: entry})
 
@@ -68,14 +67,14 @@ class PreparedPush:
 def prepare_push(
     seen: Seen, run: Run, milliseconds: int, max_bytes: int, *, nulls: bool
 ) -> PreparedPush | None:
-    """Prepare the push of *run*; None if it cannot be known how the thread will be.
+    """Compute the result of the push of *run*; None if too little is known.
 
     :param milliseconds: after which an unused thread expires; 0: never.
     """
     size, following, born, created, safe, version, updated = seen.head.split(b" ")
     entry = seen.entries.get(run.encoded_key, b"")
     number, _, rest = entry.partition(b"|")
-    # An updated time that is not that of the version was taken over from another store.
+    # The two times differ if the thread was imported, or if a clock was behind.
     if not rest or not number.endswith(b" ") or updated != _seconds(version):
         return None
     value_size, items, dead, tail = map(int, rest.split(b" "))
@@ -94,7 +93,7 @@ def prepare_push(
             b"%d" % seconds[0],
             b"%d" % seconds[1],
             version,
-            # What is left for the metadata, its labels and what is around them.
+            # The most that the metadata, its labels and the punctuation may take.
             b"%d" % (max_bytes - 23 - new_size),
             b"%d" % milliseconds,
             b"%d" % nulls,
@@ -108,7 +107,7 @@ def _seconds(version: bytes) -> bytes:
 
 
 def _seconds_for(safe: float, milliseconds: int) -> tuple[int, int] | None:
-    """Return in which seconds of Redis's clock no key needs to be renewed but the thread's."""
+    """Return the first and the last second in which only the thread's own key must be renewed."""
     if not milliseconds or not safe:
         return None if milliseconds or safe else (0, 2**53)
     first = math.ceil(safe - (milliseconds * 1.2 + 1003) / 1000)

@@ -1,4 +1,4 @@
-"""Operations as the arguments of the script that applies them."""
+"""Encode operations as arguments of the script that applies them."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ from ...document.operations import (
 from .. import listing
 from .keys import encode_label
 
-#: Values up to this size are fetched with every read; larger ones and lists only when wanted.
+#: Values up to this size, in bytes, are read with every thread; larger ones only if requested.
 INLINE_BYTES = 1000
-#: What a script compares is sent as its length and its SHA-1 if it is longer.
+#: A value that a script compares is sent as its length and SHA-1 if it is longer, in bytes.
 _COMPARED_BYTES = 100
 
 
 @dataclass(slots=True)
 class Run:
-    """Pushes to one key that are one step. The first *edited* of them belong to an edit."""
+    """Pushes to one key in one step. The first *edited* of them belong to an edit."""
 
     key: str
     encoded_key: bytes
@@ -46,13 +46,13 @@ class Run:
 
 @dataclass(slots=True)
 class Steps:
-    """The operations of one write as the script takes them.
+    """The steps of one write, as arguments of the script.
 
-    ``operations`` has those of each step, ``runs`` the pushes of each step that pushes. ``labels``
-    are those of the new metadata, and ``nulls`` says whether a null may be among the values.
+    ``operations`` has the operations of each step, ``runs`` those of each step that pushes.
+    ``labels`` are the labels of new metadata. ``nulls`` says whether a value may contain a null.
 
-    ``place_of`` says of an encoded key and an index where the item is in the string of its list, as
-    far as it was seen.
+    ``place_of`` returns the offset of an item in the string of its list, if it is known, for an
+    encoded key and an index.
     """
 
     arguments: list[bytes] = field(default_factory=list)
@@ -65,15 +65,15 @@ class Steps:
 
     @property
     def only_push(self) -> Run | None:
-        """The run of a write that appends to one list and does nothing else."""
+        """The only step, if it is a push without a window or a unique field."""
         if len(self.operations) == 1 and len(self.arguments) == 4 and self.runs:
             return self.runs[0] if self.arguments[2].isdigit() else None
         return None
 
     def add(self, operation: Operation) -> None:
-        """Add the step of one operation.
+        """Add a step for one operation.
 
-        :raises TypeError: if it is an edit, which has to be merged first.
+        :raises TypeError: for an edit, which must be merged first.
         """
         self.operations.append([operation])
         match operation:
@@ -108,12 +108,12 @@ class Steps:
                 assert_never(operation)
 
     def add_pushes(self, pushes: Sequence[Push], edited: int) -> None:
-        """Add the step of pushes to one key that have the same window, if any."""
+        """Add a step for pushes to one key that have the same window."""
         self.operations.append(pushes)
         self._push(pushes, edited)
 
     def adopt(self, created: float, updated: float) -> None:
-        """Add the step that replaces a thread by one with these times, if it is newer."""
+        """Add a step that replaces the thread if it was updated earlier. Times are in seconds."""
         self.operations.append([])
         self.arguments += (b"adopt", repr(created).encode(), repr(updated).encode())
 
@@ -144,7 +144,7 @@ class Steps:
         self.arguments += arguments
 
     def _labelled(self, metadata: bytes) -> bytes:
-        """Return metadata with the labels by which the thread can be found."""
+        """Return metadata followed by its labels, as it is stored."""
         labels = listing.encode_labels(codec.decode(metadata))
         encoded = [encode_label(*label) for label in labels]
         self.labels += encoded
@@ -170,10 +170,10 @@ def encode_steps(
     edited: Collection[int] = (),
     place_of: Callable[[bytes, int], int | None] | None = None,
 ) -> Steps:
-    """Return the steps of *operations*. Pushes in a row are one step where they can be.
+    """Return the steps of *operations*. Consecutive pushes become one step if possible.
 
-    *edited* has the ids (of :func:`id`) of pushes that belong to an edit. *place_of*: see
-    :class:`Steps`.
+    :param edited: the ids (see :func:`id`) of pushes that belong to an edit.
+    :param place_of: see :class:`Steps`.
     """
     steps = Steps(place_of=place_of)
     pushes: list[Push] = []
@@ -205,7 +205,7 @@ def _belongs_to(first: Push, push: Push) -> bool:
 
 
 def _field_of(push: Push) -> bytes | None:
-    """Return the field that no item of the list may have yet, encoded as a part of an object."""
+    """Return the unique field of a push with its value, encoded as in an object."""
     name = push.unique
     if name is None or not push.value.startswith(b"{"):
         return None
@@ -216,7 +216,7 @@ def _field_of(push: Push) -> bytes | None:
 
 
 def _lines(items: Sequence[bytes]) -> bytes:
-    """Join items by line feeds, which must be nowhere else."""
+    """Join items with line feeds. The items must not contain any."""
     joined = b"\n".join(items)
     if joined.count(b"\n") != max(0, len(items) - 1):
         joined = b"\n".join(map(codec.respell, items))

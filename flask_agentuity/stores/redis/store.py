@@ -1,13 +1,12 @@
 """Threads in Redis or Valkey, for many machines.
 
-A thread is a hash with an entry for each key of the state, which is a small value itself or says
-what is known of a large one, and a string for each large value and each list. A push adds to the
-string of its list and an edit of an item changes a part of it, so what they send does not depend on
-the length of the list.
+A thread is a hash with an entry for each key of the state. The entry holds a small value, or the
+size of a value that is stored in a string: a long one, or a list. A push appends to the string of
+its list, and an edit changes a part of it, so neither sends more if the list is longer.
 
-Writing is one script. Reading what a request wants is plain commands that are sent at once,
-with a version that shows whether they belong together: a long value costs several times as much
-if it passes through a script, and a transaction is refused by a Redis without memory.
+A write is one script. A read is plain commands in one packet, with a version that shows whether
+their replies belong together: a long value costs several times as much if it passes through a
+script, and a Redis without free memory refuses transactions.
 """
 
 from __future__ import annotations
@@ -39,9 +38,9 @@ from .writer import REMEMBERED, Writer
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
 
-#: Seconds to wait for a connection, and for an answer.
+#: Seconds to wait for a connection, and for a reply.
 DEFAULT_TIMEOUT = 2.0
-#: Into how many parts of its slots a cluster's threads are spread.
+#: Into how many parts the threads of a cluster are divided.
 CLUSTER_PARTITIONS = 64
 
 _EDITS = (Edit, EditMetadata)
@@ -51,21 +50,20 @@ class RedisStore(KeyedStore):
     """Keeps threads in Redis, from 5.0 on, or Valkey, for many machines.
 
     :param client: a client of redis-py, ``Redis`` or ``RedisCluster``, or a function that
-        makes one at the first use. How long it waits for a connection and for an answer is
-        the client's own setting; what it would repeat by itself is not repeated. A client
-        that was handed in is not closed with the store.
+        makes one at the first use. The client's timeouts apply, but not its retries. A client
+        that was passed in is not closed with the store.
     :param ttl: seconds without use after which a thread expires; None: never.
     :param max_bytes: the largest document.
     :param prefix: what the names of all keys in Redis begin with.
-    :param partitions: into how many parts threads and their index are spread, each of them in
-        one slot of a cluster; None: 64 in a cluster, else one. It cannot be changed later.
+    :param partitions: the number of parts into which threads and their index are divided, each
+        in one slot of a cluster; None: 64 in a cluster, otherwise 1. It cannot be changed later.
 
-    Redis must not evict what is not expired (``maxmemory-policy noeviction``, or one of the
-    ``volatile`` policies together with ``ttl=None``): an evicted thread is lost.
+    Redis must not evict keys before they expire (use ``maxmemory-policy noeviction``, or a
+    ``volatile`` policy together with ``ttl=None``), because an evicted thread is lost.
 
-    Threads that were written by versions of this package without edits are read, and brought into
-    the new format by the first write. A process with such a version then finds them damaged; it
-    does not change them. So let all processes have the new version before threads are written.
+    Threads that were written by a version of this package without edits can be read. The first
+    write to such a thread converts it. Processes that still run the older version then find the
+    thread damaged and do not change it, so update all processes at the same time.
     """
 
     edits = True
@@ -93,13 +91,13 @@ class RedisStore(KeyedStore):
 
     @classmethod
     def from_url(cls, url: str, *, timeout: float = DEFAULT_TIMEOUT, **options: Any) -> RedisStore:
-        """Return the store at a URL, for one Redis, a cluster or what Sentinel watches.
+        """Return the store at a URL, for one Redis, a cluster or a master that Sentinel names.
 
         ``redis://[USER:PASSWORD@]HOST:PORT/DB``, ``rediss://`` (TLS), ``unix:///PATH?db=DB``,
         ``redis+cluster://HOST:PORT,HOST:PORT``, ``redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB``;
-        ``valkey`` may stand for ``redis``. The query may set ``timeout`` (seconds for a
-        connection and for an answer), ``prefix`` and ``partitions``; whatever else it has goes
-        to redis-py. Nothing is repeated: a dead Redis costs a call its timeout, once.
+        ``valkey`` can replace ``redis``. The query may set ``timeout`` (seconds for a connection
+        and for a reply), ``prefix`` and ``partitions``; other options are passed to redis-py.
+        Nothing is retried: if Redis is down, a call takes its timeout once.
 
         :raises ConfigurationError: if the URL or an option is wrong.
         """
@@ -197,14 +195,14 @@ class RedisStore(KeyedStore):
         return self._keyspace
 
     def _names(self, thread_id: str) -> tuple[bytes, bytes]:
-        """Return the names of the thread and of the index it is in."""
+        """Return the keys of a thread and of its index."""
         partition = (self._keyspace or self._partitions(thread_id)).of(thread_id)
         return partition.thread(thread_id), partition.index
 
     def _read(
         self, line: Line, names: tuple[bytes, bytes], thread_id: str, keys: Sequence[bytes]
     ) -> Snapshot | None:
-        """Read a thread with the strings of *keys*, and renew it if it is time."""
+        """Read a thread with the strings of *keys*, and renew its time to live if necessary."""
         thread, head = names[0], b"head"
         commands: list[tuple[bytes, ...]] = [(b"HGETALL", thread)]
         commands += [(b"GET", string_name(thread, key)) for key in keys]
@@ -214,8 +212,8 @@ class RedisStore(KeyedStore):
                 if isinstance(reply, Exception):
                     raise reply
             fields, left = pairs(replies[0]), replies[-1]
-            # Redis runs what came in one packet without a break. Where it came in two, another's
-            # change may lie between, and the parts would not belong together.
+            # Commands that arrive in one packet run without interruption. If they arrive in two,
+            # another write may come between, and the replies do not belong together.
             if not fields or (head in fields and fields[head] == replies[-2]):
                 break
             head = head_field(fields)
@@ -226,12 +224,12 @@ class RedisStore(KeyedStore):
             try:
                 line.run(RENEW, names, (ttl, REMEMBERED))
             except ERRORS as error:
-                # Nothing is lost: the next read of the thread tries again.
-                logger.debug("The use of thread %s could not be noted: %s", thread_id, error)
+                # The next read of the thread tries again.
+                logger.debug("Thread %s could not be renewed: %s", thread_id, error)
         return compose(thread_id, fields, dict(zip(keys, replies[1:-2], strict=True)))
 
     def _read_all(self, thread_id: str, renewed_for: int) -> Snapshot | None:
-        """Read everything, and renew the thread for so many milliseconds (0: do not)."""
+        """Read everything, and renew the time to live, in milliseconds (0: leave it alone)."""
         names = self._names(thread_id)
         fields, strings = self._caller.call(
             names[0], thread_id, lambda line: line.run(READ, names, (renewed_for, REMEMBERED))
@@ -247,7 +245,7 @@ def _listed(row: redis_index.Row) -> ListedThread:
     try:
         metadata: dict[str, Any] = codec.decode(row.metadata)
     except ValueError as error:
-        # One damaged thread does not hide all the others; restoring it raises.
+        # One damaged thread must not hide the others. Restoring it raises.
         logger.error("%s", codec.damaged(row.id, str(error)))  # noqa: TRY400
         metadata = {}
     return ListedThread(row.id, metadata, row.created, row.updated, row.size)

@@ -21,17 +21,17 @@ from .scripts import WRITE
 from .seen import PreparedPush, Seen, prepare_push
 from .steps import Run, Steps, encode_steps
 
-#: For how many milliseconds a deletion is remembered.
+#: Milliseconds for which a deletion is remembered.
 REMEMBERED = round(TOMBSTONE_SECONDS * 1000)
-#: Seconds after which the lock of a process that has died is another's.
+#: Seconds after which a lock expires, in case its holder has died.
 LOCK_SECONDS = 3.0
-#: Seconds that a write waits for another's lock. It outlives a holder that has died.
+#: Seconds that a write waits for a lock, which is longer than any lock lasts.
 PATIENCE = 5.0
 _SHORTEST_PAUSE, _LONGEST_PAUSE = 0.001, 0.05
 
 
 class Pauses:
-    """Waiting for the lock of a thread: longer each time, and at random."""
+    """Random pauses between attempts to get a lock. They grow."""
 
     def __init__(self, thread_id: str) -> None:
         self._thread_id = thread_id
@@ -41,7 +41,7 @@ class Pauses:
     def wait(self) -> None:
         """Wait before the next attempt.
 
-        :raises ServiceUnavailable: if there have been enough.
+        :raises ServiceUnavailable: if the time for waiting is over.
         """
         if time.monotonic() > self._ends:
             raise ServiceUnavailable(
@@ -53,12 +53,12 @@ class Pauses:
 
 
 class LockLost(Exception):
-    """The lock has expired, and another may have it."""
+    """The caller no longer holds the lock."""
 
 
 @dataclass(slots=True)
 class _Call:
-    """One write as the script takes it. ``fixed`` are those of its settings that do not change."""
+    """One write as the script takes it. ``fixed`` are the settings that do not depend on time."""
 
     write: Write
     steps: Steps
@@ -68,12 +68,12 @@ class _Call:
     fixed: bytes = b""
 
     def send(self, line: Line, keys: Sequence[bytes]) -> Any:
-        """Send it, and return the reply."""
+        """Run the script and return its reply."""
         write, steps = self.write, self.steps.arguments
         if self.prepared:
             steps = [b"prepared", *steps[1:], *self.prepared.arguments]
         sent = time.monotonic()
-        # The server finds out when the request began: by its age now, and by the clock.
+        # The script takes the earlier of the two, because the age is outdated when it arrives.
         began = line.clock.latest(write.began) or 0
         variable = write.age * 1_000_000, began, write.version, REMEMBERED, self.lock
         settings = b"%b %d %d %d %d %b" % (self.fixed, *variable)
@@ -105,12 +105,12 @@ class Writer:
         lock: bytes = b"",
         edited: Collection[int] = (),
     ) -> Written | Conflict:
-        """Apply a write that has no edits.
+        """Apply a write without edits.
 
-        :param names: those of the thread and of its index.
-        :param lock: the lock that the caller holds; a write that is applied ends it.
-        :param edited: the ids (of :func:`id`) of pushes that belong to edits.
-        :raises LockLost: if the caller does not have the lock any more.
+        :param names: the keys of the thread and of its index.
+        :param lock: the lock that the caller holds. It is released if the write is applied.
+        :param edited: the ids (see :func:`id`) of pushes that belong to edits.
+        :raises LockLost: if the caller no longer holds the lock.
         """
         seen = write.seen if isinstance(write.seen, Seen) else None
         steps = encode_steps(write.operations, edited, seen.place_of if seen else None)
@@ -135,7 +135,7 @@ class Writer:
                 raise self._refused(thread_id, reply)
 
     def adopt(self, names: tuple[bytes, bytes], thread: ListedThread, steps: Steps) -> bool:
-        """Replace a thread by one from another store; False if the stored one is as new."""
+        """Replace a thread by one from another store; False if the stored one is not older."""
         reply = self._run(names, thread.id, _Call(Write(()), steps))
         if reply[0] == b"kept":
             return False
@@ -144,7 +144,7 @@ class Writer:
         return True
 
     def _run(self, names: tuple[bytes, bytes], thread_id: str, call: _Call) -> Any:
-        """Run the script, and again as long as another has the lock of the thread."""
+        """Run the script, again and again while another request holds the lock."""
         thread, index = names
         steps = call.steps
         keys = [thread, index, *[string_name(thread, key) for key in steps.keys]]
@@ -185,7 +185,7 @@ def _written(
         warn_of_skipped(thread_id, operations)
     preceding: dict[str, int] = {}
     for run, count in zip(steps.runs, counts, strict=True):
-        # The first push that does not belong to an edit counts, unless the value is no list.
+        # Pushes of an edit do not count, nor do pushes that were skipped.
         is_first = run.key in counted and run.key not in preceding and run.count > run.edited
         if is_first and count >= 0:
             preceding[run.key] = count + run.edited

@@ -71,7 +71,7 @@ def test_a_restart_under_us(own_server: RedisServer, thread_id: str) -> None:
             with pytest.raises(ServiceUnavailable, match=thread_id):
                 call()
         own_server.start()
-        # No store is made anew, and what was acknowledged is there.
+        # The same store works again, and nothing that was acknowledged is lost.
         assert store.restore(thread_id) == before
         store.merge(thread_id, [Push("l", b"2")])
         own_server.stop()
@@ -315,7 +315,7 @@ def test_an_answer_that_comes_too_late_is_not_read(
             assert [one._sock for one in pool._available_connections] == [None]
 
 
-def test_nobody_listens(thread_id: str) -> None:
+def test_a_port_without_a_server(thread_id: str) -> None:
     with closing(RedisStore.from_url(f"redis://127.0.0.1:{free_port()}")) as store:
         for call in (
             lambda: store.restore(thread_id),

@@ -232,7 +232,7 @@ def test_a_lock_is_no_thread(
             assert store.restore(thread_id) is None
             assert listed(store) == []
             assert [*store.scan()] == []
-            # It goes by itself if this process dies.
+            # It expires if this process dies.
             lasting = client.pttl(name(thread_id))
             assert lasting > 3_000 if deleted else 0 < lasting <= 3_000
 

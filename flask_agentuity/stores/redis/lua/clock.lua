@@ -1,4 +1,4 @@
--- The server's clock: as text and as a number of seconds, and in whole microseconds.
+-- The server's time: in seconds, as text and as a number, and in microseconds.
 
 local time = redis.call('TIME')
 local clock = time[1] .. '.' .. string.format('%06d', time[2])

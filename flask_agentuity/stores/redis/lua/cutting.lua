@@ -1,6 +1,6 @@
--- Finding, removing and replacing items of lists.
+-- Find, remove and replace items of lists.
 
--- Where the item begins in a text that has so many before it.
+-- The position of the item in a text that has this number of items before it.
 local function item_start(text, before)
   local place = 0
   for _ = 1, before do
@@ -9,7 +9,7 @@ local function item_start(text, before)
   return place + 1
 end
 
--- Where the item begins in the string that has so many of a segment before it, from the beginning.
+-- The offset of a segment's item that has this number of items before it, searched from the start.
 local function find_forward(name, segment, before)
   local from, step = segment.from, 512
   while from < segment.upto do
@@ -27,7 +27,7 @@ local function find_forward(name, segment, before)
   damaged()
 end
 
--- Where the first of the last so many items of a segment begins in the string, from the end.
+-- The offset of the first of this number of last items of a segment, searched from the end.
 local function find_backward(name, segment, behind)
   local upto, step = segment.upto, 512
   while upto > segment.from do
@@ -46,8 +46,8 @@ local function find_backward(name, segment, behind)
   damaged()
 end
 
--- Where the item begins in the string that has so many of a segment before it: where the caller has
--- seen it, or else found from the nearer end.
+-- The offset of a segment's item that has this number of items before it: where the caller has seen
+-- it, or searched from the nearer end.
 local function find_item(name, list, segment, count)
   local seen, others = list.places and list.places[segment.first + count], segment.items - count
   if seen and redis.call('GETRANGE', name, seen - 1, seen - 1) == '\n' then
@@ -58,7 +58,7 @@ local function find_item(name, list, segment, count)
   return find_backward(name, segment, others)
 end
 
--- The two parts of a segment, of which the first has so many items.
+-- Divide a segment in two, of which the first has this number of items.
 local function halves(name, list, segment, count)
   local others = segment.items - count
   if segment.text then
@@ -71,8 +71,8 @@ local function halves(name, list, segment, count)
     {from = start, upto = segment.upto, first = segment.first + count, items = others}
 end
 
--- Let a segment begin with the item at an index, and return which one it is; one more than there
--- are for the end of the list.
+-- Make the item at an index the first of a segment, and return the number of the segment. For the end
+-- of the list, it is one more than there are segments.
 local function split(name, list, index)
   verify(name, list)
   local before = 0
@@ -90,7 +90,7 @@ local function split(name, list, index)
   return #list.segments + 1
 end
 
--- Put other items, if any, in the place of those from an index to before another.
+-- Replace the items from index first to before index stop.
 local function replace(name, list, first, stop, text, items)
   local place, last = split(name, list, first), split(name, list, stop)
   for _ = place, last - 1 do
@@ -112,7 +112,7 @@ local function truncate(name, list, keep)
   end
 end
 
--- Keep the first items and the last ones, so many records together.
+-- Keep a number of first items and as many last items as make up the number of records.
 local function keep_records(name, list, records, first)
   local surplus = list.items - records
   if surplus > 0 then

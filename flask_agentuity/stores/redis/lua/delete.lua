@@ -1,11 +1,11 @@
--- KEYS: the thread, the index. ARGV: for how many milliseconds the deletion is remembered.
--- Replies with the time in microseconds.
+-- KEYS: the thread, the index. ARGV: the milliseconds for which the deletion is remembered. Replies
+-- with the server's time in microseconds.
 local thread_name, index_name = KEYS[1], KEYS[2]
 local fields = redis.call('HGETALL', thread_name)
 local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone')
 local strings = string_names(thread_name, fields)
 local indexes = index_names(index_name, stored[3])
--- A wrong type under any of the names is an error before anything is removed.
+-- Raises an error for a wrong type before anything is removed.
 for _, name in ipairs(strings) do
   redis.call('STRLEN', name)
 end

@@ -1,6 +1,6 @@
--- The steps that not every write has.
+-- Steps that only some writes have. The comments name their arguments.
 
--- when it was created and updated
+-- the times of creation and update
 function steps.adopt()
   local created, updated = argument(), argument()
   adopted = is_new or tonumber(head.updated) < tonumber(updated)
@@ -8,7 +8,7 @@ function steps.adopt()
   steps.clear()
 end
 
--- key, since, the former value ("": the key is missing), value
+-- key, since, the expected value ("": the key is missing), the new value
 function steps.replace()
   local key, since, expected, entry = argument(), argument(), argument(), read_value()
   local former = find(key)
@@ -38,7 +38,7 @@ function steps.splice()
   end
 end
 
--- a field with the value that no item may have yet, and a push of one item
+-- a field with its value that no item may have, and the arguments of a push
 function steps.unique()
   push(argument())
 end
@@ -86,7 +86,7 @@ function steps.increment()
   end
 end
 
--- the metadata with its labels, and the former metadata without
+-- the new metadata with its labels, and the expected metadata without
 function steps.replace_metadata()
   local text, expected = argument(), argument()
   if not is_same(string.match(metadata, '^[^\n]*'), expected) then

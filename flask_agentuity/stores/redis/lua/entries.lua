@@ -1,10 +1,10 @@
--- Entries: what is known of the value at one key. An entry that is read has
+-- Entries of keys. As a table, an entry has
 --
--- * number: its place among the keys; stamp: the version at which it was last assigned,
--- * kind: '=' (value is the text), '*' (a long value) or '|' (a list),
+-- * number: its place in the order of keys; stamp: the version at which it was last set
+--   unconditionally; assigned: whether this script does so,
+-- * kind: '=' for a small value, '*' for a long value or '|' for a list (see lists.lua),
 -- * size: the bytes of the value in the document,
---
--- and a long value that was changed has its new text in value. What a list has is said in lists.lua.
+-- * value: the text of a small value, or of a long value that is new.
 
 local function parse_entry(text)
   local number, stamp, kind, rest = string.match(text, '^(%d+) (%d+) ([=%*|])(.*)$')

@@ -1,11 +1,11 @@
--- How long keys stay. Only the hash decides whether a thread exists. Its strings and indexes stay
--- longer, so most writes need not renew them all.
+-- Expiry of keys. The hash alone decides whether a thread exists. Its strings and indexes stay longer,
+-- so most writes need not renew all of them.
 
 local function longest(ttl)
   return ttl > 0 and math.ceil(ttl * 1.2) + 2 or 0
 end
 
--- Whether keys that stay until then outlive a thread that is renewed now, and not by much.
+-- Whether keys that expire at a time outlive a thread that is renewed now, but not by much.
 local function is_safe(safe, ttl)
   if ttl == 0 or safe == 0 then
     return ttl == 0 and safe == 0
@@ -22,14 +22,14 @@ local function expire(name, milliseconds)
   end
 end
 
--- How many milliseconds a deleted thread is still remembered, given its field; 0 without one.
+-- The milliseconds for which a deletion is still remembered; 0 if there was none.
 local function remembered(gone, milliseconds)
   local deleted = string.match(gone or '', '^(%d+) ')
   return deleted and math.max(0, milliseconds - math.floor((micros - deleted) / 1000)) or 0
 end
 
--- An index belongs to many threads. It stays as long as the thread that stays longest, and then
--- as long again as an unused thread does, so that a purge finds and counts what has expired.
+-- Enter a thread in an index. An index stays as long as the last of its threads, and then for another
+-- time to live, so that a purge finds and counts expired threads.
 local function enter(name, id, updated, ttl, longer)
   local entered = redis.call('ZADD', name, updated, id) == 1
   if not (entered or longer) then

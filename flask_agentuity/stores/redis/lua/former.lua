@@ -1,6 +1,6 @@
--- The former format.
+-- Threads in the former format.
 
--- Read an entry of the former format. What its string has is brought into this format.
+-- Parse an entry of the former format, and convert the string of a list.
 local function parse_former(name, text)
   local number, kind, rest = string.match(text, '^(%d+) ([=%*%[|])(.*)$')
   if kind == '=' or kind == '*' then
@@ -22,7 +22,7 @@ local function parse_former(name, text)
   return entry
 end
 
--- A thread of the former format is read as a whole, and written as a whole in this one.
+-- Convert all entries of a thread.
 local function upgrade()
   local fields = redis.call('HGETALL', thread_name)
   for place = 1, #fields, 2 do

@@ -1,12 +1,12 @@
--- What is known of a whole thread: the texts of its head by name. Times and versions stay the
--- texts that they are, because a number could not be written as exactly in as few digits.
+-- The head of a thread as a table. Times and versions remain texts, because numbers would need more
+-- digits to be written as exactly.
 
 local function join_head(head)
   return table.concat({head.size, head.following, head.born, head.created, head.safe,
                        head.version, head.updated}, ' ')
 end
 
--- Read a head of this format, or else of the former one; nothing if it is neither.
+-- Parse a head of this format or of the former one. Returns nothing if it is damaged.
 local function parse_head(text, former)
   local head = {former = not text}
   if text then

@@ -1,6 +1,6 @@
--- JSON text, without decoding it.
+-- Find things in JSON text without decoding it.
 
--- Where the string ends that begins at a quotation mark.
+-- The position of the closing quotation mark of a string.
 local function string_end(text, place)
   repeat
     place = string.find(text, '["\\]', place + 1)
@@ -13,7 +13,7 @@ local function string_end(text, place)
   return place
 end
 
--- Put line feeds instead of commas between the items of a list. Returns the number of items too.
+-- Replace the commas between the items of a list by line feeds. Returns the number of items as well.
 local function part_items(text)
   local parts, depth, first, from = {}, 0, 1, 1
   while true do
@@ -41,7 +41,7 @@ local function part_items(text)
   return table.concat(parts, '\n'), text == '' and 0 or #parts
 end
 
--- Where the line begins that a place is in.
+-- The position at which the line around a position begins.
 local function line_start(text, place)
   local from, step = place, 1024
   while from > 1 do
@@ -55,7 +55,7 @@ local function line_start(text, place)
   return 1
 end
 
--- Whether a field of the object in a line begins at a place, not of an object within it.
+-- Whether a field begins at a position and belongs to the object in its line, not to a nested one.
 local function is_field(text, place)
   local from, depth = line_start(text, place), 0
   while true do
@@ -75,7 +75,7 @@ local function is_field(text, place)
   end
 end
 
--- Whether an object among lines of JSON has this field with this value.
+-- Whether one of the lines is an object that has this field with this value.
 local function has_field(text, field)
   local first, last = 0, nil
   while true do

@@ -1,11 +1,11 @@
--- Lists. The string of a list is a bracket, its items with line feeds between them, and a bracket;
--- encoded JSON has no line feed anywhere else. What was removed at either end may stay in the
--- string, so the entry says where the first item is (dead) and how many bytes follow the last one
--- (tail, with the bracket that always stands right behind it).
+-- Lists. The string of a list is an opening bracket, the items with line feeds between them, and a
+-- closing bracket. Encoded JSON has no other line feeds. Removed items may stay at both ends of the
+-- string, so the entry says at which offset the first item is (dead), and how many bytes follow the
+-- last item (tail; the first of them is always the bracket).
 --
--- While a script runs, a list is a sequence of segments, each with a number of items: bytes of the
--- stored string, from the one named from to before the one named upto, of which the first item was
--- the one at the index named first, or a text that is new.
+-- As a table, a list consists of segments, each with a number of items. A segment is either a part of
+-- the stored string, from offset from to before offset upto (first is the index that its first item
+-- had), or a new text.
 
 local function damaged()
   error('DAMAGED')
@@ -30,7 +30,7 @@ local function is_list(entry)
   return entry and entry.kind == '|'
 end
 
--- A string that is not as its entry says is not built upon.
+-- Raise an error if the string does not have the length that the entry says.
 local function verify(name, list)
   if list.length and not list.verified then
     if redis.call('STRLEN', name) ~= list.length then
@@ -48,14 +48,14 @@ local function text_of(name, segment)
   return segment.text or redis.call('GETRANGE', name, segment.from, segment.upto - 1)
 end
 
--- Let a list have other items, so that its string is written anew.
+-- Give a list new items, so that its string is replaced.
 local function renew(list, text, items)
   list.segments = items > 0 and {{text = text, items = items}} or {}
   list.size, list.items, list.length = #text + 2, items, nil
   return list
 end
 
--- The items, with line feeds between them.
+-- The text of all items, with line feeds between them.
 local function whole(name, list)
   verify(name, list)
   local parts = {}

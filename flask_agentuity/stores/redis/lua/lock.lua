@@ -1,5 +1,5 @@
--- KEYS: the thread. ARGV: who wants the lock, and for how many milliseconds. Replies with 1, or
--- with 0 if another has it.
+-- KEYS: the thread. ARGV: a token for the lock, and after how many milliseconds it expires. Replies
+-- with 1, or with 0 if another holds the lock.
 local thread_name = KEYS[1]
 local holder, expires = string.match(redis.call('HGET', thread_name, 'lock') or '', '^(%S+) (%d+)$')
 if holder and holder ~= ARGV[1] and expires + 0 > micros then
@@ -8,7 +8,7 @@ end
 redis.call('HSET', thread_name, 'lock',
            ARGV[1] .. ' ' .. string.format('%.0f', micros + ARGV[2] * 1000))
 if redis.call('HLEN', thread_name) == 1 then
-  -- A thread that does not exist yet leaves nothing behind.
+  -- A lock alone must not stay.
   redis.call('PEXPIRE', thread_name, ARGV[2])
 end
 return 1

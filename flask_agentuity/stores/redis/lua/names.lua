@@ -1,10 +1,10 @@
--- The names of the keys that belong to a thread, and whether there is a thread at all.
+-- The keys that belong to a thread.
 
 local function string_name(thread_name, key)
   return thread_name .. '.' .. key
 end
 
--- Whether an entry has a string besides its field. Entries of both formats are understood.
+-- Whether an entry, of either format, has a string.
 local function has_string(text)
   local kind, size = string.match(text, '^%d+ %d+ ([%*|])(%d+)')
   if not kind then
@@ -13,7 +13,7 @@ local function has_string(text)
   return kind and (kind == '*' or size ~= '2')
 end
 
--- The names of all strings of a thread, from what HGETALL returns.
+-- The names of all strings of a thread, given the reply to HGETALL.
 local function string_names(thread_name, fields)
   local names = {}
   for place = 1, #fields, 2 do
@@ -24,7 +24,7 @@ local function string_names(thread_name, fields)
   return names
 end
 
--- The indexes that a thread with this text of metadata is in.
+-- The names of the indexes that a thread with this metadata is in.
 local function index_names(index_name, text)
   local names = {index_name}
   for label in string.gmatch(text or '', '\n([^\n]+)') do
@@ -33,8 +33,8 @@ local function index_names(index_name, text)
   return names
 end
 
--- A hash with only a tombstone or a lock is no thread. Anything else is one, also if it is
--- damaged: reading it says so.
+-- A hash with nothing but a tombstone and a lock is not a thread. Any other key is one, perhaps a
+-- damaged one.
 local function is_thread(name)
   local stored = redis.pcall('HMGET', name, 'head', 'gone', 'lock')
   if stored.err or stored[1] then

@@ -1,12 +1,12 @@
--- KEYS: the index. ARGV: how many threads are wanted, how many may be looked at, the time and the
--- id that they come after ("" and "" for the first ones), and the labels that they have.
+-- KEYS: the index. ARGV: how many threads are wanted, how many may be examined, the time and the id
+-- after which they come ("" and "" for the first ones), and the labels that they have.
 --
--- Replies with the id, the head, the former head and the metadata of each thread, and with the
--- time and the id of the last that was looked at if there may be more.
+-- Replies with a row for each thread (see rows.lua), and with the time and the id of the last one that
+-- was examined if there may be more.
 local index_name, wanted, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local updated, id = ARGV[3], ARGV[4]
 
--- The rarest label says which threads are looked at; the others are only tested.
+-- The threads with the rarest label are examined, and tested for the other labels.
 local names, chosen = {}, 1
 for place = 5, #ARGV do
   names[#names + 1] = index_name .. '.' .. ARGV[place]
@@ -23,7 +23,7 @@ for place, name in ipairs(names) do
 end
 local name = table.remove(names, chosen)
 
--- In the order of bytes, as the index has it. Lua compares by the rules of a language.
+-- Compares bytes, like the index. Lua's own comparison depends on the locale.
 local function comes_after(one, other)
   for place = 1, math.min(#one, #other) do
     local byte, another = string.byte(one, place), string.byte(other, place)
@@ -79,7 +79,7 @@ names[#names + 1] = name
 names[#names + 1] = index_name
 for _, member in ipairs(expired) do
   for _, other in ipairs(names) do
-    -- Where nothing may be written now, threads can still be listed.
+    -- A replica that must not write can still list threads.
     redis.pcall('ZREM', other, member)
   end
 end

@@ -1,10 +1,8 @@
--- The short way for what most writes are: items for one list that exists, without a window. Where
--- anything is not as usual, it stops before it has written anything that the long way would not
--- write as well.
+-- A shortcut for the most common write: items for one existing list, without a window. If anything is
+-- unusual, it returns nothing, and has written nothing that the complete script would not write too.
 --
--- A caller that has seen the thread at its present version also says how the head and the entry
--- will be (the step is named "prepared", ARGV[7] and the following), so that nothing has to be taken
--- apart here.
+-- If the caller knows the thread's current version, the step is named "prepared", and ARGV[7] and the
+-- following arguments have the new head and entry, so that the stored ones need not be parsed.
 
 local function prepared_push()
   return {
@@ -14,7 +12,7 @@ local function prepared_push()
   }
 end
 
--- The same for a caller that has seen nothing, or another version.
+-- The same, computed from the stored head and entry.
 local function parsed_push(head, entry)
   local size, rest, safe, version, updated = string.match(
     head or '', '^(%d+) (%d+ %d+ %S+ (%S+)) (%d+) (%S+)$')
@@ -34,12 +32,12 @@ local function parsed_push(head, entry)
     stop = stop, length = stop + tail, items = items + 0, ttl = ttl, nulls = nulls,
     first_second = ttl == '0' and 0 or safe - (ttl * 1.2 + 1003) / 1000,
     last_second = ttl == '0' and math.huge or safe - (ttl + 1001) / 1000,
-    -- With all of the metadata and its labels, and what is around them.
+    -- With all labels and all punctuation.
     most_metadata = limit - 23 - size - added,
   }
 end
 
--- Moves the thread to the front of its indexes; false if it is not in all of them.
+-- Move the thread to the front of its indexes. Returns false if it is missing from one.
 local function is_moved(index_name, id, clock, metadata)
   local labels = {}
   if metadata then
@@ -73,7 +71,7 @@ local function push_items()
   local time = redis.call('TIME')
   local seconds, micros = time[1], string.format('%06d', time[2])
   local clock, version = seconds .. '.' .. micros, seconds .. micros
-  -- However clocks go, a write has another version and comes later than the one before.
+  -- Versions and times must rise even if the clock was set back.
   if version + 0 <= push.version + 0 or clock + 0 <= push.updated + 0
     or seconds + 0 < push.first_second or seconds + 0 > push.last_second
     or (stored[2] and #stored[2] or 0) > push.most_metadata

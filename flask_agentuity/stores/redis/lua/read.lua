@@ -1,6 +1,6 @@
--- KEYS: the thread, the index. ARGV: the TTL in milliseconds (0: none), within which the thread is
--- renewed ten times at most; the time for which deletions are remembered. Replies with all
--- fields, and with the keys that have strings, each followed by its string.
+-- KEYS: the thread, the index. ARGV: the time to live (0: do not renew), which is renewed when a tenth
+-- of it has passed, and the time for which deletions are remembered, both in milliseconds. Replies with
+-- all fields, and with the keys that have strings, each followed by its string.
 local fields = redis.call('HGETALL', KEYS[1])
 local strings = {}
 for place = 1, #fields, 2 do

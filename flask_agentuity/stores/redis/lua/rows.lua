@@ -1,5 +1,5 @@
--- What a listing needs of a thread: its id, its head of either format and its metadata; nothing if
--- it has expired.
+-- A row of a listing: the id, the head, the head of the former format and the metadata of a thread.
+-- Returns nothing if the thread has expired.
 local function row_of(index_name, id)
   local name = index_name .. ':' .. id
   local stored = redis.pcall('HMGET', name, 'head', 'thread', 'metadata')

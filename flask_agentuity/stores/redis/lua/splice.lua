@@ -1,7 +1,6 @@
--- Splices: parts of a list are replaced, if the items that give way are there.
+-- Replace parts of a list if the expected items are there.
 
--- Whether a text is what is expected: the expected text itself, or "#", its length and its SHA-1 if
--- it is long.
+-- Whether a text is the expected one, which is given as it is, or as "#", its length and its SHA-1.
 local function is_same(text, expected)
   local length, digest = string.match(expected, '^#(%d+) (%x+)$')
   if not length then
@@ -14,8 +13,9 @@ local function expected_length(expected)
   return tonumber(string.match(expected, '^#(%d+) ') or #expected)
 end
 
--- Read the changes of a splice from the arguments: for each its place, where in the string that is
--- ("": not known), how many items give way and what they are, how many come and what they are.
+-- Take the changes of a splice from the arguments: for each its index, the offset in the string ("" if
+-- it is not known), the number of expected items and their text, the number of new items and their
+-- text.
 local function read_changes(count)
   local changes = {places = {}}
   for number = 1, count do
@@ -27,7 +27,7 @@ local function read_changes(count)
   return changes
 end
 
--- Whether the items from an index to before another are those that are expected.
+-- Whether the items from index first to before index stop are the expected ones.
 local function has_items(name, list, first, stop, expected)
   local place, last = split(name, list, first), split(name, list, stop)
   local length, parts = last - place - 1, {}
@@ -43,7 +43,7 @@ local function has_items(name, list, first, stop, expected)
   return is_same(table.concat(parts, '\n'), expected)
 end
 
--- Returns whether the items that give way were there. If not, the list is of no use any more.
+-- Returns whether the expected items were there. If not, the list must not be used further.
 local function splice(name, list, changes)
   local shift, last = 0, 0
   for _, change in ipairs(changes) do

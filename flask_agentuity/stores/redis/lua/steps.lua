@@ -1,15 +1,15 @@
--- The operations, as steps on what is known of the thread. Nothing is written here: the steps only
--- decide. They take their arguments from ARGV, one after the other.
+-- The steps of a write. They change tables only; nothing is written here. The comments name their
+-- arguments, which they take from ARGV.
 
--- What is known of entries (false: missing), which of them are to be written, which have a string
--- now, and the fields of a state that was cleared.
+-- By key: entries (false: missing), whether they must be written, and whether they have a stored
+-- string. cleared has the fields of a state that was cleared.
 local entries, changed, strings, cleared = {}, {}, {}, nil
--- Keys with a conflict, each followed by whether it was assigned; the lengths of lists before they
--- were pushed to (-1: not a list); the numbers of skipped steps.
+-- Keys with a conflict, each followed by 1 if it was assigned; for each push the length of the list
+-- before it (-1: not a list); the numbers of skipped steps.
 local conflicts, counts, skipped = {}, {}, {}
--- all_known: there are no entries besides those in the table.
+-- all_known: whether all entries of the thread are in the table.
 local steps, step_number, all_known, adopted, metadata_conflict = {}, 0, false, false, 0
--- What only some steps need is made when one of them comes, and puts its functions here.
+-- load_edits defines the functions that few steps need, and puts some of them into edits.
 local edits, load_edits = nil, nil
 
 local function find(key)
@@ -26,7 +26,7 @@ local function find(key)
   return entries[key]
 end
 
--- An entry that is to be changed is taken out of the size, and put in again.
+-- An entry is subtracted from the size before it is changed, and added again afterwards.
 local function take_out(key, entry)
   head.size = head.size - #key - 2 - entry.size
 end
@@ -40,7 +40,7 @@ local function put_in(key, entry)
   entries[key], changed[key] = entry, true
 end
 
--- Let a key have another value in the place and with the stamp of the one before.
+-- Replace the value of a key. It keeps its place in the order of keys and its stamp.
 local function assign(key, former, entry)
   if former then
     take_out(key, former)
@@ -63,7 +63,7 @@ local function skip()
   skipped[#skipped + 1] = step_number
 end
 
--- kind, number of items (0 for what is no list), text
+-- kind, number of items (0 if it is not a list), text
 local function read_value()
   local kind, items, text = argument(), tonumber(argument()), argument()
   if kind == '|' then
@@ -93,7 +93,7 @@ function steps.set()
   assign(key, find(key), entry).assigned = true
 end
 
--- key, value: if the key is missing
+-- key, value; for a missing key only
 function steps.default()
   local key, entry = argument(), read_value()
   if not find(key) then
@@ -101,7 +101,7 @@ function steps.default()
   end
 end
 
--- key, number of items with the records to keep and how many of the first ones among them, items
+-- key; number of items, followed by the number of records and of first records to keep; items
 local function push(field)
   local key, numbers, items = argument(), argument(), argument()
   local count, records, first = string.match(numbers, '^(%d+) ?(%d*) ?(%d*)$')
@@ -129,7 +129,7 @@ function steps.push()
   push()
 end
 
--- the same, as the only step, and what only the short way needs
+-- the same, and arguments for push.lua
 function steps.prepared()
   push()
   next_argument = #ARGV + 1

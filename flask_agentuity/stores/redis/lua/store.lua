@@ -1,5 +1,5 @@
--- From here on it is written. The first write fails if Redis has no memory left, and is one that
--- may fail if the thread grows: whatever makes it smaller is allowed even then.
+-- Write everything. If Redis has no free memory, only the first write of a script can fail. A thread
+-- that does not grow is written even then, so its first write is one that Redis never refuses.
 
 if size_after <= size_before then
   redis.call('HDEL', thread_name, '')
@@ -68,7 +68,7 @@ end
 
 local milliseconds = ttl > 0 and math.ceil((head.safe - now) * 1000) or 0
 for name, body in pairs(bodies) do
-  -- As a whole: something may be left there of a thread that has expired.
+  -- Replaces what may be left of an expired thread.
   redis.call('SET', name, body)
   if ttl > 0 then
     redis.call('PEXPIRE', name, milliseconds)
@@ -83,8 +83,8 @@ if longer then
   end
 end
 
--- Threads expire without telling the index. Who enters it looks whether the last thread and a few at
--- random still exist, so that expired ones stay a small part of it.
+-- Threads expire without being removed from the index. When a thread is entered, the oldest one and a
+-- few random ones are checked, so that expired threads stay a small part of the index.
 local function sweep(name)
   local members = redis.call('ZRANGE', name, 0, 0)
   local place = time[2] * 7919 % redis.call('ZCARD', name)

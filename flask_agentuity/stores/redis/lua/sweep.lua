@@ -1,5 +1,5 @@
--- KEYS: the index. ARGV: where ZSCAN continues, and about how many threads it looks at. Replies
--- with where it continues then, and with how many expired threads were removed.
+-- KEYS: the index. ARGV: the cursor of ZSCAN, and about how many threads to examine. Replies with the
+-- next cursor, and with the number of expired threads that were removed.
 local step = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local removed = 0
 for place = 1, #step[2], 2 do

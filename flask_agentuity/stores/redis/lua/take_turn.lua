@@ -1,4 +1,5 @@
--- KEYS: the turn. ARGV: who wants it, and for how many milliseconds.
+-- KEYS: the turn. ARGV: the new holder, and for how many milliseconds. Replies with 1, or with 0 if
+-- another has it.
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
   return 0

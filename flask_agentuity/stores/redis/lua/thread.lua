@@ -1,14 +1,18 @@
 -- KEYS: the thread, the index, the strings of the keys that the steps name, and the indexes of new
--- labels. ARGV[1]: the TTL in milliseconds (0: none), the largest document, how many of those keys
--- there are, whether a null is in what comes (0 or 1), the age of the request and when it began at
--- the latest (0: not known) in microseconds, the version that it has read (0: none), the time for
--- which deletions are remembered in milliseconds, and the lock that the caller holds, if it does. ARGV[2]: the head that it has seen, or "". Then
--- come the steps.
+-- labels. ARGV[1]: the time to live in milliseconds (0: none), the size of the largest document, the
+-- number of keys that the steps name, 1 if a value may contain a null, the age of the request and the
+-- latest time of its beginning (0: not known) in microseconds, the version that it has read (0: none),
+-- the time in milliseconds for which deletions are remembered, and the token of the lock if the caller
+-- holds it. ARGV[2]: the head that the caller has seen, or "". The steps follow.
 --
--- Replies with what became of it: "written", the version, the head, the keys and entries of lists that were
--- changed, the lengths of lists before they were pushed to, and the numbers of skipped steps; or
--- "conflict", keys and whether they were assigned, and whether the metadata has one; or "large" and
--- the size; or "kept", "gone", "busy" or "lost" (the lock).
+-- Replies with
+--
+-- * "written", the version, the head, the keys and entries of changed lists, the length of its list
+--   before each push (-1: not a list), and the numbers of skipped steps,
+-- * "conflict", the keys with one, each followed by 1 if it was assigned, and 1 for the metadata,
+-- * "large" and the size of the document,
+-- * "kept" (the stored thread is as new), "gone" (it was deleted), "busy" (it is locked), "lost" (the
+--   caller no longer holds the lock).
 
 local thread_name, index_name = KEYS[1], KEYS[2]
 local ttl, limit, named, nulls, age, latest, read_version, memory, token = string.match(
@@ -21,7 +25,7 @@ local function argument()
   return ARGV[next_argument - 1]
 end
 
--- As many entries as one call may name are fetched at once, which are all of most writes.
+-- Most writes need these entries only. One call can name a limited number.
 local fetched, prefetched = {}, {}
 for place = 1, math.min(named, 100) do
   prefetched[place] = string.sub(KEYS[2 + place], #thread_name + 2)
@@ -38,7 +42,7 @@ if not head and is_thread(thread_name) then
 end
 local is_new = not head
 
--- The lock of one who merges; one that has expired counts no more.
+-- A lock that has expired does not count.
 local holder, expires = string.match(stored[5] or '', '^(%S+) (%d+)$')
 if token ~= '' and holder ~= token then
   return {'lost'}
@@ -54,11 +58,11 @@ if left > 0 then
   if deleted + 0 >= began or since_read then
     return {'gone'}
   end
-  -- A thread that was made again stays at least as long as its deletion is remembered.
+  -- The new thread must not expire before its tombstone.
   ttl = ttl > 0 and math.max(ttl, left) or 0
 end
 
--- However clocks go, a write has another version and comes later than the one before.
+-- Versions and times must rise even if the clock was set back.
 local version = math.max(
   micros, (head and head.version or 0) + 1, (deleted_version or 0) + 1)
 local version_text = string.format('%.0f', version)
@@ -71,8 +75,8 @@ head.size, head.following = tonumber(head.size), tonumber(head.following)
 local former_metadata = stored[3] or '{}'
 local metadata = former_metadata
 
--- The size of a document, from that of its entries and from the text of its metadata: with
--- '"state":{}', '"metadata":', and the braces and the comma around them.
+-- The size of a document, given the size of its entries and its metadata. The numbers are the lengths
+-- of '"state":{}', of '"metadata":', and of the punctuation around them.
 local function document_size(entries_size, text)
   local bytes = (string.find(text, '\n', 1, true) or #text + 1) - 1
   local state = entries_size > 0 and entries_size + 9 or 0

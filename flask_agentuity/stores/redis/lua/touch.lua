@@ -1,5 +1,4 @@
--- Renew a thread that was read. Where nothing may be written now (on a replica), it can still be
--- read.
+-- Renew the time to live of a thread. A replica that must not write can still be read.
 local function touch(thread_name, index_name, ttl, memory)
   local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone')
   local head = parse_head(stored[1], stored[2])

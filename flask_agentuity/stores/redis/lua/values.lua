@@ -1,6 +1,6 @@
--- Values as a whole: comparing them, searching them and adding to them.
+-- Compare, search and add values.
 
--- Whether an entry (false: there is none) has this value ("": none), spelled as in the document.
+-- Whether an entry (false: missing) has the expected value ("": missing).
 local function has_value(name, entry, expected)
   if not entry or expected == '' then
     return not entry and expected == ''
@@ -20,7 +20,7 @@ local function has_value(name, entry, expected)
   return is_same(text, expected)
 end
 
--- Whether a list has an object with this field. The text of a segment is fetched once.
+-- Whether a list has an object with this field and value.
 local function contains(name, list, field)
   verify(name, list)
   for _, segment in ipairs(list.segments) do
@@ -32,8 +32,8 @@ local function contains(name, list, field)
   return false
 end
 
--- The sum of two whole numbers as text; nothing if a double could not hold it exactly, or if one is
--- no whole number.
+-- The sum of two integers as text. Returns nothing if one is not an integer, or if a double cannot hold
+-- one of them or the sum exactly.
 local function exact_sum(former, by)
   local one, other = string.match(former, '^%-?%d+$'), string.match(by, '^%-?%d+$')
   if not (one and other) or #one > 17 or #other > 17 or one == '-0' then

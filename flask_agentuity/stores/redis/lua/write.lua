@@ -1,4 +1,4 @@
--- Decide what becomes of the steps, and write it.
+-- Run the steps, and plan what is written.
 
 if head.former then
   load_edits()
@@ -24,12 +24,12 @@ if size_after > limit and (adopted or size_after >= size_before) then
 end
 local is_empty = size_after == 0
 
--- Whatever is under the names of what will be written must be what it should be. bodies: strings to
--- be written as a whole; patches: names, places and texts of those that are written in part.
+-- Planning raises an error if a key has a wrong type, before anything is written. bodies: new texts of
+-- strings; patches: name, offset and text for parts of strings; dropped: names of strings.
 local bodies, patches, dropped = {}, {}, {}
 
--- Where segments are, counted from the first one, and where the first one is in the string so that
--- as few bytes as possible have to be moved.
+-- The offset of the first segment at which the fewest bytes must be moved, and the offsets of all
+-- segments relative to it.
 local function lay_out(list)
   local offsets, unmoved, offset = {}, {}, 0
   for place, segment in ipairs(list.segments) do
@@ -49,7 +49,7 @@ local function lay_out(list)
   return start, offsets
 end
 
--- Plan what changes in the string of a list if its first item is at a place.
+-- Plan the changes to the string of a list if its first item is at an offset.
 local function patch_list(name, list, start, offsets)
   local in_place, last = false, #list.segments
   for place, segment in ipairs(list.segments) do
@@ -75,8 +75,7 @@ local function patch_list(name, list, start, offsets)
   end
 end
 
--- Decide how the string of a list is written. What was removed at its ends stays there until it is
--- more than what is left.
+-- Removed bytes stay at the ends of a string until they are more than what is left.
 local function plan_list(name, list)
   local start, offsets = lay_out(list)
   local bytes = list.size - 2
@@ -101,7 +100,7 @@ local function plan(key, entry)
     plan_list(name, entry)
   elseif entry and entry.kind == '*' then
     redis.call('STRLEN', name)
-    -- None where it is only taken over from the former format.
+    -- It has no new text if it was only converted from the former format.
     bodies[name] = entry.value
   else
     if entry and entry.kind == '|' then
@@ -129,7 +128,7 @@ local id = string.sub(thread_name, #index_name + 2)
 local indexes = is_empty and {} or index_names(index_name, metadata)
 local left_behind, kept = {}, {}
 for place, name in ipairs(indexes) do
-  -- The index of all threads is what is written to first.
+  -- The index of all threads is written to first, so it need not be checked.
   kept[name] = place == 1 or redis.call('ZCARD', name)
 end
 if metadata ~= former_metadata or is_empty then
