@@ -11,7 +11,7 @@ from typing import Any
 
 from . import wal
 from .harness import Rounds, alternately
-from .worker import Clock, Worker
+from .worker import Worker
 
 LENGTHS = (10, 100, 1_000, 4_000)
 #: The lengths at which the bytes are counted that a request writes.
@@ -127,7 +127,6 @@ def measure(
     scenario: Scenario,
     rounds: int,
     average: Callable[[list[float]], float] = statistics.fmean,
-    clock: Clock = "wall",
 ) -> Rounds:
     """Return the µs of a request for each system that can do it, round by round.
 
@@ -140,16 +139,14 @@ def measure(
             worker("start", scenario.length, scenario.visitors(rounds + 1))
             if scenario.kind.stored is not None and worker.peer.has_history:
                 worker("check", scenario.path, scenario.kind.stored)
-            subjects[worker.label] = partial(_round, worker, scenario, average, clock)
+            subjects[worker.label] = partial(_round, worker, scenario, average)
     alternately(1, subjects)
     return alternately(rounds, subjects)
 
 
-def _round(
-    worker: Worker, scenario: Scenario, average: Callable[[list[float]], float], clock: Clock
-) -> float:
+def _round(worker: Worker, scenario: Scenario, average: Callable[[list[float]], float]) -> float:
     calls = scenario.calls + _WARMING_CALLS
-    taken: list[float] = worker("block", scenario.kind.method, scenario.path, calls, clock)
+    taken: list[float] = worker("block", scenario.kind.method, scenario.path, calls)
     return average(taken[_WARMING_CALLS:])
 
 

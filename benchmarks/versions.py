@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 
@@ -31,7 +31,7 @@ from .redis_server import redis_server
 from .report import table
 from .scenarios import Kind, Scenario
 from .targets import version_verdicts
-from .worker import Clock, Setting, Worker
+from .worker import Setting, Worker
 
 _STORES = {"sqlite": "ours-sqlite", "redis": "ours-redis"}
 _KINDS: dict[str, Kind] = {
@@ -58,12 +58,34 @@ class Plan:
     rounds: int
     processes: int
     hidden_from_old: Sequence[str]
-    clock: Clock
 
 
 def main() -> None:
     """Run what the command line asks for."""
-    options = _parser().parse_args()
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.versions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    here = Path(__file__).parent.parent
+    parser.add_argument("--old", type=Path, required=True, metavar="FOLDER", help="a checkout")
+    parser.add_argument(
+        "--new", type=Path, default=here, metavar="FOLDER", help="default: this one"
+    )
+    parser.add_argument("--stores", nargs="+", choices=_STORES, default=list(_STORES))
+    parser.add_argument("--scenarios", nargs="+", choices=_KINDS, default=list(_KINDS))
+    parser.add_argument("--lengths", nargs="+", type=int, default=list(scenarios.LENGTHS))
+    parser.add_argument("--rounds", type=int, default=30, help="with each pair of processes")
+    parser.add_argument("--processes", type=int, default=5, help="pairs, one after another")
+    parser.add_argument(
+        "--hide-from-old",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules that the old version did not require, such as hiredis",
+    )
+    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
+    options = parser.parse_args()
     plan = Plan(
         old=options.old.resolve(),
         new=options.new.resolve(),
@@ -72,7 +94,6 @@ def main() -> None:
         rounds=options.rounds,
         processes=options.processes,
         hidden_from_old=options.hide_from_old,
-        clock=options.clock,
     )
     results = measure(plan)
     options.output.mkdir(parents=True, exist_ok=True)
@@ -80,38 +101,6 @@ def main() -> None:
     path.write_bytes(orjson.dumps(results, option=orjson.OPT_INDENT_2))
     print_report(results)
     print(f"\nIn {path}: every round")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.versions",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    here = Path(__file__).parent.parent
-    add = parser.add_argument
-    add("--old", type=Path, required=True, metavar="FOLDER", help="a checkout")
-    add("--new", type=Path, default=here, metavar="FOLDER", help="default: this checkout")
-    add("--stores", nargs="+", choices=_STORES, default=list(_STORES))
-    add("--scenarios", nargs="+", choices=_KINDS, default=list(_KINDS))
-    add("--lengths", nargs="+", type=int, default=list(scenarios.LENGTHS))
-    add("--rounds", type=int, default=30, help="with each pair of processes")
-    add("--processes", type=int, default=5, help="pairs, one after another")
-    add(
-        "--clock",
-        choices=get_args(Clock),
-        default="wall",
-        help="cpu: the time for which a version uses the processor, without the server of Redis",
-    )
-    add(
-        "--hide-from-old",
-        nargs="+",
-        default=[],
-        metavar="MODULE",
-        help="modules that the old version did not require, such as hiredis",
-    )
-    add("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
-    return parser
 
 
 def _scenarios(names: Sequence[str], lengths: Sequence[int]) -> list[Scenario]:
@@ -129,7 +118,6 @@ def measure(plan: Plan) -> dict[str, Any]:
     """Measure both versions, and return every round."""
     results: dict[str, Any] = {
         "machine": machine(),
-        "clock": plan.clock,
         "versions": {name: describe(getattr(plan, name)) for name in ("old", "new")},
         "left_out": {},
         "rounds": {},
@@ -197,7 +185,6 @@ def print_report(results: dict[str, Any]) -> None:
     """Print a table for each store, and the targets."""
     print(", ".join(f"{name} {value}" for name, value in results["machine"].items()))
     print(", ".join(f"{name}: {value}" for name, value in results["versions"].items()))
-    print(f"clock: {results['clock']}")
     for key, why in results["left_out"].items():
         print(f"Left out: {key} ({why})")
     columns = ["request", "messages", "old µs", "new µs", "new over old", "beyond bare Flask"]

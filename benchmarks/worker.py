@@ -14,23 +14,16 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, Self
 from wsgiref.types import StartResponse, WSGIApplication
 
 from .application import make_app
 from .peers import Place, find_peer
 
-#: The time that passes, or the time for which this process uses the processor.
-Clock = Literal["wall", "cpu"]
-
-_CLOCKS: dict[Clock, Callable[[], int]] = {
-    "wall": time.perf_counter_ns,
-    "cpu": time.process_time_ns,
-}
 _IO = Path("/proc/self/io")
 _PACKAGE = "flask_agentuity"
 _BASE = {
@@ -56,22 +49,16 @@ class Visitor:
         self._application = application
         self._cookies: dict[str, str] = {}
 
-    def call(
-        self,
-        method: str,
-        path: str,
-        query: str = "",
-        clock: Callable[[], int] = time.perf_counter_ns,
-    ) -> tuple[float, bytes]:
+    def call(self, method: str, path: str, query: str = "") -> tuple[float, bytes]:
         """Return the µs until the response was closed, and its body."""
         environ, answered = self._environ(method, path, query), list[Any]()
         start_response = _keeping(answered)
-        began = clock()
+        began = time.perf_counter_ns()
         body = self._application(environ, start_response)
         text = b"".join(body)
         if hasattr(body, "close"):
             body.close()
-        taken = (clock() - began) / 1_000
+        taken = (time.perf_counter_ns() - began) / 1_000
         self._take(path, environ["wsgi.errors"], *answered)
         return taken, text
 
@@ -144,13 +131,13 @@ class Work:
             visitor.call("GET", "/count")
         gc.collect()
 
-    def block(self, method: str, path: str, calls: int, clock: Clock = "wall") -> list[float]:
+    def block(self, method: str, path: str, calls: int) -> list[float]:
         """Return the µs of each of a number of calls, each for the next visitor."""
-        taken, now = [], _CLOCKS[clock]
+        taken = []
         for _ in range(calls):
             visitor = self.visitors[self.next % len(self.visitors)]
             self.next += 1
-            taken.append(visitor.call(method, path, clock=now)[0])
+            taken.append(visitor.call(method, path)[0])
         return taken
 
     def check(self, path: str, stored: str) -> None:
