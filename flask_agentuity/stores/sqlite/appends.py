@@ -28,7 +28,7 @@ def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planne
     for key, items in appended.items():
         if (tail := tails.get(key)) is None:
             return None
-        number, _, count, before, counted_at, body = tail
+        number, count, before, counted_at, body = tail
         added = b",".join(items)
         body = b",".join((body, added))
         if (
@@ -42,7 +42,7 @@ def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planne
             preceding[key] = before + count
         count += len(items)
         size += len(added) + 1
-        tails[key] = number, None, count, before, epoch, body
+        tails[key] = number, count, before, epoch, body
         statements.append((UPDATE, (count, body, before, epoch, number)))
     if codec.document_size(size, len(head.metadata)) > max_bytes:
         return None

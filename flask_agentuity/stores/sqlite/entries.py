@@ -95,7 +95,7 @@ class Entry:
             return self.items.seen()
         if (large := self._large) is None or large.body is None:
             return None
-        return large.number, None, 1, 0, 0, large.body
+        return large.number, 1, 0, 0, large.body
 
     def measure(self) -> int:
         """Return the length of the encoded value."""

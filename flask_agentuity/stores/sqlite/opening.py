@@ -10,14 +10,10 @@ from typing import Any, NamedTuple
 from . import schema
 from .entries import Entry
 from .open_thread import OpenThread
-from .seen import ENTRY_COLUMNS, Head, Seen, Segment
+from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, Segment
 from .statements import CollectedStatements, DirectStatements, NotSeen
 
-_HEAD = """
-SELECT 0, t.number, t.version, t.used, t.updated, t.born, t.deleted, t.entries_size, t.epoch,
-  CAST(t.metadata AS BLOB), NULL
-FROM threads t WHERE t.id = ?
-"""
+_HEAD = f"SELECT 0, {HEAD_COLUMNS}, NULL FROM threads t WHERE t.id = ?"
 
 # The row of a thread, and those of its entries with their last segment.
 _ENTRIES = f"""
@@ -114,7 +110,7 @@ def open_seen(
             raise NotSeen
         found = before = None
         if tail is not None:
-            number, _, items, before, epoch, body = tail
+            number, items, before, epoch, body = tail
             found = Segment(number, items, len(body), body)
             before = before if epoch == head.epoch else None
         entries.append(Entry(statements, thread_id, head.epoch, row, found, before))

@@ -44,14 +44,11 @@ class Head(NamedTuple):
         return ttl is not None and now > max(self.used, self.updated) + ttl
 
 
-#: The row of a thread as two rows, which are no wider than those of entries: Python makes an
-#: object of each column of each row.
-SELECT_HEAD = """
-SELECT NULL, t.number, t.version, t.used, t.updated, t.born FROM threads t WHERE t.id = ?
-UNION ALL
-SELECT NULL, t.deleted, t.entries_size, t.epoch, CAST(t.metadata AS BLOB), NULL
-FROM threads t WHERE t.id = ?
-"""
+#: The columns of a thread's row, in the order of :class:`Head`.
+HEAD_COLUMNS = (
+    "t.number, t.version, t.used, t.updated, t.born, t.deleted, t.entries_size, t.epoch,"
+    " CAST(t.metadata AS BLOB)"
+)
 
 #: Number, key, kind, nulls, assigned, value; perhaps with more columns behind.
 EntryRow = tuple[int, str, int, int, int, bytes | None]
@@ -60,12 +57,9 @@ EntryRow = tuple[int, str, int, int, int, bytes | None]
 ENTRY_COLUMNS = "e.number, e.key, e.kind, e.nulls, e.assigned, CAST(e.value AS BLOB)"
 
 
-#: The last segment of a list: number, nothing, items, items before it, epoch, body. A long
-#: value that is no list is seen as a list of one segment.
-TailRow = tuple[int, None, int, int | None, int, bytes]
-
-#: The columns of a segment's row, in the order of :data:`TailRow`.
-SEGMENT_COLUMNS = "s.number, NULL, s.items, s.items_before, s.epoch, CAST(s.body AS BLOB)"
+#: The last segment of a list: number, items, items before it, epoch, body. A long value that
+#: is no list is seen as a list of one segment.
+TailRow = tuple[int, int, int | None, int, bytes]
 
 
 @dataclass(slots=True)

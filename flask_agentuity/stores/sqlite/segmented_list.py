@@ -60,7 +60,7 @@ class SegmentedList:
         """Return what a later write of the same request may know of the list."""
         if (tail := self.tail) is None or tail.body is None:
             return None
-        return tail.number, None, tail.items, self.before, self._rows.epoch, tail.body
+        return tail.number, tail.items, self.before, self._rows.epoch, tail.body
 
     def total(self) -> int:
         """Return the number of items."""

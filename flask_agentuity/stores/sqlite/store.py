@@ -33,8 +33,6 @@ from .writing import open_for_write, plan_write, replace_thread, write_row
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
 _PURGE_INTERVAL = 60.0
-# Seconds between the readings of two clocks that count as one moment.
-_CLOCK_PRECISION = 0.001
 # Threads that a scan fetches at a time.
 _SCANNED = 500
 
@@ -241,7 +239,8 @@ class SQLiteStore(KeyedStore):
             seen.thread_id == thread_id
             and now - head.used <= self._renew_after
             and not (
-                head.deleted and is_gone(head.deleted, head.born, write, _beginning_of(write), now)
+                head.deleted
+                and is_gone(head.deleted, head.born, write, write.began_by(time.time), now)
             )
         )
 
@@ -249,7 +248,7 @@ class SQLiteStore(KeyedStore):
         self, connection: sqlite3.Connection, thread_id: str, steps: Sequence[Step], write: Write
     ) -> tuple[Written | Conflict, Sequence[KeyOperation]]:
         """Write to a thread as it is stored; return the outcome and what was skipped."""
-        began, now = _beginning_of(write), time.time()
+        began, now = write.began_by(time.time), time.time()
         thread = open_for_write(
             connection, thread_id, steps, write, began=began, now=now, ttl=self.ttl
         )
@@ -287,13 +286,3 @@ class SQLiteStore(KeyedStore):
                 return 0
         with self._connections.write() as connection:
             return purge_batch(connection, now, self.ttl)
-
-
-def _beginning_of(write: Write) -> float:
-    """Return when the request of a write began, by the clock of the store."""
-    while True:
-        age = write.age
-        now = time.time()
-        # Another thread may have run between the two, and the difference would be wrong.
-        if write.age - age < _CLOCK_PRECISION:
-            return now - age

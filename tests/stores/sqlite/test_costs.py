@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -222,8 +223,8 @@ def test_a_write_needs_not_read_what_its_request_has_read(store: SQLiteStore) ->
     snapshot = store.read(ID, ("messages",))
     assert snapshot is not None
     seen = snapshot.seen
-    writes = [
-        messages(2),
+    writes: list[list[Operation]] = [
+        [*messages(2)],
         [splice(101, [message(1)], [longer(message(1))])],
         [Push("messages", b"1"), Set("name", b"1"), PopLast("messages")],
         [ReplaceMetadata(b"{}", b'{"m":1}')],
@@ -247,7 +248,7 @@ def test_a_window_costs_the_same_at_any_length(tmp_path: Path) -> None:
             written(store, *messages(count))
             push = Push("messages", message(1), count, keep_first=1)
             written(store, push)
-            taken.append(steps_of(store, lambda store=store, push=push: written(store, push)))
+            taken.append(steps_of(store, partial(written, store, push)))
     assert taken[1] <= 1.2 * taken[0], taken
 
 

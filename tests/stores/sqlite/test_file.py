@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -43,12 +44,20 @@ def test_another_format_is_left_alone(
     with connected(path) as connection:
         connection.execute(f"PRAGMA user_version = {FORMAT_VERSION + version}")
     with closing(SQLiteStore(path)) as another:
-        for act in (lambda: another.read(ID), lambda: another.merge(ID, [Set("a", b"2")])):
+        acts: list[Callable[[], object]] = [
+            lambda: another.read(ID),
+            lambda: another.merge(ID, [Set("a", b"2")]),
+        ]
+        for act in acts:
             with pytest.raises(StoreError) as caught:
                 act()
             assert f"format {FORMAT_VERSION + version}" in str(caught.value)
             assert str(path) in str(caught.value)
             assert remedy in str(caught.value)
+
+
+def reading_and_writing(store: SQLiteStore) -> list[Callable[[], object]]:
+    return [lambda: store.read(ID), lambda: store.merge(ID, [Set("a", b"1")])]
 
 
 def test_the_file_of_another_program_is_left_alone(path: Path) -> None:
@@ -59,7 +68,7 @@ def test_the_file_of_another_program_is_left_alone(path: Path) -> None:
             connection.execute(prepare)
         before = path.read_bytes()
         with closing(SQLiteStore(path)) as store:
-            for act in (lambda: store.read(ID), lambda: store.merge(ID, [Set("a", b"1")])):
+            for act in reading_and_writing(store):
                 with pytest.raises(StoreError, match="another program") as caught:
                     act()
                 assert str(path) in str(caught.value)
@@ -70,7 +79,7 @@ def test_the_file_of_another_program_is_left_alone(path: Path) -> None:
 def test_a_file_that_is_no_database_is_left_alone(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     with closing(SQLiteStore(path)) as store:
-        for act in (lambda: store.read(ID), lambda: store.merge(ID, [Set("a", b"1")])):
+        for act in reading_and_writing(store):
             with pytest.raises(StoreError) as caught:
                 act()
             assert ID in str(caught.value)

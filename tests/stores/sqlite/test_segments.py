@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -118,7 +119,7 @@ def make_splice(
 @settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 @given(instructions=instructions, stride=st.sampled_from([1, 2, 4]))
 def test_any_writes_leave_what_the_pure_functions_leave(
-    tmp_path_factory: pytest.TempPathFactory, instructions: list[object], stride: int
+    tmp_path_factory: pytest.TempPathFactory, instructions: list[Any], stride: int
 ) -> None:
     path = tmp_path_factory.mktemp("segments") / "threads.db"
     state: dict[str, bytes] = {"a": LONG, "b": b'[1,{"id":1},null]'}
@@ -126,7 +127,7 @@ def test_any_writes_leave_what_the_pure_functions_leave(
     with closing(SQLiteStore(path)) as store, tiny_segments(stride=stride, bits=3):
         written(store, *(Set(key, value) for key, value in state.items()))
         seen: object = None
-        for splices, operations, way in instructions:  # type: ignore[attr-defined]
+        for splices, operations, way in instructions:
             made = [make_splice(state, *arguments) for arguments in splices]
             steps: list[Operation] = [*filter(None, made), *operations]
             after = dict(state)
@@ -295,7 +296,7 @@ def test_other_items_at_the_place_are_a_conflict(
     snapshot = store.read(ID)
     assert snapshot is not None
     made = Splice("messages", tuple(changes), since=1 << 62)
-    operations = [made, Push("messages", b"1"), Set("name", b"2")]
+    operations: list[Operation] = [made, Push("messages", b"1"), Set("name", b"2")]
     seen = snapshot.seen if is_seen else None
     assert store.write(ID, Write(operations, seen=seen)) == Conflict({"messages"}, set())
     assert (path.read_bytes(), rows_of(path)) == before

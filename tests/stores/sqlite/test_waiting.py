@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,10 +26,12 @@ def test_threads_of_one_process_write_one_after_the_other(path: Path) -> None:
         store.merge(ID, messages(1))
         done: list[int] = []
         store._connections._timeout = 30.0
-        writers = [
-            threading.Thread(target=lambda: [done.append(store.merge(ID, messages(1)) or 1)])
-            for _ in range(4)
-        ]
+
+        def write() -> None:
+            store.merge(ID, messages(1))
+            done.append(1)
+
+        writers = [threading.Thread(target=write) for _ in range(4)]
         with store._connections.write():
             for writer in writers:
                 writer.start()
@@ -58,11 +61,12 @@ def test_a_database_that_stays_busy_is_a_store_error(path: Path) -> None:
         store.merge(ID, [Set("a", b"1")])
         with connected(path) as connection:
             connection.execute("BEGIN IMMEDIATE")
-            for act in (
+            acts: list[Callable[[], object]] = [
                 lambda: store.merge(ID, [Set("a", b"2")]),
                 lambda: store.save(ID, b"{}"),
                 lambda: store.delete(ID),
-            ):
+            ]
+            for act in acts:
                 with pytest.raises(StoreError, match=f"{ID}.*locked") as caught:
                     act()
                 assert str(path) in str(caught.value)
