@@ -4,8 +4,8 @@
 
 Both versions run in processes that import the package from different folders, on SQLite and
 on Redis. Processes are replaced several times in a run, because two processes with the same
-code can differ by some percent for as long as they live. The value of a round is the lower
-quartile of its calls: other programs on the machine disturb it least.
+code can differ by some percent for as long as they live. The value of a round is the lowest
+decile of its calls: other programs on the machine disturb it least.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from .scenarios import Kind, Scenario
 from .targets import version_verdicts
 from .worker import Setting, Worker
 
+_CALLS = 32
 _STORES = {"sqlite": "ours-sqlite", "redis": "ours-redis"}
 _KINDS: dict[str, Kind] = {
     kind.name: kind
@@ -62,30 +63,7 @@ class Plan:
 
 def main() -> None:
     """Run what the command line asks for."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.versions",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    here = Path(__file__).parent.parent
-    parser.add_argument("--old", type=Path, required=True, metavar="FOLDER", help="a checkout")
-    parser.add_argument(
-        "--new", type=Path, default=here, metavar="FOLDER", help="default: this one"
-    )
-    parser.add_argument("--stores", nargs="+", choices=_STORES, default=list(_STORES))
-    parser.add_argument("--scenarios", nargs="+", choices=_KINDS, default=list(_KINDS))
-    parser.add_argument("--lengths", nargs="+", type=int, default=list(scenarios.LENGTHS))
-    parser.add_argument("--rounds", type=int, default=30, help="with each pair of processes")
-    parser.add_argument("--processes", type=int, default=5, help="pairs, one after another")
-    parser.add_argument(
-        "--hide-from-old",
-        nargs="+",
-        default=[],
-        metavar="MODULE",
-        help="modules that the old version did not require, such as hiredis",
-    )
-    parser.add_argument("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
-    options = parser.parse_args()
+    options = _parser().parse_args()
     plan = Plan(
         old=options.old.resolve(),
         new=options.new.resolve(),
@@ -103,14 +81,38 @@ def main() -> None:
     print(f"\nIn {path}: every round")
 
 
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.versions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    here = Path(__file__).parent.parent
+    add = parser.add_argument
+    add("--old", type=Path, required=True, metavar="FOLDER", help="a checkout")
+    add("--new", type=Path, default=here, metavar="FOLDER", help="default: this checkout")
+    add("--stores", nargs="+", choices=_STORES, default=list(_STORES))
+    add("--scenarios", nargs="+", choices=_KINDS, default=list(_KINDS))
+    add("--lengths", nargs="+", type=int, default=list(scenarios.LENGTHS))
+    add("--rounds", type=int, default=20, help="with each pair of processes")
+    add("--processes", type=int, default=8, help="pairs, one after another")
+    add(
+        "--hide-from-old",
+        nargs="+",
+        default=[],
+        metavar="MODULE",
+        help="modules that the old version did not require, such as hiredis",
+    )
+    add("--output", type=Path, default=Path("build/benchmarks"), metavar="FOLDER")
+    return parser
+
+
 def _scenarios(names: Sequence[str], lengths: Sequence[int]) -> list[Scenario]:
     found = []
     for name in names:
         kind = _KINDS[name]
-        if kind is scenarios.UNTOUCHED:
-            found.append(Scenario(kind, 10, 50))
-        else:
-            found += [Scenario(kind, length, 16) for length in lengths]
+        of_kind = lengths[:1] if kind is scenarios.UNTOUCHED else lengths
+        found += [Scenario(kind, length, _CALLS) for length in of_kind]
     return found
 
 
@@ -132,7 +134,7 @@ def measure(plan: Plan) -> dict[str, Any]:
                 with running(plan, key, Path(folder), url) as workers:
                     for scenario in plan.scenarios:
                         progress(f"{number + 1} of {plan.processes}, {key}, {scenario.label}")
-                        rounds = scenarios.measure(workers, scenario, plan.rounds, _lower_quartile)
+                        rounds = scenarios.measure(workers, scenario, plan.rounds, _lowest_decile)
                         _extend(found.setdefault(scenario.label, {}), rounds)
     return results
 
@@ -172,8 +174,8 @@ def describe(folder: Path) -> str:
     return done.stdout.strip() or folder.name
 
 
-def _lower_quartile(taken: list[float]) -> float:
-    return statistics.quantiles(taken, n=4, method="inclusive")[0]
+def _lowest_decile(taken: list[float]) -> float:
+    return statistics.quantiles(taken, n=10, method="inclusive")[0]
 
 
 def _extend(found: Rounds, rounds: Rounds) -> None:
