@@ -57,7 +57,9 @@ class RecordingStore(MemoryStore):
         return snapshot
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
-        operations = [one for one in write.operations if not isinstance(one, MetadataOperation)]
+        operations: list[Operation] = [
+            one for one in write.operations if not isinstance(one, MetadataOperation)
+        ]
         metadata = [one for one in write.operations if isinstance(one, MetadataOperation)]
         new = codec.decode(new_metadata(metadata[0])) if metadata else None
         self.merges.append((operations, new))

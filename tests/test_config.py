@@ -56,7 +56,7 @@ def test_a_value_from_the_environment_and_from_the_app(
     name: str, attribute: str, written: str, expected: Any
 ) -> None:
     assert getattr(read({name: written}), attribute) == expected
-    assert getattr(read(**{name: written}), attribute) == expected
+    assert getattr(read(None, **{name: written}), attribute) == expected
     # An empty variable is as if unset.
     assert getattr(read({name: ""}), attribute) == getattr(read(), attribute)
 

@@ -41,7 +41,7 @@ def make_app(**config: Any) -> tuple[Flask, RecordingStore, ThreadManager]:
     def new() -> str:
         g.thread.state.push("messages", "last")
         manager.new().state.push("messages", "first")
-        return g.thread.id
+        return str(g.thread.id)
 
     return app, store, manager
 

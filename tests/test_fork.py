@@ -69,7 +69,12 @@ def test_no_connection_crosses_a_fork(store: SQLiteStore) -> None:
 
     def work() -> bool:
         opened: list[object] = []
-        sys.addaudithook(lambda event, _: event == "sqlite3.connect" and opened.append(event))
+
+        def note(event: str, arguments: object) -> None:
+            if event == "sqlite3.connect":
+                opened.append(event)
+
+        sys.addaudithook(note)
         store.merge(ID, [Push("messages", b"1")])
         assert store.read(ID) is not None
         store.close()
@@ -270,7 +275,8 @@ def test_killed_writers_leave_every_acknowledged_operation_and_none_by_half(
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         for thread_size, thread in connection.execute("SELECT entries_size, number FROM threads"):
             entries = connection.execute(
-                "SELECT coalesce(sum(length(CAST(key AS BLOB))), 0) FROM state_entries WHERE thread = ?",
+                "SELECT coalesce(sum(length(CAST(key AS BLOB))), 0) FROM state_entries"
+                " WHERE thread = ?",
                 (thread,),
             ).fetchone()
             assert thread_size > entries[0]

@@ -18,6 +18,7 @@ import pytest
 from flask import Flask, Request, Response, g
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from visitor import json_of
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, TestResponse
 
@@ -225,9 +226,9 @@ def test_a_bad_cookie_is_a_new_thread(
     caplog.set_level(logging.DEBUG)
     response = get(make_app(tmp_path), environ_overrides={"HTTP_COOKIE": cookie})
     assert response.status_code == 200
-    assert response.json["new"]
-    assert response.json["id"] != ID
-    assert unquote(cookie_of(response)["atid"].value).startswith(response.json["id"] + ".")
+    assert json_of(response)["new"]
+    assert json_of(response)["id"] != ID
+    assert unquote(cookie_of(response)["atid"].value).startswith(json_of(response)["id"] + ".")
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
@@ -252,7 +253,7 @@ def test_a_bad_header_is_as_if_absent(
     app = make_app(tmp_path)
     response = get(app, environ_overrides={"HTTP_X_THREAD_ID": header})
     assert response.status_code == 200
-    assert response.json["new"]
+    assert json_of(response)["new"]
     # A good cookie beside it counts.
     response = get(
         app, environ_overrides={"HTTP_X_THREAD_ID": header, "HTTP_COOKIE": f"atid={GOOD}"}
@@ -271,18 +272,18 @@ def test_a_good_header_wins_over_a_good_cookie(tmp_path: Path) -> None:
             "X-Thread-ID": header_value("secret", other),
         },
     )
-    assert response.json["id"] == other
+    assert json_of(response)["id"] == other
     assert response.headers["x-thread-id"] == header_value("secret", other)
 
 
 def test_a_good_cookie_among_bad_ones_of_its_name_is_found(tmp_path: Path) -> None:
     cookie = f"atid={FORGED}; atid=x; atid={GOOD}"
-    assert get(make_app(tmp_path), headers={"Cookie": cookie}).json["id"] == ID
+    assert json_of(get(make_app(tmp_path), headers={"Cookie": cookie}))["id"] == ID
 
 
 def test_the_cookie_and_header_of_a_touched_thread(tmp_path: Path) -> None:
     response = get(make_app(tmp_path))
-    thread_id = response.json["id"]
+    thread_id = json_of(response)["id"]
     assert len(response.headers.getlist("Set-Cookie")) == 1
     morsel = cookie_of(response)["atid"]
     assert morsel.value == provider("secret").cookie_value(thread_id)
@@ -317,7 +318,7 @@ def test_the_cookie_as_it_is_configured(tmp_path: Path) -> None:
         assert morsel["samesite"] == "None"
         assert morsel["max-age"] == ("60" if path == "/" else "0")
     again = get(app, headers={"Cookie": f"talk={GOOD}"})
-    assert again.json["id"] == ID
+    assert json_of(again)["id"] == ID
 
 
 def test_an_untouched_request_has_no_mark(tmp_path: Path) -> None:
@@ -368,11 +369,11 @@ def test_secure_goes_by_the_scheme_that_a_trusted_proxy_says(
 def test_fallbacks_verify_and_do_not_sign(tmp_path: Path) -> None:
     app = make_app(tmp_path, SECRET_KEY="new", SECRET_KEY_FALLBACKS=["older", "secret", b"raw"])
     response = get(app, headers={"Cookie": f"atid={GOOD}"})
-    assert response.json["id"] == ID
+    assert json_of(response)["id"] == ID
     assert cookie_of(response)["atid"].value == provider("new").cookie_value(ID)
     raw = provider("raw").cookie_value(ID)
-    assert get(app, headers={"Cookie": f"atid={raw}"}).json["id"] == ID
-    assert get(app, headers={"Cookie": f"atid={FORGED}"}).json["new"]
+    assert json_of(get(app, headers={"Cookie": f"atid={raw}"}))["id"] == ID
+    assert json_of(get(app, headers={"Cookie": f"atid={FORGED}"}))["new"]
 
 
 @pytest.mark.parametrize("fallbacks", [["", None], [b""], "", None, "secrets"])
@@ -380,22 +381,22 @@ def test_no_fallback_is_empty_or_a_single_letter(tmp_path: Path, fallbacks: Any)
     app = make_app(tmp_path, SECRET_KEY_FALLBACKS=fallbacks)
     for secret in ("", "s", "e"):
         cookie = provider(secret).cookie_value(ID)
-        assert get(app, headers={"Cookie": f"atid={cookie}"}).json["new"]
+        assert json_of(get(app, headers={"Cookie": f"atid={cookie}"}))["new"]
     if fallbacks == "secrets":
         cookie = provider("secrets").cookie_value(ID)
-        assert get(app, headers={"Cookie": f"atid={cookie}"}).json["id"] == ID
+        assert json_of(get(app, headers={"Cookie": f"atid={cookie}"}))["id"] == ID
 
 
 def test_the_threads_own_secret_comes_before_the_apps(tmp_path: Path) -> None:
     app = make_app(tmp_path, AGENTUITY_THREAD_SECRET="another secret")
-    assert get(app, headers={"Cookie": f"atid={FORGED}"}).json["id"] == ID
-    assert get(app, headers={"Cookie": f"atid={GOOD}"}).json["new"]
+    assert json_of(get(app, headers={"Cookie": f"atid={FORGED}"}))["id"] == ID
+    assert json_of(get(app, headers={"Cookie": f"atid={GOOD}"}))["new"]
 
 
 def test_the_word_that_the_runtime_signs_with_by_default_is_no_secret(tmp_path: Path) -> None:
     app = make_app(tmp_path, SECRET_KEY=None)
     cookie = provider("agentuity").cookie_value(ID)
-    assert get(app, headers={"Cookie": f"atid={cookie}"}).json["new"]
+    assert json_of(get(app, headers={"Cookie": f"atid={cookie}"}))["new"]
 
 
 def test_without_a_secret_one_is_kept_in_the_instance_folder(tmp_path: Path) -> None:
@@ -407,7 +408,7 @@ def test_without_a_secret_one_is_kept_in_the_instance_folder(tmp_path: Path) -> 
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert len(kept.read_bytes()) == 64
     second = make_app(tmp_path, SECRET_KEY=None)
-    assert not get(second, headers={"Cookie": f"atid={cookie}"}).json["new"]
+    assert not json_of(get(second, headers={"Cookie": f"atid={cookie}"}))["new"]
 
 
 def ask_for_secret(path: Path, start: Any, answers: Any) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Request, Response, g
+from visitor import visitor
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_agentuity import (
@@ -220,7 +221,7 @@ def test_g_agrees_with_itself(app: Flask) -> None:
         assert g.pop("thread") == "assigned"
         return str(g.thread.id)
 
-    client = app.test_client()
+    client = visitor(app)
     app.testing = True
     assert marked(client.get("/look")) == set()
     assert client.get("/assigned").text == client.thread_id
@@ -293,7 +294,7 @@ def test_an_exempt_blueprint_takes_its_children_along(app: Flask, manager: Threa
 
 def test_static_files_are_exempt(manager: ThreadManager, tmp_path: Path) -> None:
     (tmp_path / "file.txt").write_text("a file")
-    folder = {"static_folder": str(tmp_path), "static_url_path": "/static"}
+    folder: dict[str, Any] = {"static_folder": str(tmp_path), "static_url_path": "/static"}
     app = Flask(__name__, **folder)
     app.config.update(SECRET_KEY="tested", AGENTUITY_THREAD_STORE="memory://")
     blueprint = Blueprint("pages", __name__, url_prefix="/pages", **folder)
@@ -308,7 +309,7 @@ def test_static_files_are_exempt(manager: ThreadManager, tmp_path: Path) -> None
     client = app.test_client()
     for path in ("/static/file.txt", "/pages/static/file.txt"):
         with client.get(path) as response:
-            assert response.text == "a file"
+            assert response.get_data(as_text=True) == "a file"
             assert marked(response) == {"Cache-Control"}  # Flask's own
             assert response.headers["Cache-Control"] == "no-cache"
     assert found == [False, False]
@@ -374,7 +375,7 @@ def test_new_starts_another_conversation_and_keeps_the_old_one(
         another.state["begun"] = True
         return {"state": dict(another.state)}
 
-    client = app.test_client(state={"count": 7})
+    client = visitor(app, state={"count": 7})
     earlier = client.thread_id
     assert client.post("/new").json == {"state": {"begun": True}}
     assert client.thread_id != earlier
@@ -401,7 +402,7 @@ def test_destroy_is_for_good(app: Flask, manager: ThreadManager) -> None:
     def note(sender: Flask, **extra: Any) -> None:
         destroyed.append(sender)
 
-    client = app.test_client(state={"count": 7})
+    client = visitor(app, state={"count": 7})
     thread_id = client.thread_id
     with thread_destroyed.connected_to(note, app):
         response = client.post("/destroy")
@@ -418,7 +419,7 @@ def test_new_after_destroy(app: Flask, manager: ThreadManager) -> None:
         g.thread.destroy()
         return manager.new().id
 
-    client = app.test_client(state={"count": 7})
+    client = visitor(app, state={"count": 7})
     assert client.post("/again").text == client.thread_id
 
 
@@ -445,7 +446,7 @@ def test_what_is_no_store_is_refused(store: Any) -> None:
 def test_a_store_given_to_the_manager() -> None:
     store = MemoryStore()
     app = make_app(ThreadManager(store=store), AGENTUITY_THREAD_STORE="sqlite:///never.db")
-    client = app.test_client()
+    client = visitor(app)
     client.get("/count")
     assert store.restore(str(client.thread_id)) == b'{"state":{"count":1}}'
 
@@ -463,12 +464,12 @@ def handed_over() -> Iterator[str]:
 
 
 def test_a_test_client_goes_on_with_a_thread(app: Flask, handed_over: str) -> None:
-    client = app.test_client(thread_id=handed_over, state={"count": 1}, metadata={"owner": "ada"})
+    client = visitor(app, thread_id=handed_over, state={"count": 1}, metadata={"owner": "ada"})
     assert client.thread_id == handed_over
     assert client.get("/count").json == {"count": 2}
     with client.thread() as thread:
         assert thread.metadata == {"owner": "ada"}
         thread.state["count"] = 10
     assert client.get("/count").json == {"count": 11}
-    with pytest.raises(LookupError, match=r"no thread yet"), app.test_client().thread():
+    with pytest.raises(LookupError, match=r"no thread yet"), visitor(app).thread():
         pass

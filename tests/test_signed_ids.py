@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Request, g
+from visitor import json_of
 from werkzeug.test import EnvironBuilder, TestResponse
 
 from flask_agentuity import ThreadManager
@@ -146,7 +147,7 @@ def test_rotation_while_the_app_runs(tmp_path: Path, fallbacks: Any) -> None:
         fallbacks.clear()
     else:
         app.config["SECRET_KEY_FALLBACKS"] = None
-    assert get(app, first).json["new"]
+    assert json_of(get(app, first))["new"]
     assert get(app, second).json == {"id": ID, "new": False}
 
 
@@ -156,7 +157,7 @@ def test_apps_share_nothing(tmp_path: Path) -> None:
     for _ in range(2):
         for app, own, foreign in zip(apps, cookies, reversed(cookies), strict=True):
             assert get(app, own).json == {"id": ID, "new": False}
-            assert get(app, foreign).json["new"]
+            assert json_of(get(app, foreign))["new"]
 
 
 def test_secrets_are_the_same_object_until_they_change(tmp_path: Path) -> None:

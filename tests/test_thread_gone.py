@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Request, Response, copy_current_request_context, g
+from visitor import visitor
 
 from flask_agentuity import (
     AgentuityError,
@@ -36,7 +37,7 @@ class Deletions:
         app.config.update({"SECRET_KEY": "tested", "AGENTUITY_THREAD_STORE": STORES[0]} | config)
         app.test_client_class = ThreadTestClient
         self.threads = ThreadManager(app)
-        self.client = app.test_client(state={"messages": ["stored"]})
+        self.client = visitor(app, state={"messages": ["stored"]})
         self.thread_id = str(self.client.thread_id)
         self.failures: list[tuple[type[BaseException], int]] = []
 

@@ -245,7 +245,7 @@ def test_parse(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", VECTORS["stringify"], ids=lambda case: ascii(case["js"]))
 def test_what_the_runtime_wrote_is_read_and_written_again(case: dict[str, Any]) -> None:
-    recorded = case.get("stringify")
+    recorded: Any = case.get("stringify")
     _, expected = STRINGIFY.get(case["js"], ("", recorded))
     if expected is None:
         assert recorded is None

@@ -356,7 +356,12 @@ def test_the_changes_of_a_splice_have_the_places_of_before() -> None:
 
 def test_all_conflicts_are_reported_at_once() -> None:
     state = {"k": b"[1]", "l": b"[2]", "m": b"1"}
-    made = [SPLICE, Replace("l", b"0", b"1"), Replace("m", b"1", b"2"), Push("k", b"9")]
+    made: list[Operation] = [
+        SPLICE,
+        Replace("l", b"0", b"1"),
+        Replace("m", b"1", b"2"),
+        Push("k", b"9"),
+    ]
     applied = apply_operations(state, made, assigned={"l": 1, "m": 0})
     assert (applied.conflicts, applied.assigned_conflicts) == ({"k", "l"}, {"l"})
 
@@ -381,7 +386,7 @@ def test_the_stamps_of_keys() -> None:
 
 def test_what_precedes_the_first_push_is_counted() -> None:
     state = {"k": b"[1,2]", "text": b'"a"', "other": b"[1]"}
-    made = [
+    made: list[Operation] = [
         Splice("k", (Change(0, (b"1",), (b"8", b"9")),)),
         Push("k", b"3"),
         Push("k", b"4"),
@@ -423,14 +428,18 @@ def test_an_item_that_was_removed_is_unique_again(
 
 def test_a_key_that_was_removed_has_no_stamp() -> None:
     state = {"k": b"1"}
-    made = [Delete("k"), Replace("k", None, b"2")]
+    made: list[Operation] = [Delete("k"), Replace("k", None, b"2")]
     assert not apply_operations(state, made, assigned={"k": 9}).conflicts
     assert state == {"k": b"2"}
 
 
 def test_an_edit_is_merged() -> None:
     state = {"k": b"[1,2]", "gone": b"1"}
-    made = [Edit("k", b"[1]", b'["new"]'), Edit("lost", b"1", b"2"), Push("k", b"3")]
+    made: list[Operation] = [
+        Edit("k", b"[1]", b'["new"]'),
+        Edit("lost", b"1", b"2"),
+        Push("k", b"3"),
+    ]
     applied = apply_operations(state, made, counted=["k"])
     assert state == {"k": b'["new",2,3]', "gone": b"1"}
     assert applied.merged["k"].places == (0,)
@@ -441,7 +450,11 @@ def test_an_edit_is_merged() -> None:
 
 def test_operations_on_the_metadata_are_ignored() -> None:
     state = {"k": b"1"}
-    made = [SetMetadata(b"{}"), ReplaceMetadata(b"1", b"2"), EditMetadata(b"1", b"2")]
+    made: list[Operation] = [
+        SetMetadata(b"{}"),
+        ReplaceMetadata(b"1", b"2"),
+        EditMetadata(b"1", b"2"),
+    ]
     assert apply_operations(state, made) == Applied()
     assert state == {"k": b"1"}
 

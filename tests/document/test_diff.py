@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -221,12 +222,20 @@ def test_only_the_middle_is_encoded_item_by_item(monkeypatch: pytest.MonkeyPatch
     base = codec.encode(before)
     after = [*before[:1_000], user("changed"), *before[1_001:]]
     encoded = codec.encode(after)
-    counts = []
-    each = codec.encode_each
-    monkeypatch.setattr(codec, "encode_each", lambda run: counts.append(len(run)) or each(run))
-    decoded = []
-    decode = codec.decode
-    monkeypatch.setattr(codec, "decode", lambda run: decoded.append(len(run)) or decode(run))
+    counts: list[int] = []
+    decoded: list[int] = []
+    each, decode = codec.encode_each, codec.decode
+
+    def counting_each(run: Sequence[Any]) -> list[bytes]:
+        counts.append(len(run))
+        return each(run)
+
+    def counting_decode(run: bytes) -> Any:
+        decoded.append(len(run))
+        return decode(run)
+
+    monkeypatch.setattr(codec, "encode_each", counting_each)
+    monkeypatch.setattr(codec, "decode", counting_decode)
     found = diff_list(base, after, encoded)
     assert found.changes == (change(1_000, [before[1_000]], [user("changed")]),)
     assert sum(counts) <= 6

@@ -36,7 +36,7 @@ def edits(
     draw: st.DrawFn, base: list[Any], new: st.SearchStrategy[Any], move: bool = True
 ) -> list[Any]:
     """The list *base* after a few edits of the kinds that an app makes."""
-    items = json.loads(json.dumps(base))
+    items: list[Any] = json.loads(json.dumps(base))
     kinds = ["append", "insert", "delete", "change", "drop first"] + ["move"] * move
     for kind in draw(st.lists(st.sampled_from(kinds), max_size=4)):
         index = draw(st.integers(0, max(0, len(items) - 1)))
@@ -132,7 +132,7 @@ def test_deletions_do_not_depend_on_the_order(versions: tuple[list[Any], ...]) -
 @st.composite
 def disjoint(draw: st.DrawFn) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
     """Two versions that edit and delete different items of unique ones, and what both make."""
-    base = [{"role": "user", "content": f"message {number}"} for number in range(8)]
+    base: list[Any] = [{"role": "user", "content": f"message {number}"} for number in range(8)]
     owners = draw(st.lists(st.sampled_from("mtb"), min_size=8, max_size=8))
     lists: dict[str, list[Any]] = {"m": [], "t": [], "both": []}
     for item, owner in zip(base, owners, strict=True):

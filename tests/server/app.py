@@ -22,6 +22,7 @@ from flask import (
     send_file,
     stream_with_context,
 )
+from flask.typing import ResponseReturnValue
 from werkzeug.test import create_environ
 
 from flask_agentuity import ThreadManager, current_thread
@@ -147,7 +148,7 @@ def add_plain_views(app: Flask) -> None:
         return "", 204
 
     @app.get("/not-modified")
-    def not_modified() -> Response:
+    def not_modified() -> ResponseReturnValue:
         g.thread.state["mark"] = request.args["mark"]
         response = Response("the same")
         response.set_etag("same")

@@ -20,6 +20,7 @@ from flask import (
     request,
     stream_with_context,
 )
+from flask.typing import ResponseReturnValue
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
@@ -274,7 +275,7 @@ def test_an_app_that_calls_another_with_the_same_environ(
     outer, inner = make_app(tmp_path, "outer"), make_app(tmp_path, "inner")
 
     @outer.get("/nested")
-    def nested() -> Response:
+    def nested() -> ResponseReturnValue:
         if before:
             g.thread.state["before"] = True
         environ = request.environ | {"PATH_INFO": "/", "REQUEST_METHOD": "POST"}
@@ -301,7 +302,7 @@ def test_an_app_that_calls_itself_with_the_same_environ(app: Flask) -> None:
     """A request within a request is separate: both are saved, in the order of their ends."""
 
     @app.get("/again")
-    def again() -> Response:
+    def again() -> ResponseReturnValue:
         g.thread.state["before"] = True
         request.environ["PATH_INFO"] = "/stream"
         response = Response.from_app(app, request.environ)
@@ -340,7 +341,9 @@ def test_a_middleware_that_tries_a_request_again(app: Flask) -> None:
     def call(environ: WSGIEnvironment, start_response: StartResponse) -> Any:
         for _ in range(2):
             started: list[Any] = []
-            body = inner(environ, lambda *arguments, started=started: started.append(arguments))
+            body: Any = inner(
+                environ, lambda *arguments, started=started: started.append(arguments)
+            )
             with closing(body):
                 chunks = list(body)
             if not started[0][0].startswith("500"):

@@ -184,7 +184,7 @@ def test_listeners_of_one_session(app: Flask) -> None:
 
     with app.test_client().get("/listen") as response:
         assert not told
-        assert response.text == "ab"
+        assert response.get_data(as_text=True) == "ab"
     assert told == ["completed"]
 
 

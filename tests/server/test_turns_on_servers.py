@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -73,6 +74,10 @@ def events(server: Server, mark: str) -> list[str]:
     return [event for event, *_ in server.events(name=mark)]
 
 
+def has_arrived(server: Server, mark: str) -> bool:
+    return "arrived" in events(server, mark)
+
+
 def open_gate(server: Server, mark: str) -> None:
     (server.folder / f"gate-{mark}").touch()
 
@@ -120,7 +125,7 @@ def test_a_second_client_waits_until_the_stream_has_ended(server: Server) -> Non
     stream = Stream(visitor)
     waiting = [Asking(visitor.copy(), "/wait") for _ in range(2)]
     for asking in waiting:
-        wait_until(lambda mark=asking.mark: "arrived" in events(server, mark), "it has come")
+        wait_until(partial(has_arrived, server, asking.mark), "it has come")
     # It takes its time, in which the others could begin if they did not wait.
     assert visitor.copy().get("/impatient").status == 409
     assert visitor.copy().get("/reject").status == 409

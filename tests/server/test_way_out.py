@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -51,7 +52,7 @@ def test_the_end_of_a_stream_comes_after_its_save(
     state = visitor.state()
     assert answer.body == PARTS
     assert answer.headers["Content-Length"] == (str(len(PARTS)) if length else None)
-    expected = {"before": mark, "during": f"{mark} 2", "after": mark}
+    expected: dict[str, Any] = {"before": mark, "during": f"{mark} 2", "after": mark}
     if context:
         expected |= {"by_g": mark, "messages": [mark]}
     assert state == expected

@@ -21,7 +21,7 @@ from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
-from flask_agentuity.stores.writing import Write
+from flask_agentuity.stores.writing import Write, Written
 
 from .peers import KEY, THREAD
 from .runtime import Runtime
@@ -340,7 +340,7 @@ def test_a_merge_belongs_to_the_last_restore(
     push(app, 1)
     agent.begin()
     app.delete(THREAD)
-    merge = {"operations": [{"op": "push", "key": "l", "value": 2}]}
+    merge: dict[str, Any] = {"operations": [{"op": "push", "key": "l", "value": 2}]}
     assert agent.call("merge", **merge)["gone"] is True
     app.merge(THREAD, [Push("l", b"3")])
     assert agent.call("merge", **merge)["gone"] is True
@@ -368,10 +368,12 @@ def test_the_tombstone_of_an_hour_ago_is_forgotten(serve: Serve, run: Run) -> No
     store = MemoryStore()
     agent = run(serve(store))
     assert agent.call("delete")["success"] is True
-    merge = {"operations": [{"op": "push", "key": "l", "value": 2}]}
+    merge: dict[str, Any] = {"operations": [{"op": "push", "key": "l", "value": 2}]}
     assert agent.call("merge", **merge)["gone"] is True
     inside = stored_id(namespace_of(KEY), THREAD)
     (tombstone,) = store._tombstones.values()
     store._tombstones[inside] = type(tombstone)(tombstone.deleted - 3601, tombstone.version)
     assert agent.call("merge", **merge)["success"] is True
-    assert store.write(inside, Write([])).version
+    outcome = store.write(inside, Write([]))
+    assert isinstance(outcome, Written)
+    assert outcome.version

@@ -344,7 +344,7 @@ def test_no_frame_brings_the_service_down(serve: Serve, connect: Connect) -> Non
             peer.raw(frame)
             owed += has_id(frame)
         end = peer.ask("restore", "the end of the example")
-        replies = []
+        replies: list[Any] = []
         while not replies or replies[-1].get("id") != end:
             replies.append(peer.receive())
         # Threads have their own order: what is still owed comes after this one.

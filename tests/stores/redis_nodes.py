@@ -4,13 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from redis.exceptions import ResponseError
 
 from .redis_server import RedisServer, eventually, free_port, running
 
 SLOTS = 16_384
+
+
+def is_complete(client: Any, size: int) -> bool:
+    """Return whether a node knows that the cluster of *size* masters is ready."""
+    return client.cluster("INFO")["cluster_state"] == "ok" and len(client.cluster("SLOTS")) == size
 
 
 @contextmanager
@@ -31,8 +38,7 @@ def cluster(folder: Path, size: int) -> Iterator[list[RedisServer]]:
         for node in nodes[1:]:
             clients[0].execute_command("CLUSTER", "MEET", "127.0.0.1", node.port)
         for client in clients:
-            eventually(lambda client=client: client.cluster("INFO")["cluster_state"] == "ok")
-            eventually(lambda client=client: len(client.cluster("SLOTS")) == size)
+            eventually(partial(is_complete, client, size))
         yield nodes
 
 

@@ -112,7 +112,7 @@ def test_a_slot_that_moves(store: RedisStore, nodes: list[RedisServer]) -> None:
         thread = store._names(thread_id)[0].decode()
         slot = slot_of(nodes[0], thread)
         source = owner_of(nodes, thread)
-        eventually(lambda name=thread, owner=source: agree(nodes, name, owner))
+        eventually(partial(agree, nodes, thread, source))
         target = next(node for node in nodes if node is not source)
         begin_to_move(slot, source, target)
         # On its way: what is still there is served, what is not yet anywhere cannot be made.
@@ -148,7 +148,7 @@ def test_a_map_that_stays_old(
     for thread_id in one_of_each_slot(store, ids)[:3]:
         thread = store._names(thread_id)[0].decode()
         source = owner_of(nodes, thread)
-        eventually(lambda name=thread, owner=source: agree(nodes, name, owner))
+        eventually(partial(agree, nodes, thread, source))
         target = next(node for node in nodes if node is not source)
         slot = slot_of(nodes[0], thread)
         begin_to_move(slot, source, target)
@@ -173,13 +173,13 @@ def test_a_node_that_knows_an_earlier_move_only(
         for source, target in ((first, second), (second, third)):
             begin_to_move(slot, source, target)
             end_moving(slot, source, target)
-            eventually(lambda name=thread, owner=target: agree(nodes, name, owner))
+            eventually(partial(agree, nodes, thread, target))
         with closing(first.client()) as client, closing(second.client()) as other:
             client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", other.cluster("MYID"))
         assert sorted(listed(store, {"owner": "ada"})) == sorted(ids)
         store.merge(thread_id, [Push("l", b"2")])
         assert store.restore(thread_id) == b'{"state":{"l":[1,2]},"metadata":{"owner":"ada"}}'
-        eventually(lambda name=thread, owner=third: agree(nodes, name, owner))
+        eventually(partial(agree, nodes, thread, third))
 
 
 def one_of_each_slot(store: RedisStore, ids: list[str]) -> list[str]:
@@ -256,12 +256,13 @@ def test_without_enough_replicas_nothing_is_written(redis_server: RedisServer) -
         before = store.restore(thread_id), store.list()
         client.config_set("min-replicas-to-write", 1)
         try:
-            for call in (
+            calls: list[Callable[[], object]] = [
                 lambda: store.merge(thread_id, [Push("l", b"2")]),
                 lambda: store.merge(thread_id, [Set("a", b"2")], {"owner": "bob"}),
                 lambda: store.save(thread_id, b""),
                 lambda: store.delete(thread_id),
-            ):
+            ]
+            for call in calls:
                 with pytest.raises(ServiceUnavailable, match=r"nothing was changed.*NOREPLICAS"):
                     call()
             assert (store.restore(thread_id), store.list()) == before

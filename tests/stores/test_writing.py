@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -67,7 +68,7 @@ class BusyStore(MemoryStore):
 
 @pytest.fixture
 def store(monkeypatch: pytest.MonkeyPatch) -> BusyStore:
-    monkeypatch.setattr(writing.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     return BusyStore()
 
 
@@ -172,7 +173,10 @@ def test_the_store_gets_the_edit_at_last(store: BusyStore) -> None:
         store.by_another(edit("l", b'[%d,"x"]' % (value - 1), [value, "x"], NEVER))
 
     store.others = [change] * 20
-    mine = [edit("l", b'[0,"x"]', [0, "y"], version), EditMetadata(b"{}", b'{"mine":1}')]
+    mine: list[Operation] = [
+        edit("l", b'[0,"x"]', [0, "y"], version),
+        EditMetadata(b"{}", b'{"mine":1}'),
+    ]
     store.refuses = lambda each: isinstance(each, Splice)
     written = write_merged(store, ID, Write(mine, version))
     assert len(store.writes) == ATTEMPTS
@@ -275,7 +279,7 @@ def old_store(tmp_path: Path) -> VersionOneStore:
 
 
 def test_what_version_one_can_express_goes_to_merge(old_store: VersionOneStore) -> None:
-    operations = [
+    operations: list[Operation] = [
         Set("a", b"1"),
         Set("b", b"2", only_if_missing=True),
         Push("l", b"1", max_records=3),
@@ -322,7 +326,13 @@ def test_nothing_is_written_where_nothing_changes(old_store: VersionOneStore) ->
 
 def test_keys_that_are_created_again_go_last(old_store: VersionOneStore) -> None:
     old_store.save(ID, b'{"a":1,"b":2,"c":3,"d":4}')
-    again = [Delete("c"), Increment("c", 5), Delete("a"), Push("new", b"1"), Set("a", b"1")]
+    again: list[Operation] = [
+        Delete("c"),
+        Increment("c", 5),
+        Delete("a"),
+        Push("new", b"1"),
+        Set("a", b"1"),
+    ]
     old_store.write(ID, Write([*again, Increment("b")]))
     assert old_store.restore(ID) == b'{"state":{"b":3,"d":4,"c":5,"new":[1],"a":1}}'
 

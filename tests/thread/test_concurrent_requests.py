@@ -159,7 +159,8 @@ def test_a_default_that_was_only_filled_in_replaces_nothing(default: Any) -> Non
 def test_a_default_that_was_filled_in_is_stored_where_nothing_is() -> None:
     store = RecordingStore()
     thread = begin(store)
-    for key, default in {"list": [], "object": {}, "items": [1], "null": None}.items():
+    defaults: dict[str, Any] = {"list": [], "object": {}, "items": [1], "null": None}
+    for key, default in defaults.items():
         thread.state.setdefault(key, default)
     thread.save()
     assert stored(store) == {"list": [], "object": {}, "items": [1], "null": None}

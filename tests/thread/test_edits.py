@@ -228,7 +228,7 @@ def test_two_streams_with_equal_questions_grow_their_own_answer() -> None:
     store = start(messages=[])
 
     def ask(thread: Thread) -> dict[str, str]:
-        messages = thread.state["messages"]
+        messages: list[dict[str, str]] = thread.state["messages"]
         messages.append({"role": "user", "content": "hi"})
         messages.append({"role": "assistant", "content": ""})
         thread.save()

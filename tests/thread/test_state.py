@@ -133,7 +133,9 @@ def test_the_calls_and_operations_that_a_request_costs(
         assert len(store.reads) <= 1
 
 
-def test_reading_twice_reads_the_store_once_also_from_two_threads() -> None:
+def test_reading_twice_reads_the_store_once_also_from_two_threads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     store = RecordingStore()
     put(store, {"a": 1})
     entered, go_on = threading.Event(), threading.Event()
@@ -146,7 +148,7 @@ def test_reading_twice_reads_the_store_once_also_from_two_threads() -> None:
         assert go_on.wait(30)
         return slow(*arguments)
 
-    store.read = read  # type: ignore[method-assign]
+    monkeypatch.setattr(store, "read", read)
     found: list[Any] = []
     readers = [threading.Thread(target=lambda: found.append(thread.state["a"])) for _ in range(4)]
     for reader in readers:

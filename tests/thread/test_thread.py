@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -367,10 +368,11 @@ def test_metadata_changed_too_late_is_told(caplog: pytest.LogCaptureFixture) -> 
 
 
 def test_changes_after_destroy_are_told(caplog: pytest.LogCaptureFixture) -> None:
-    for change in (
+    changes: list[Callable[[Thread], None]] = [
         lambda thread: thread.state.update(a=1),
         lambda thread: thread.metadata.update(a=1),
-    ):
+    ]
+    for change in changes:
         thread = begin(RecordingStore())
         thread.destroy()
         thread.warn_of_unsaved()

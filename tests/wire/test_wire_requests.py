@@ -61,7 +61,12 @@ def test_the_frames_are_spelled_as_the_protocol_page_spells_them() -> None:
 
 
 def test_requests_come_back_as_they_were_sent() -> None:
-    changes = [Set("a", b"null"), Push("b", b'{"c":"\xc3\xa9"}'), Delete("d"), Clear()]
+    changes: list[Operation] = [
+        Set("a", b"null"),
+        Push("b", b'{"c":"\xc3\xa9"}'),
+        Delete("d"),
+        Clear(),
+    ]
     assert wire.parse_request(wire.encode_restore("1", THREAD)) == wire.Restore("1", THREAD)
     assert wire.parse_request(wire.encode_delete("1", THREAD)) == wire.Delete("1", THREAD)
     assert wire.parse_request(wire.encode_merge("1", THREAD, changes, {"m": 1})) == wire.Merge(
@@ -235,7 +240,7 @@ def test_any_text_and_any_value_go_there_and_back(text: str, values: dict[str, A
     document = orjson.dumps({"state": values})
     save = wire.parse_request(wire.encode_save("1", text, document, values))
     assert save == wire.Save("1", text, document, values)
-    changes = [Set(key, orjson.dumps(value)) for key, value in values.items()]
+    changes: list[Operation] = [Set(key, orjson.dumps(value)) for key, value in values.items()]
     assert wire.parse_request(wire.encode_merge("1", text, changes)) == wire.Merge(
         "1", text, changes
     )

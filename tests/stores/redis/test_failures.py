@@ -63,11 +63,12 @@ def test_a_restart_under_us(own_server: RedisServer, thread_id: str) -> None:
         store.merge(thread_id, [Push("l", b"1"), *pushes("long", range(2_000))], {"m": 1})
         before = store.restore(thread_id)
         own_server.stop()
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: store.restore(thread_id),
             lambda: store.merge(thread_id, [Push("l", b"2")]),
             lambda: store.delete(thread_id),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(ServiceUnavailable, match=thread_id):
                 call()
         own_server.start()
@@ -317,11 +318,12 @@ def test_an_answer_that_comes_too_late_is_not_read(
 
 def test_a_port_without_a_server(thread_id: str) -> None:
     with closing(RedisStore.from_url(f"redis://127.0.0.1:{free_port()}")) as store:
-        for call in (
+        calls: list[Callable[[], object]] = [
             lambda: store.restore(thread_id),
             lambda: store.merge(thread_id, [Set("a", b"1")]),
             lambda: store.delete(thread_id),
-        ):
+        ]
+        for call in calls:
             with pytest.raises(
                 ServiceUnavailable, match=f"nothing was sent for thread {thread_id}"
             ):
