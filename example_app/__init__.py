@@ -1,9 +1,9 @@
-"""A chat that remembers: what a person says, and the answers, streamed word by word."""
+"""A chat that remembers its conversations and streams its answers word by word."""
 
 from collections.abc import Iterator
 
 from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response as AnyResponse
+from flask.typing import ResponseReturnValue
 
 from flask_agentuity import ThreadManager
 
@@ -13,6 +13,7 @@ threads = ThreadManager()
 
 
 def create_app() -> Flask:
+    """Create the app. Its threads are kept where ``AGENTUITY_THREAD_STORE`` says."""
     app = Flask(__name__)
     threads.init_app(app)
 
@@ -26,24 +27,21 @@ def create_app() -> Flask:
         text = request.form.get("text", "").strip()
         if not text:
             abort(400, "There is no text to answer.")
-        state = g.thread.state
-        state.push("messages", {"role": "user", "content": text})
-        history = list(state["messages"])
+        messages = g.thread.state.setdefault("messages", [])
+        messages.append({"role": "user", "content": text})
+        history = list(messages)
+        messages.append({"role": "assistant", "content": ""})
 
         def stream() -> Iterator[str]:
-            words = []
-            try:
-                for word in respond(history):
-                    words.append(word)
-                    yield word
-            finally:
-                # Also when the person leaves in the middle: what was said is remembered.
-                state.push("messages", {"role": "assistant", "content": "".join(words)})
+            # The thread is saved again when this ends, also if the client has disconnected.
+            for word in respond(history):
+                messages[-1]["content"] += word
+                yield word
 
         return Response(stream(), mimetype="text/plain")
 
     @app.post("/new")
-    def new() -> AnyResponse:
+    def new() -> ResponseReturnValue:
         threads.new()
         return redirect(url_for("show"))
 
