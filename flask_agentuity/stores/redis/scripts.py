@@ -70,7 +70,7 @@ READ = Script(*_THREAD, "touch", "read")
 RENEW = Script(*_THREAD, "touch", "renew")
 WRITE = Script(
     *("push", *_THREAD, "lists", "entries", "thread", "steps"),
-    ["json", "cutting", "splice", "values", "former", "edits"],
+    ["json", "unique", "cutting", "splice", "values", "former", "edits"],
     *("write", "store"),
 )
 DELETE = Script("names", "clock", "heads", "delete")

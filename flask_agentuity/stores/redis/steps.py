@@ -128,16 +128,19 @@ class Steps:
         if (unique := _field_of(first)) is None:
             self.arguments += (b"push", key, numbers, items)
         else:
-            self.arguments += (b"unique", unique, key, numbers, items)
+            self.arguments += (b"unique", *unique, key, numbers, items)
         self.runs.append(Run(first.key, key, items, len(pushes), edited))
 
     def _splice(self, splice: Splice) -> None:
         arguments = [b"splice", self._key(splice.key), b"%d" % splice.since]
         arguments.append(b"%d" % len(splice.changes))
+        place_of = self.place_of
         for change in splice.changes:
             new = _lines(change.new)
             self.nulls = self.nulls or codec.may_hold_null(new)
-            place = self.place_of(arguments[1], change.place) if self.place_of else None
+            # Redis finds the items of the other changes from there.
+            place = place_of(arguments[1], change.place) if place_of else None
+            place_of = None
             arguments += (b"%d" % change.place, b"" if place is None else b"%d" % place)
             arguments.append(b"%d" % len(change.gone))
             arguments += (_compared(b"\n".join(change.gone)), b"%d" % len(change.new), new)
@@ -204,15 +207,15 @@ def _belongs_to(first: Push, push: Push) -> bool:
     )
 
 
-def _field_of(push: Push) -> bytes | None:
-    """Return the unique field of a push with its value, encoded as in an object."""
+def _field_of(push: Push) -> tuple[bytes, bytes] | None:
+    """Return the unique field of a push and its value, encoded as in an object."""
     name = push.unique
     if name is None or not push.value.startswith(b"{"):
         return None
     item = codec.decode(push.value)
     if name not in item:
         return None
-    return b"%b:%b" % (codec.encode_key(name), codec.encode_unchecked(item[name]))
+    return codec.encode_key(name) + b":", codec.encode_unchecked(item[name])
 
 
 def _lines(items: Sequence[bytes]) -> bytes:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
+import random
 from typing import Any
 
 import pytest
 import redis
 
 from flask_agentuity.document import codec
-from flask_agentuity.document.operations import Operation, Push, Set
+from flask_agentuity.document.apply import apply_operations
+from flask_agentuity.document.operations import Operation, PopLast, Push, Set, Truncate
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Write, Written
 
@@ -145,3 +148,52 @@ def test_it_costs_one_call_at_any_length(
     commands, received, _ = measured(client, lambda: store.merge(thread_id, [operation]))
     assert commands["evalsha"] == 1
     assert received < 1_000
+
+
+def test_many_pushes_in_one_write_are_as_in_python(store: RedisStore, thread_id: str) -> None:
+    """After some searches there is an index, which windows and other operations keep right."""
+    chance = random.Random(5)
+    for number in range(60):
+        operations: list[Operation] = []
+        for _ in range(chance.choice([5, 30, 120])):
+            item = {"id": chance.randint(0, 12), "sub": {"id": chance.randint(0, 12)}}
+            window = chance.choice([None, None, None, 6])
+            operations.append(unique(item, chance.choice(["id", "id", "id", "sub"])))
+            if window is not None:
+                operations[-1] = unique(item, max_records=window, keep_first=chance.choice([0, 2]))
+            operations += chance.choice(
+                [[], [], [], [PopLast("l")], [Push("l", b'{"id":3}')], [Truncate("l", 4)]]
+            )
+        before = store.read(thread_id)
+        state = {key: value or b"" for key, value in before.encoded.items()} if before else {}
+        apply_operations(state, operations)
+        store.merge(thread_id, operations)
+        assert store.restore(thread_id) == codec.join_document(state), number
+
+
+@pytest.mark.parametrize("kind", ["many pushes", "many lures"])
+def test_the_work_is_linear_in_what_is_written(
+    store: RedisStore, client: redis.Redis, thread_id: str, kind: str
+) -> None:
+    """Redis does nothing else meanwhile, so ten times as much may not cost much more than that."""
+
+    def cost(count: int) -> float:
+        store.delete(thread_id)
+        operations: list[Operation]
+        if kind == "many pushes":
+            store.merge(thread_id, [Push("l", b'{"id":%d}' % number) for number in range(count)])
+            operations = [Push("l", b'{"id":-%d}' % number, unique="id") for number in range(count)]
+        else:
+            lures = b",".join([b'{"id":7}'] * count)
+            store.merge(thread_id, [Push("l", b'{"a":[%b]}' % lures)])
+            operations = [Push("l", b'{"id":7}', unique="id")] * 9
+        best = math.inf
+        for _ in range(3):
+            client.config_resetstat()
+            store.merge(thread_id, operations)
+            spent = client.info("commandstats")["cmdstat_evalsha"]
+            best = min(best, spent["usec"] / spent["calls"])
+        return best
+
+    # Quadratic work would take a hundred times as long.
+    assert cost(20_000) <= 35 * cost(2_000)

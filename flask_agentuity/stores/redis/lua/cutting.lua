@@ -75,35 +75,50 @@ end
 -- of the list, it is one more than there are segments.
 local function split(name, list, index)
   verify(name, list)
-  local before = 0
-  for place, segment in ipairs(list.segments) do
-    if index == before then
-      return place
-    elseif index < before + segment.items then
-      local first, second = halves(name, list, segment, index - before)
-      list.segments[place] = first
-      table.insert(list.segments, place + 1, second)
-      return place + 1
-    end
-    before = before + segment.items
+  if index == list.items then
+    return #list.segments + 1
   end
-  return #list.segments + 1
+  local place, before = 1, 0
+  if index * 2 < list.items then
+    while index >= before + list.segments[place].items do
+      before, place = before + list.segments[place].items, place + 1
+    end
+  else
+    place, before = #list.segments + 1, list.items
+    repeat
+      place = place - 1
+      before = before - list.segments[place].items
+    until before <= index
+  end
+  if index == before then
+    return place
+  end
+  local first, second = halves(name, list, list.segments[place], index - before)
+  list.segments[place] = first
+  table.insert(list.segments, place + 1, second)
+  return place + 1
 end
 
 -- Replace the items from index first to before index stop.
 local function replace(name, list, first, stop, text, items)
   local place, last = split(name, list, first), split(name, list, stop)
+  -- With a line feed behind each segment.
+  local bytes = list.items > 0 and list.size - 1 or 0
   for _ = place, last - 1 do
-    table.remove(list.segments, place)
+    local segment = table.remove(list.segments, place)
+    bytes = bytes - length_of(segment) - 1
+    if list.count then
+      list.count(list, text_of(name, segment), -1)
+    end
   end
   if items > 0 then
     table.insert(list.segments, place, {text = text, items = items})
+    bytes = bytes + #text + 1
+    if list.count then
+      list.count(list, text, 1)
+    end
   end
-  list.items, list.size = list.items - (stop - first) + items, 1
-  for _, segment in ipairs(list.segments) do
-    list.size = list.size + length_of(segment) + 1
-  end
-  list.size = math.max(2, list.size)
+  list.items, list.size = list.items - (stop - first) + items, math.max(2, bytes + 1)
 end
 
 local function truncate(name, list, keep)

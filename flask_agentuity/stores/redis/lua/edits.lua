@@ -38,9 +38,9 @@ function steps.splice()
   end
 end
 
--- a field with its value that no item may have, and the arguments of a push
+-- a field and its value that no item may have, and the arguments of a push
 function steps.unique()
-  push(argument())
+  push(argument(), argument())
 end
 
 local function shorten(key, keep_of)

@@ -55,36 +55,61 @@ local function line_start(text, place)
   return 1
 end
 
--- Whether a field begins at a position and belongs to the object in its line, not to a nested one.
-local function is_field(text, place)
-  local from, depth = line_start(text, place), 0
-  while true do
-    local found = string.find(text, '[%[%]{}"]', from)
-    if found >= place then
-      return found == place and depth == 1
-    end
-    local char = string.byte(text, found)
+-- The position of the last byte of the value that begins at a position.
+local function value_end(text, from)
+  local char, depth = string.byte(text, from), 0
+  if char == 34 then
+    return string_end(text, from)
+  elseif char ~= 91 and char ~= 123 then
+    return (string.find(text, '[,}]', from) or damaged()) - 1
+  end
+  repeat
+    local found = string.find(text, '[%[%]{}"]', from) or damaged()
+    char = string.byte(text, found)
     if char == 34 then
       found = string_end(text, found)
-    elseif char == 91 or char == 123 then
-      depth = depth + 1
     else
-      depth = depth - 1
+      depth = depth + ((char == 91 or char == 123) and 1 or -1)
+    end
+    from = found + 1
+  until depth == 0
+  return from - 1
+end
+
+-- The value of a field of the object in the line that begins at a position, but not of a nested object,
+-- and the position at which the next line begins. The name of the field includes the colon.
+local function field_value(text, from, name)
+  local depth, value = 0, nil
+  while true do
+    local found = string.find(text, '[%[%]{}"\n]', from)
+    local char = found and string.byte(text, found)
+    if not found or char == 10 then
+      return value, (found or #text) + 1
+    elseif char ~= 34 then
+      depth = depth + ((char == 91 or char == 123) and 1 or -1)
+    elseif depth == 1 and string.sub(text, found, found + #name - 1) == name then
+      local start = found + #name
+      found = value_end(text, start)
+      value = string.sub(text, start, found)
+    else
+      found = string_end(text, found)
     end
     from = found + 1
   end
 end
 
--- Whether one of the lines is an object that has this field with this value.
-local function has_field(text, field)
-  local first, last = 0, nil
+-- Whether one of the lines is an object whose field has this value. Only lines with the same text are
+-- examined, each of them once.
+local function has_field(text, name, value)
+  local searched, from = name .. value, 1
   while true do
-    first, last = string.find(text, field, first + 1, true)
-    if not first then
+    local place = string.find(text, searched, from, true)
+    if not place then
       return false
     end
-    local following = string.byte(text, last + 1)
-    if (following == 44 or following == 125) and is_field(text, first) then
+    local found
+    found, from = field_value(text, line_start(text, place), name)
+    if found == value then
       return true
     end
   end

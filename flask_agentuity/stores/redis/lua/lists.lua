@@ -5,7 +5,7 @@
 --
 -- As a table, a list consists of segments, each with a number of items. A segment is either a part of
 -- the stored string, from offset from to before offset upto (first is the index that its first item
--- had), or a new text.
+-- had), or a new text. See unique.lua for what indexes and count are.
 
 local function damaged()
   error('DAMAGED')
@@ -52,6 +52,7 @@ end
 local function renew(list, text, items)
   list.segments = items > 0 and {{text = text, items = items}} or {}
   list.size, list.items, list.length = #text + 2, items, nil
+  list.indexes, list.count = nil, nil
   return list
 end
 
@@ -68,6 +69,9 @@ end
 local function append(name, list, text, items)
   verify(name, list)
   list.segments[#list.segments + 1] = {text = text, items = items}
+  if list.count then
+    list.count(list, text, 1)
+  end
   list.size = list.size + #text + (list.items > 0 and 1 or 0)
   list.items = list.items + items
 end

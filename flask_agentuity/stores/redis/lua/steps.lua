@@ -102,7 +102,7 @@ function steps.default()
 end
 
 -- key; number of items, followed by the number of records and of first records to keep; items
-local function push(field)
+local function push(field, value)
   local key, numbers, items = argument(), argument(), argument()
   local count, records, first = string.match(numbers, '^(%d+) ?(%d*) ?(%d*)$')
   local list, name = find(key), string_name(thread_name, key)
@@ -110,7 +110,7 @@ local function push(field)
   if list and not is_list(list) then
     skip()
     return
-  elseif list and field and edits.contains(name, list, field) then
+  elseif list and field and edits.contains(name, list, field, value) then
     return
   elseif list then
     take_out(key, list)

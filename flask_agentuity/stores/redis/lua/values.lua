@@ -20,18 +20,6 @@ local function has_value(name, entry, expected)
   return is_same(text, expected)
 end
 
--- Whether a list has an object with this field and value.
-local function contains(name, list, field)
-  verify(name, list)
-  for _, segment in ipairs(list.segments) do
-    segment.searched = segment.searched or text_of(name, segment)
-    if has_field(segment.searched, field) then
-      return true
-    end
-  end
-  return false
-end
-
 -- The sum of two integers as text. Returns nothing if one is not an integer, or if a double cannot hold
 -- one of them or the sum exactly.
 local function exact_sum(former, by)

@@ -1,0 +1,46 @@
+-- Search lists for objects whose field has a value. A list that is searched often has indexes: for a
+-- field, how many items have each value of it. Its function count keeps them up to date.
+
+-- Searches of a list, which cost its length, before an index of the field is made.
+local most_searches = 8
+
+-- Count the values of all indexed fields in the lines of a text.
+local function count_values(list, text, by)
+  for name, counts in pairs(list.indexes) do
+    local from = 1
+    while from <= #text do
+      local value
+      value, from = field_value(text, from, name)
+      if value then
+        counts[value] = (counts[value] or 0) + by
+      end
+    end
+  end
+end
+
+local function make_index(name, list, field)
+  list.indexes = {[field] = {}}
+  list.count = count_values
+  for _, segment in ipairs(list.segments) do
+    list.count(list, text_of(name, segment), 1)
+  end
+end
+
+-- Whether a list has an object whose field has this value.
+local function contains(name, list, field, value)
+  verify(name, list)
+  list.searches = (list.searches or 0) + 1
+  if list.searches > most_searches then
+    if not (list.indexes and list.indexes[field]) then
+      make_index(name, list, field)
+    end
+    return (list.indexes[field][value] or 0) > 0
+  end
+  for _, segment in ipairs(list.segments) do
+    segment.searched = segment.searched or text_of(name, segment)
+    if has_field(segment.searched, field, value) then
+      return true
+    end
+  end
+  return false
+end
