@@ -210,7 +210,7 @@ def test_nonsense_between_replies_is_counted_and_ignored(
         peer.send({"success": True})
         peer.send({"success": False, "error": "too late"})
         peer.send_text(b"[" * 5000)
-        peer.send({"id": "nobody", "success": True})
+        peer.send({"id": "unknown", "success": True})
         peer.send({"id": 5, "success": True})
         peer.protocol.send_binary(b"binary")
         peer.protocol.send_pong(b"unasked")
@@ -236,7 +236,7 @@ def test_a_thousand_unknown_ids_replace_the_connection(serve: Serve, connect: Co
         peer.authorize()
         peer.receive()
         while True:
-            peer.send({"id": "nobody", "success": True})
+            peer.send({"id": "unknown", "success": True})
 
     service = serve(flood, Peer.serve)
     client = connect(service.url)

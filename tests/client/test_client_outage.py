@@ -278,7 +278,7 @@ def test_an_unresponsive_service_costs_little(serve: Serve, connect: Connect) ->
             request = peer.receive()
             if mute.is_set():
                 # Something is sent, but no reply.
-                peer.send({"id": "nobody", "success": True})
+                peer.send({"id": "unknown", "success": True})
             else:
                 peer.handle(request)
 

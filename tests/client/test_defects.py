@@ -145,7 +145,7 @@ def test_defect_2_a_write_keeps_the_metadata(app: Flask, direct: RemoteStore) ->
     assert b'"metadata":{"owner":"ada"}' in (direct.restore(ID) or b"")
 
 
-def test_defect_3_a_connection_closed_before_authorization_hangs_nobody(
+def test_defect_3_a_connection_closed_before_authorization_hangs_no_call(
     app: Flask, proxy: Proxy, direct: RemoteStore
 ) -> None:
     proxy.cut_after(50)
