@@ -10,6 +10,8 @@ from graphlib import TopologicalSorter
 from itertools import chain
 from pathlib import Path
 
+import pytest
+
 import flask_agentuity
 
 PACKAGE = Path(flask_agentuity.__file__).parent
@@ -189,3 +191,15 @@ def test_the_wording_is_plain() -> None:
         text = _BETWEEN_LINES.sub(" ", path.read_text(encoding="utf-8"))
         odd += [(name_of(path), found[0]) for found in ODD_WORDS.finditer(text)]
     assert odd == []
+
+
+def test_the_files_that_contributors_are_pointed_to_exist() -> None:
+    root = TESTS.parent
+    guide = root / "CONTRIBUTING.md"
+    if not guide.exists():
+        pytest.skip("the tests run without the rest of the repository")
+    named = re.findall(
+        r"`((?:flask_agentuity|tests|docs|benchmarks)/[^`]*)`", guide.read_text("utf-8")
+    )
+    assert len(named) > 20
+    assert [name for name in named if "NAME" not in name and not (root / name).exists()] == []
