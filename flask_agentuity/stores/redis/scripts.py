@@ -69,8 +69,8 @@ _THREAD = ("names", "clock", "expiry", "heads")
 READ = Script(*_THREAD, "touch", "read")
 RENEW = Script(*_THREAD, "touch", "renew")
 WRITE = Script(
-    *("push", *_THREAD, "lists", "entries", "thread", "steps"),
-    ["json", "unique", "cutting", "splice", "values", "former", "edits"],
+    *("push", *_THREAD, "lists", "cutting", "entries", "thread", "steps"),
+    ["json", "unique", "splice", "values", "former", "edits"],
     *("write", "store"),
 )
 DELETE = Script("names", "clock", "heads", "delete")

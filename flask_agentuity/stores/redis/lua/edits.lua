@@ -95,4 +95,4 @@ function steps.replace_metadata()
   metadata = text
 end
 
-edits = {contains = contains, keep_records = keep_records, upgrade = upgrade}
+edits = {contains = contains, upgrade = upgrade}

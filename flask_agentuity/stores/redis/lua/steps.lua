@@ -119,8 +119,7 @@ local function push(field, value)
   end
   append(name, list, items, tonumber(count))
   if records ~= '' then
-    load_edits()
-    edits.keep_records(name, list, tonumber(records), tonumber(first))
+    keep_records(name, list, tonumber(records), tonumber(first))
   end
   put_in(key, list)
 end
