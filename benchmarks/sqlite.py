@@ -1,8 +1,9 @@
-"""What the SQLite store's layout costs, over one row that holds the whole JSON.
+"""What the layout of the SQLite store costs, compared with one row that holds the whole JSON.
 
     python benchmarks/sqlite.py
 
-Both are measured in turn within one run; read the ratios. Times are medians in µs.
+Both are measured alternately in one run; read the ratios. Times are medians in microseconds,
+and the bytes are those that one write adds to the write-ahead log.
 """
 
 from __future__ import annotations
@@ -12,17 +13,24 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from flask_agentuity.document import codec
-from flask_agentuity.document.operations import Push, Set
+from flask_agentuity.document.codec import Snapshot
+from flask_agentuity.document.operations import Change, Operation, Push, Set, Splice
 from flask_agentuity.stores.sqlite.store import SQLiteStore
-from flask_agentuity.web.provider import make_thread_id
+from flask_agentuity.stores.writing import Write, Written
+from flask_agentuity.web.thread_ids import make_thread_id
 
 LENGTHS = (10, 100, 1_000, 4_000)
+
+Messages = list[dict[str, str]]
 
 
 def message(number: int) -> dict[str, str]:
@@ -50,11 +58,113 @@ class OneRow:
         ).fetchone()
         return bytes(row[0])
 
+    def close(self) -> None:
+        self.connection.close()
 
-def in_turn(rounds: int, *functions: Callable[[], object]) -> list[float]:
-    """Return the median time of each function in µs, measured A B A B."""
+
+def append(messages: Messages) -> None:
+    messages += [message(len(messages)), message(len(messages) + 1)]
+
+
+def grow(messages: Messages) -> None:
+    messages[-1]["content"] = messages[-1]["content"][:150] + f" {time.perf_counter_ns()}"
+
+
+def edit(messages: Messages) -> None:
+    messages[len(messages) // 2]["content"] = str(time.perf_counter_ns()).ljust(172)
+
+
+CHANGES: Mapping[str, Callable[[Messages], None]] = {
+    "append two": append,
+    "grow the last": grow,
+    "edit in the middle": edit,
+}
+
+
+@dataclass
+class Systems:
+    """The store and its peer, with the same thread in both."""
+
+    folder: Path
+    length: int
+
+    def __post_init__(self) -> None:
+        self.thread_id = make_thread_id()
+        self.ours = SQLiteStore(self.folder / "ours.db")
+        self.peer = OneRow(self.folder / "peer.db")
+        self.fill()
+
+    def close(self) -> None:
+        self.ours.close()
+        self.peer.close()
+
+    def fill(self) -> None:
+        """Give both the thread as it was in the beginning."""
+        messages = [message(number) for number in range(self.length)]
+        document = orjson.dumps({"title": "A title", "messages": messages})
+        self.peer.write(self.thread_id, document)
+        self.ours.merge(
+            self.thread_id,
+            [Set("title", b'"A title"'), Set("messages", codec.encode(messages))],
+        )
+
+    def read(self) -> tuple[Snapshot, Messages]:
+        snapshot = self.ours.read(self.thread_id, ("messages",))
+        assert snapshot is not None and snapshot.encoded["messages"] is not None
+        return snapshot, codec.decode(snapshot.encoded["messages"])
+
+    def read_small(self) -> object:
+        return self.ours.read(self.thread_id, ("title",))
+
+    def read_peer(self) -> dict[str, Any]:
+        document: dict[str, Any] = orjson.loads(self.peer.read(self.thread_id))
+        return document
+
+    def turn(self, change: Callable[[Messages], None]) -> None:
+        """Read, change and write, without the work of finding what has changed."""
+        snapshot, messages = self.read()
+        length, place = len(messages), len(messages) // 2 if change is edit else -1
+        before = messages[place]["content"]
+        change(messages)
+        operations: list[Operation]
+        if len(messages) > length:
+            operations = [Push("messages", codec.encode(item)) for item in messages[length:]]
+        else:
+            old = codec.encode({**messages[place], "content": before})
+            new = codec.encode(messages[place])
+            splice = Change(place % length, (old,), (new,))
+            operations = [Splice("messages", (splice,), since=snapshot.version)]
+        write = Write(operations, snapshot.version, snapshot.seen, counted=("messages",))
+        assert isinstance(self.ours.write(self.thread_id, write), Written)
+
+    def turn_peer(self, change: Callable[[Messages], None]) -> None:
+        document = self.read_peer()
+        change(document["messages"])
+        self.peer.write(self.thread_id, orjson.dumps(document))
+
+    def logged(self, change: Callable[[Messages], None]) -> int:
+        """Return how many bytes a turn adds to the write-ahead log."""
+        with closing(sqlite3.connect(self.folder / "ours.db")) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self.turn(change)
+            return (self.folder / "ours.db-wal").stat().st_size
+
+
+@contextmanager
+def systems(length: int) -> Iterator[Systems]:
+    with tempfile.TemporaryDirectory() as folder, closing(Systems(Path(folder), length)) as both:
+        yield both
+
+
+def alternately(rounds: int, both: Systems, *functions: Callable[[], object]) -> list[float]:
+    """Return the median time of each function in microseconds, measured A B A B."""
     times: list[list[float]] = [[] for _ in functions]
-    for _ in range(rounds):
+    for number in range(rounds):
+        if number % 20 == 0:
+            # Appending makes the thread longer.
+            both.fill()
+            for function in functions:
+                function()
         for function, taken in zip(functions, times, strict=True):
             began = time.perf_counter()
             function()
@@ -62,65 +172,37 @@ def in_turn(rounds: int, *functions: Callable[[], object]) -> list[float]:
     return [statistics.median(taken) for taken in times]
 
 
-def measure(folder: Path, length: int, rounds: int) -> str:
-    thread_id = make_thread_id()
-    ours = SQLiteStore(folder / f"ours-{length}.db")
-    ours.merge(thread_id, [Set("title", b'"A title"')])
-    for number in range(length):
-        ours.merge(thread_id, [Push("messages", codec.encode(message(number)))])
-    peer = OneRow(folder / f"peer-{length}.db")
-    document = {"title": "A title", "messages": [message(number) for number in range(length)]}
-    peer.write(thread_id, orjson.dumps(document))
-    added = codec.encode(message(length))
-
-    def read_ours() -> object:
-        snapshot = ours.read(thread_id, ("messages",))
-        assert snapshot is not None and snapshot.encoded["messages"] is not None
-        return codec.decode(snapshot.encoded["messages"])
-
-    def read_small() -> object:
-        return ours.read(thread_id, ("title",))
-
-    def push_ours() -> None:
-        ours.merge(thread_id, [Push("messages", added)])
-
-    def read_peer() -> object:
-        return orjson.loads(peer.read(thread_id))
-
-    def push_peer() -> None:
-        whole = orjson.loads(peer.read(thread_id))
-        whole["messages"].append(message(length))
-        peer.write(thread_id, orjson.dumps(whole))
-
-    assert read_ours() == document["messages"]
-    reads = in_turn(rounds, read_ours, read_peer, read_small)
-    pushes = in_turn(rounds // 4, push_ours, push_peer)
-    log = folder / f"ours-{length}.db-wal"
-    ours.close()
-    ours = SQLiteStore(folder / f"ours-{length}.db")
-    ours.read(thread_id, ())
-    before = log.stat().st_size
-    for _ in range(64):
-        push_ours()
-    written = (log.stat().st_size - before) / 64
-    ours.close()
-    return (
-        f"{length:>8} {reads[0]:>9.0f} {reads[1]:>9.0f} {reads[0] / reads[1]:>7.2f}"
-        f" {reads[2]:>9.0f} {pushes[0]:>9.0f} {pushes[1]:>9.0f} {written:>11.0f}"
-    )
+def measure(both: Systems, rounds: int) -> Iterator[tuple[str, float, float | None, int | None]]:
+    """Measure each request: its name, our time, that of the peer, bytes of the log."""
+    ours, peer, small = alternately(rounds, both, both.read, both.read_peer, both.read_small)
+    yield "read all", ours, peer, None
+    yield "read a small key", small, None, None
+    for name, change in CHANGES.items():
+        ours, peer = alternately(
+            rounds,
+            both,
+            lambda change=change: both.turn(change),
+            lambda change=change: both.turn_peer(change),
+        )
+        both.fill()
+        both.turn(change)
+        yield name, ours, peer, both.logged(change)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--rounds", type=int, default=200)
     rounds = parser.parse_args().rounds
-    print(
-        f"{'messages':>8} {'read':>9} {'one row':>9} {'ratio':>7} {'small key':>9}"
-        f" {'push':>9} {'one row':>9} {'bytes/push':>11}"
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        for length in LENGTHS:
-            print(measure(Path(folder), length, rounds), flush=True)
+    print(f"{'messages':>8}  {'request':<20} {'ours':>9} {'one row':>9} {'ratio':>7} {'log':>9}")
+    for length in LENGTHS:
+        with systems(length) as both:
+            for name, ours, peer, logged in measure(both, rounds):
+                compared = f"{peer:>9.0f} {ours / peer:>7.2f}" if peer else " " * 17
+                print(
+                    f"{length:>8}  {name:<20} {ours:>9.0f} {compared}"
+                    + (f" {logged:>9,}" if logged else ""),
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

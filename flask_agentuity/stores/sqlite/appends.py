@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from ...document import codec
@@ -12,15 +13,17 @@ from .list_rows import UPDATE
 from .planned import UPDATE_SEEN_ROW, Planned, next_version
 from .seen import Head, Seen
 
+#: Items by the key of the list that they are appended to.
+Appended = Mapping[str, Sequence[bytes]]
 
-def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planned | None:
-    """Prepare a write of plain pushes whose items fit into the last segment of their list.
 
-    None for any other write. :func:`~.writing.plan_write` can prepare these as well.
+def plan_appends(
+    seen: Seen, appended: Appended, counted: Collection[str], now: float, max_bytes: int
+) -> Planned | None:
+    """Prepare a write of items that fit into the last segments of their lists.
+
+    None for others. :func:`~.writing.plan_write` can prepare these as well.
     """
-    appended = _items_by_key(write)
-    if appended is None:
-        return None
     head = seen.head
     size, epoch = head.entries_size, head.epoch
     statements: list[tuple[str, tuple[Any, ...]]] = []
@@ -28,21 +31,21 @@ def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planne
     for key, items in appended.items():
         if (tail := tails.get(key)) is None:
             return None
-        number, count, before, counted_at, body = tail
+        number, count, length, before, counted_at, body = tail
         added = b",".join(items)
-        body = b",".join((body, added))
-        if (
-            before is None
-            or counted_at != epoch
-            or len(body) > schema.SEGMENT_BYTES
-            or not _is_plain(seen, key, added)
-        ):
+        length += len(added) + 1
+        if body is None or length > schema.SEGMENT_BYTES or not _is_plain(seen, key, added):
             return None
-        if key in write.counted:
+        if counted_at != epoch:
+            before = None
+        if key in counted:
+            if before is None:
+                return None
             preceding[key] = before + count
+        body = b",".join((body, added))
         count += len(items)
         size += len(added) + 1
-        tails[key] = number, count, before, epoch, body
+        tails[key] = number, count, length, before, epoch, body
         statements.append((UPDATE, (count, body, before, epoch, number)))
     if codec.document_size(size, len(head.metadata)) > max_bytes:
         return None
@@ -54,8 +57,8 @@ def plan_appends(seen: Seen, write: Write, now: float, max_bytes: int) -> Planne
     return Planned(UPDATE_SEEN_ROW, arguments, statements, written)
 
 
-def _items_by_key(write: Write) -> dict[str, list[bytes]] | None:
-    """Return the items that are pushed to each key; None if there is another operation."""
+def find_appended(write: Write) -> Appended | None:
+    """Return what a write appends; None if it does anything else."""
     appended: dict[str, list[bytes]] = {}
     for operation in write.operations:
         if type(operation) is not Push or operation.unique is not None:

@@ -160,10 +160,11 @@ class Connections:
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         version = self._format_of(connection)
+        if version in UPGRADES:
+            self._upgrade(connection)
+            version = self._format_of(connection)
         if version == 0:
             self._create(connection)
-        elif version in UPGRADES:
-            self._upgrade(connection)
         elif version > FORMAT_VERSION:
             raise StoreError(
                 f"{self._path} has format {version}; this version of flask_agentuity reads"

@@ -44,14 +44,9 @@ class Entry:
         thread_id: str,
         epoch: int,
         row: EntryRow,
-        found: Segment | None = None,
-        before: int | None = None,
+        tail: TailRow | None = None,
     ) -> None:
-        """Open an entry.
-
-        :param found: its last segment, if it has one.
-        :param before: the number of items before that, if it is known.
-        """
+        """Open an entry; *tail* is its last segment, if it has one."""
         self.number, self.key, self.kind, self.nulls, self.assigned, self.value = row[:6]
         self._statements = statements
         self._thread_id = thread_id
@@ -59,9 +54,15 @@ class Entry:
         #: The segments of a list.
         self.items: SegmentedList | None = None
         self._large: Segment | None = None
+        found: Segment | None = None
+        before: int | None = 0
+        if tail is not None:
+            number, items, size, counted, counted_at, body = tail
+            found = Segment(number, items, size, body)
+            before = counted if counted_at == epoch else None
         if self.kind == schema.LIST:
             rows = ListRows(statements, thread_id, self.number, epoch)
-            self.items = SegmentedList(rows, thread_id, found, before if found else 0)
+            self.items = SegmentedList(rows, thread_id, found, before)
         else:
             self._large = found
 
@@ -93,9 +94,9 @@ class Entry:
         """Return what a later write of the same request may know of the segments."""
         if self.items is not None:
             return self.items.seen()
-        if (large := self._large) is None or large.body is None:
+        if (large := self._large) is None:
             return None
-        return large.number, 1, 0, 0, large.body
+        return large.number, 1, large.size, 0, 0, large.body
 
     def measure(self) -> int:
         """Return the length of the encoded value."""

@@ -14,10 +14,6 @@ from .statements import Statements
 _INSERT = "INSERT INTO segments (number, items, body, items_before, epoch) VALUES (?, ?, ?, ?, ?)"
 #: Writes a segment again.
 UPDATE = "UPDATE segments SET items = ?, body = ?, items_before = ?, epoch = ? WHERE number = ?"
-_EXTEND = (
-    "UPDATE segments SET items = ?, body = CAST(body || ? AS BLOB), items_before = ?, epoch = ?"
-    " WHERE number = ?"
-)
 _MOVE = "UPDATE segments SET number = ? WHERE number = ?"
 _ERASE = "DELETE FROM segments WHERE number BETWEEN ? AND ?"
 
@@ -54,10 +50,6 @@ class ListRows:
     def update(self, row: Segment, before: int | None) -> None:
         """Write a segment again, with its body."""
         self._statements.run(UPDATE, (row.items, row.body, before, self.epoch, row.number))
-
-    def extend(self, row: Segment, added: bytes, before: int | None) -> None:
-        """Write a segment whose body was not fetched again, with *added* behind the body."""
-        self._statements.run(_EXTEND, (row.items, added, before, self.epoch, row.number))
 
     def erase(self, first: int, last: int) -> None:
         """Remove the segments with these numbers and those between."""
@@ -110,12 +102,16 @@ class ListRows:
         """Return the encoded list."""
         return codec.join_list(body for (body,) in self._statements.select(_BODIES, self._range))
 
-    def load(self, rows: Sequence[Segment]) -> list[bytes]:
-        """Return the items of segments that follow each other, after fetching their bodies."""
+    def load(self, rows: Sequence[Segment]) -> None:
+        """Fetch the bodies of segments that follow each other."""
         if any(row.body is None for row in rows):
             ends = (rows[0].number, rows[-1].number)
             for row, (body,) in zip(rows, self._statements.select(_BODIES, ends), strict=True):
                 row.body = body
+
+    def items_of(self, rows: Sequence[Segment]) -> list[bytes]:
+        """Return the items of segments that follow each other."""
+        self.load(rows)
         items: list[bytes] = []
         for row in rows:
             assert row.body is not None

@@ -27,6 +27,7 @@ from .open_metadata import OpenMetadata
 from .seen import Head
 from .statements import Statements
 from .steps import (
+    MetadataStep,
     PushRun,
     SetMetadataValue,
     SetValue,
@@ -126,7 +127,7 @@ class OpenThread:
             case Edit():
                 self._edit(step)
             case SetMetadataValue() | EditMetadata():
-                self.metadata.apply(step)
+                self._change_metadata(step)
             case _:
                 assert_never(step)
 
@@ -270,6 +271,12 @@ class OpenThread:
                 self._push(step, is_edit=True)
             else:
                 self.apply(step)
+
+    def _change_metadata(self, step: MetadataStep) -> None:
+        try:
+            self.metadata.apply(step)
+        except ValueError as error:
+            raise codec.damaged(self.thread_id, str(error)) from None
 
     def _create(self, key: str, value: Value, assigned: int) -> Entry:
         thread = self.thread_id, self.head.number, self.head.epoch

@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
+from functools import lru_cache
 from operator import itemgetter
-from typing import Any, NamedTuple
 
 from . import schema
 from .entries import Entry
 from .open_thread import OpenThread
-from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, Segment
-from .statements import CollectedStatements, DirectStatements, NotSeen
+from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, EntryRow, Head, Seen, TailRow
+from .statements import CollectedStatements, DirectStatements, NotSeen, Statements
 
-_HEAD = f"SELECT 0, {HEAD_COLUMNS}, NULL FROM threads t WHERE t.id = ?"
+_HEAD = f"SELECT 0, {HEAD_COLUMNS}, NULL, NULL FROM threads t WHERE t.id = ?"
 
-# The row of a thread, and those of its entries with their last segment.
+# The row of a thread, and those of its entries with their last segment. The body of a full
+# segment is not needed to append to the list.
 _ENTRIES = f"""
 {_HEAD}
 UNION ALL
-SELECT {ENTRY_COLUMNS}, s.number, s.items, length(s.body), s.items_before, s.epoch
+SELECT {ENTRY_COLUMNS}, s.number, s.items, length(s.body), s.items_before, s.epoch,
+  CASE WHEN length(s.body) <= {schema.FULL_BYTES} THEN CAST(s.body AS BLOB) END
 FROM threads t JOIN state_entries e ON e.thread = t.number
 LEFT JOIN segments s ON e.kind != {schema.INLINE}
   AND s.number = (SELECT max(number) FROM segments WHERE number {schema.OF_ENTRY})
@@ -31,17 +33,18 @@ _INSERT = (
     " deleted) VALUES (?, ?, ?, ?, 0, x'7b7d', ?, ?, ?)"
 )
 
+_first_column = itemgetter(0)
 
-class Stored(NamedTuple):
-    """The row of a thread, and those of the entries that were asked for."""
 
-    head: Head
-    entries: list[Any]
+@lru_cache(maxsize=schema.MOST_NAMED + 1)
+def _query(count: int) -> str:
+    """Return the statement that finds the entries of so many keys."""
+    return f"{_ENTRIES} AND e.key IN ({', '.join('?' * count)})"
 
 
 def find_thread(
-    connection: sqlite3.Connection, thread_id: str, keys: Collection[str]
-) -> Stored | None:
+    connection: sqlite3.Connection, thread_id: str, keys: Collection[str] = ()
+) -> Seen | None:
     """Return what is stored of a thread, with the entries of *keys*; None if there is no row."""
     arguments: tuple[str, ...]
     if not keys:
@@ -49,13 +52,20 @@ def find_thread(
     elif len(keys) > schema.MOST_NAMED:
         query, arguments = _ENTRIES, (thread_id, thread_id)
     else:
-        query = f"{_ENTRIES} AND e.key IN ({', '.join('?' * len(keys))})"
-        arguments = (thread_id, thread_id, *keys)
+        query, arguments = _query(len(keys)), (thread_id, thread_id, *keys)
     rows = connection.execute(query, arguments).fetchall()
     if not rows:
         return None
-    rows.sort(key=itemgetter(0))
-    return Stored(Head(*rows[0][1:10]), rows[1:])
+    if len(rows) > 2:
+        rows.sort(key=_first_column)
+    head = Head(*rows[0][1:10])
+    entries: list[EntryRow] = []
+    tails: dict[str, TailRow] = {}
+    for row in rows[1:]:
+        entries.append(row[:6])
+        if row[6] is not None:
+            tails[row[1]] = row[6:]
+    return Seen(thread_id, head, entries, tails)
 
 
 def insert_thread(
@@ -73,21 +83,12 @@ def insert_thread(
 
 
 def open_stored(
-    connection: sqlite3.Connection,
-    thread_id: str,
-    stored: Stored,
-    version: int,
-    counted: Collection[str] = (),
+    connection: sqlite3.Connection, stored: Seen, version: int, counted: Collection[str] = ()
 ) -> OpenThread:
     """Open a thread inside a transaction; it gets *version*."""
-    statements, head = DirectStatements(connection), stored.head
-    entries = []
-    for row in stored.entries:
-        number, items, size, before, epoch = row[6:]
-        found = None if number is None else Segment(number, items, size)
-        before = before if epoch == head.epoch else None
-        entries.append(Entry(statements, thread_id, head.epoch, row, found, before))
-    return OpenThread(statements, thread_id, head, entries, version, counted)
+    statements = DirectStatements(connection)
+    entries = [_open(statements, stored, row) for row in stored.entries]
+    return OpenThread(statements, stored.thread_id, stored.head, entries, version, counted)
 
 
 def open_seen(
@@ -101,17 +102,15 @@ def open_seen(
 
     :raises NotSeen: if an entry was not seen.
     """
-    thread_id, head = seen.thread_id, seen.head
     rows = {row[1]: row for row in seen.entries}
     entries = []
     for key in keys:
-        row, tail = rows.get(key), seen.tails.get(key)
-        if row is None or (tail is None and row[2] != schema.INLINE):
+        row = rows.get(key)
+        if row is None or (row[2] != schema.INLINE and key not in seen.tails):
             raise NotSeen
-        found = before = None
-        if tail is not None:
-            number, items, before, epoch, body = tail
-            found = Segment(number, items, len(body), body)
-            before = before if epoch == head.epoch else None
-        entries.append(Entry(statements, thread_id, head.epoch, row, found, before))
-    return OpenThread(statements, thread_id, head, entries, version, counted)
+        entries.append(_open(statements, seen, row))
+    return OpenThread(statements, seen.thread_id, seen.head, entries, version, counted)
+
+
+def _open(statements: Statements, seen: Seen, row: EntryRow) -> Entry:
+    return Entry(statements, seen.thread_id, seen.head.epoch, row, seen.tails.get(row[1]))

@@ -23,8 +23,8 @@ def purge_batch(connection: sqlite3.Connection, now: float, ttl: float | None) -
     """Remove some expired threads and old tombstones; return how many threads."""
     expired = _find_expired(connection, now, ttl, BATCH)
     for thread_id in expired:
-        if (stored := find_thread(connection, thread_id, ())) is not None:
-            open_stored(connection, thread_id, stored, 0).erase()
+        if (stored := find_thread(connection, thread_id)) is not None:
+            open_stored(connection, stored, 0).erase()
     purge_tombstones(connection, now, _MOST_TOMBSTONES)
     return len(expired)
 

@@ -84,7 +84,7 @@ class Region:
         return self.new + self.kept if self.prepends else self.kept + self.new
 
     def apply_changes(self) -> bool:
-        """Make the changes in the items; False if not all the items to go are there."""
+        """Make the changes in the items; False if other items are at a place."""
         offset = self.part.firsts[self.first]
         for change in reversed(self.changes):
             start = change.place - offset

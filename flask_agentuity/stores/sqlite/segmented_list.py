@@ -58,9 +58,9 @@ class SegmentedList:
 
     def seen(self) -> TailRow | None:
         """Return what a later write of the same request may know of the list."""
-        if (tail := self.tail) is None or tail.body is None:
+        if (tail := self.tail) is None:
             return None
-        return tail.number, tail.items, self.before, self._rows.epoch, tail.body
+        return tail.number, tail.items, tail.size, self.before, self._rows.epoch, tail.body
 
     def total(self) -> int:
         """Return the number of items."""
@@ -115,15 +115,12 @@ class SegmentedList:
                 size += len(item) + 1
                 fitting += 1
             if fitting:
-                added = b"," + b",".join(items[:fitting])
                 self._payload += size - tail.size
                 tail.items += fitting
                 tail.size = size
-                if tail.body is None:
-                    self._rows.extend(tail, added, self._before(tail))
-                else:
-                    tail.body += added
-                    self._rows.update(tail, self._before(tail))
+                self._rows.load([tail])
+                tail.body = b",".join((tail.body or b"", *items[:fitting]))
+                self._rows.update(tail, self._before(tail))
         if fitting < len(items):
             self.append_packed(pack(items[fitting:], b",", schema.SEGMENT_BYTES))
 
@@ -139,6 +136,9 @@ class SegmentedList:
         else:
             for row, number in zip(rows, numbers, strict=True):
                 row.number = number
+        if tail is not None and before is None:
+            # The new row says how many items come before it, whatever the old one says.
+            before = self.total() - tail.items
         if before is not None:
             before += (tail.items if tail else 0) + sum(row.items for row in rows[:-1])
         self._payload += sum(row.size + 1 for row in rows)
@@ -165,7 +165,7 @@ class SegmentedList:
             self._cut(part, start, stop)
 
     def splice(self, changes: Sequence[Change]) -> bool:
-        """Make *changes*; False, and nothing changed, if not all the items to go are there."""
+        """Make *changes*; False, and nothing changed, if other items are at a place."""
         if not changes:
             return True
         last = changes[-1]
@@ -174,7 +174,7 @@ class SegmentedList:
             return False
         regions = part.regions(changes)
         for region in regions:
-            region.items = self._rows.load(region.old)
+            region.items = self._rows.items_of(region.old)
             if not region.apply_changes():
                 return False
         self._replace(part, regions)
@@ -217,9 +217,9 @@ class SegmentedList:
         behind = part.firsts[region.last] + old[-1].items - stop
         # Segments that go as a whole are not fetched.
         if start > offset:
-            region.items = self._rows.load(old[:1])[: start - offset]
+            region.items = self._rows.items_of(old[:1])[: start - offset]
         if behind:
-            region.items += self._rows.load(old[-1:])[-behind:]
+            region.items += self._rows.items_of(old[-1:])[-behind:]
         self._replace(part, [region])
 
     def _replace(self, part: Part, regions: Sequence[Region]) -> None:

@@ -18,15 +18,16 @@ from .. import base, listing
 from ..base import KeyedStore
 from ..listing import ListedThread, Page
 from ..writing import Conflict, Write, Written, warn_of_skipped
-from .appends import plan_appends
+from .appends import Appended, find_appended, plan_appends
 from .connections import Connections
 from .listing import list_threads, scan_threads
 from .opening import find_thread, open_stored
 from .purging import BATCH, is_purge_due, purge_batch
 from .reading import read_thread
 from .seen import Seen
-from .steps import Step, prepare, prepare_metadata
+from .steps import Step, keys_of, prepare, prepare_metadata
 from .tombstones import is_gone, put_tombstone
+from .turns import end_turn, take_turn
 from .url import read_url
 from .writing import open_for_write, plan_write, replace_thread, write_row
 
@@ -111,23 +112,21 @@ class SQLiteStore(KeyedStore):
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         now, seen = time.time(), write.seen
-        steps = planned = None
+        appended = find_appended(write)
+        steps = prepare(write.operations) if appended is None else None
+        planned = None
         if isinstance(seen, Seen) and self._is_usable(seen, thread_id, write, now):
-            planned = plan_appends(seen, write, now, self.max_bytes)
+            if appended is not None:
+                planned = plan_appends(seen, appended, write.counted, now, self.max_bytes)
             if planned is None:
-                steps = prepare(write.operations)
+                steps = steps or prepare(write.operations)
                 planned = plan_write(seen, steps, write, now, self.max_bytes)
-        else:
-            steps = prepare(write.operations)
         outcome: Written | Conflict
         with self._connections.write(thread_id) as connection:
             if planned is not None and planned.run(connection):
                 outcome, skipped = planned.written, planned.skipped
             else:
-                if steps is None:
-                    # These are plain pushes, for which no JSON is handled here.
-                    steps = prepare(write.operations)
-                outcome, skipped = self._write_stored(connection, thread_id, steps, write)
+                outcome, skipped = self._write_stored(connection, thread_id, write, appended, steps)
         if skipped:
             warn_of_skipped(thread_id, skipped)
         if now >= self._next_purge:
@@ -136,9 +135,9 @@ class SQLiteStore(KeyedStore):
 
     def delete(self, thread_id: str) -> None:
         with self._connections.write(thread_id) as connection:
-            stored = find_thread(connection, thread_id, ())
+            stored = find_thread(connection, thread_id)
             if stored is not None:
-                open_stored(connection, thread_id, stored, 0).erase()
+                open_stored(connection, stored, 0).erase()
             version = stored.head.version if stored is not None else 0
             put_tombstone(connection, thread_id, time.time(), version)
 
@@ -177,7 +176,7 @@ class SQLiteStore(KeyedStore):
         metadata = prepare_metadata(codec.encode(thread.metadata, "metadata"))
         with self._connections.write(thread.id) as connection:
             now = time.time()
-            stored = find_thread(connection, thread.id, ())
+            stored = find_thread(connection, thread.id)
             if (
                 stored is not None
                 and stored.head.updated >= thread.updated
@@ -206,27 +205,10 @@ class SQLiteStore(KeyedStore):
 
     def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
         now = time.time()
-        query = "SELECT 1 FROM turns WHERE thread_id = ? AND holder != ? AND until > ?"
-        arguments = (thread_id, holder, now)
-        # A request that waits looks often, and looking takes no lock.
-        with self._connections.lend(thread_id) as connection:
-            if connection.execute(query, arguments).fetchone():
-                return False
-        with self._connections.write(thread_id) as connection:
-            if connection.execute(query, arguments).fetchone():
-                return False
-            connection.execute("DELETE FROM turns WHERE until <= ?", (now,))
-            connection.execute(
-                "INSERT OR REPLACE INTO turns (thread_id, holder, until) VALUES (?, ?, ?)",
-                (thread_id, holder, now + seconds),
-            )
-            return True
+        return take_turn(self._connections, thread_id, holder, now, now + seconds)
 
     def end_turn(self, thread_id: str, holder: str) -> None:
-        with self._connections.write(thread_id) as connection:
-            connection.execute(
-                "DELETE FROM turns WHERE thread_id = ? AND holder = ?", (thread_id, holder)
-            )
+        end_turn(self._connections, thread_id, holder)
 
     def close(self) -> None:
         self._connections.close()
@@ -245,12 +227,28 @@ class SQLiteStore(KeyedStore):
         )
 
     def _write_stored(
-        self, connection: sqlite3.Connection, thread_id: str, steps: Sequence[Step], write: Write
+        self,
+        connection: sqlite3.Connection,
+        thread_id: str,
+        write: Write,
+        appended: Appended | None,
+        steps: Sequence[Step] | None,
     ) -> tuple[Written | Conflict, Sequence[KeyOperation]]:
         """Write to a thread as it is stored; return the outcome and what was skipped."""
-        began, now = write.began_by(time.time), time.time()
+        now = time.time()
+        if appended is not None:
+            stored = find_thread(connection, thread_id, appended)
+            if stored is not None and self._is_usable(stored, thread_id, write, now):
+                planned = plan_appends(stored, appended, write.counted, now, self.max_bytes)
+                if planned is not None and planned.run(connection):
+                    return planned.written, ()
+        # For plain pushes no JSON is handled here.
+        steps = prepare(write.operations) if steps is None else steps
+        if appended is None:
+            stored = find_thread(connection, thread_id, keys_of(steps))
+        began = write.began_by(time.time)
         thread = open_for_write(
-            connection, thread_id, steps, write, began=began, now=now, ttl=self.ttl
+            connection, thread_id, stored, write, began=began, now=now, ttl=self.ttl
         )
         before = thread.size
         for step in steps:

@@ -11,7 +11,7 @@ from ...errors import StateTooLarge, StoreError, ThreadGone
 from ..writing import Write, Written
 from . import schema
 from .open_thread import OpenThread
-from .opening import Stored, find_thread, insert_thread, open_seen, open_stored
+from .opening import insert_thread, open_seen, open_stored
 from .planned import AS_SEEN, UPDATE_ROW, Planned, next_version
 from .seen import Head, Seen
 from .statements import CollectedStatements, DirectStatements, NotSeen
@@ -53,20 +53,19 @@ def plan_write(
 def open_for_write(
     connection: sqlite3.Connection,
     thread_id: str,
-    steps: Sequence[Step],
+    stored: Seen | None,
     write: Write,
     *,
     began: float,
     now: float,
     ttl: float | None,
 ) -> OpenThread:
-    """Return the thread as it is stored, or a new one.
+    """Return the thread as it is *stored*, or a new one.
 
     *began* is when the write's request began, by the same clock as *now*.
 
     :raises ThreadGone: if the thread was deleted after the write's request began.
     """
-    stored = find_thread(connection, thread_id, keys_of(steps))
     if stored is None or stored.head.is_expired(now, ttl):
         tombstone = find_tombstone(connection, thread_id)
         if is_gone(tombstone.deleted, None, write, began, now):
@@ -75,12 +74,11 @@ def open_for_write(
     head = stored.head
     if is_gone(head.deleted, head.born, write, began, now):
         raise ThreadGone(thread_id)
-    version = next_version(head.version, now)
-    return open_stored(connection, thread_id, stored, version, write.counted)
+    return open_stored(connection, stored, next_version(head.version, now), write.counted)
 
 
 def replace_thread(
-    connection: sqlite3.Connection, thread_id: str, stored: Stored | None, now: float
+    connection: sqlite3.Connection, thread_id: str, stored: Seen | None, now: float
 ) -> OpenThread:
     """Return a new thread in the place of what is stored."""
     return _begin(connection, thread_id, stored, find_tombstone(connection, thread_id), now)
@@ -105,7 +103,7 @@ def write_row(
 def _begin(
     connection: sqlite3.Connection,
     thread_id: str,
-    stored: Stored | None,
+    stored: Seen | None,
     tombstone: Tombstone,
     now: float,
     counted: Collection[str] = (),
@@ -113,7 +111,7 @@ def _begin(
     last = tombstone.version
     if stored is not None:
         last = max(last, stored.head.version)
-        open_stored(connection, thread_id, stored, 0).erase()
+        open_stored(connection, stored, 0).erase()
     version = next_version(last, now)
     deleted = tombstone.deleted or None
     head = insert_thread(connection, thread_id, now, version, deleted)

@@ -177,7 +177,7 @@ def test_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("url", "told"),
+    ("url", "reason"),
     [
         ("sqlite://", "names no file"),
         ("sqlite:///", "names no file"),
@@ -192,8 +192,8 @@ def test_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///a.db?synchronous=", "normal"),
     ],
 )
-def test_a_wrong_url_is_refused(url: str, told: str) -> None:
+def test_a_wrong_url_is_refused(url: str, reason: str) -> None:
     with pytest.raises(ConfigurationError) as caught:
         open_store(url)
-    assert told in str(caught.value)
+    assert reason in str(caught.value)
     assert "llowed" in str(caught.value)

@@ -12,6 +12,7 @@ import pytest
 from freezegun import freeze_time
 
 from flask_agentuity.document.operations import (
+    EditMetadata,
     Increment,
     Operation,
     PopLast,
@@ -200,6 +201,18 @@ def test_damage_is_reported_and_left_alone(store: SQLiteStore, path: Path) -> No
         for operation in (splice(2, [message(2)], []), PopLast("messages")):
             with pytest.raises(StoreError, match=f"{ID} is damaged"):
                 write(store, operation, seen=seen)
+
+
+def test_damaged_metadata_are_reported_or_replaced(store: SQLiteStore, path: Path) -> None:
+    written(store, *messages(3), SetMetadata(b'{"m":1}'))
+    with connected(path) as connection:
+        connection.execute("UPDATE threads SET metadata = CAST('{\"cut' AS BLOB)")
+    with pytest.raises(StoreError, match=f"{ID} is damaged"):
+        write(store, EditMetadata(b'{"m":1}', b'{"m":2}'))
+    assert write(store, ReplaceMetadata(b'{"m":1}', b'{"m":2}')) == Conflict(set(), set(), True)
+    written(store, SetMetadata(b'{"m":2}'), seen=seen_of(store))
+    assert [thread.id for thread in store.list({"m": 2}).threads] == [ID]
+    require_consistent(path)
 
 
 def test_items_are_counted_once_they_were_not(store: SQLiteStore, path: Path) -> None:

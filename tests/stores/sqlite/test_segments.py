@@ -302,7 +302,7 @@ def test_other_items_at_the_place_are_a_conflict(
     assert (path.read_bytes(), rows_of(path)) == before
 
 
-def test_all_conflicts_are_told_of(store: SQLiteStore) -> None:
+def test_all_conflicts_are_reported(store: SQLiteStore) -> None:
     first = written(store, listed(5), Set("a", b"1"), Set("b", b"2"), Set("c", b"3"))
     version = written(store, Set("b", b"2")).version
     outcome = store.write(
