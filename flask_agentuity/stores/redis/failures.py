@@ -82,7 +82,9 @@ def failed(name: bytes, thread_id: str, error: Exception, *, changes: bool) -> S
 
 
 def _is_unready(error: Exception) -> bool:
-    return isinstance(error, _UNREADY) or str(error).startswith("NOREPLICAS")
+    # Before version 7, Redis wraps the error of a command in one of the script.
+    text = str(error)
+    return isinstance(error, _UNREADY) or text.startswith("NOREPLICAS") or " -READONLY " in text
 
 
 def _refused(thread_id: str, error: Exception) -> StoreError:
