@@ -15,6 +15,10 @@ from .subsequences import NONE
 _CANDIDATES = 8
 
 
+#: With more changes than these, one change takes the place of them and of what is between.
+MOST_CHANGES = 64
+
+
 @dataclass(frozen=True, slots=True)
 class ListDifference:
     """What turns one list into another: the changes, and then the items behind its end."""
@@ -210,6 +214,10 @@ def _difference(
         elif new_start < new_stop:
             _insert(blocks, start, new_start, new_stop)
         start, new_start = stop + 1, new_stop + 1
+    if len(blocks) > MOST_CHANGES:
+        # A store handles one long change at a cost that many short ones multiply.
+        first, last = blocks[0], blocks[-1]
+        blocks = [(first[0], last[1], first[2], last[3])]
     changes = (
         Change(offset + start, tuple(old[start:stop]), tuple(new[new_start:new_stop]))
         for start, stop, new_start, new_stop in blocks

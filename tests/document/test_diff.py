@@ -283,3 +283,13 @@ def test_translate(places: tuple[int | None, ...], expected: tuple[int, int] | N
     else:
         first, second = expected
         assert found == (change(first, [B], [D]), change(second, [D, E], []))
+
+
+def test_many_scattered_changes_are_one() -> None:
+    base = [{"n": number} for number in range(1_000)]
+    value = [item | {"seen": True} if item["n"] % 2 else item for item in base]
+    found = diff_list(codec.encode(base), value, codec.encode(value))
+    assert len(found.changes) == 1
+    assert found.changes[0].place == 1
+    few = [item | {"seen": True} if item["n"] % 100 == 0 else item for item in base]
+    assert len(diff_list(codec.encode(base), few, codec.encode(few)).changes) == 10
