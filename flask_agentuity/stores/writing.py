@@ -254,7 +254,21 @@ def _rebase(attempt: _Attempt, edit: Edit, snapshot: Snapshot, conflict: Conflic
     # A value that was assigned since the edit began is only told by a conflict. So the
     # condition stays that of the edit until the store has told it.
     since = snapshot.version if assigned else edit.since
-    rebased = rebase(edit, snapshot.encoded.get(edit.key), since, assigned=assigned)
+    stored = snapshot.encoded.get(edit.key)
+    try:
+        rebased = rebase(edit, stored, since, assigned=assigned)
+    except Exception as error:
+        if edit.function is None:
+            raise
+        # The view has its result, and is not answered with an error for what others stored.
+        logger.warning(
+            "The function of a change to %s cannot be applied to what another request has"
+            " stored (%s: %s); the value is merged instead.",
+            codec.child_path("state", edit.key),
+            type(error).__name__,
+            error,
+        )
+        rebased = rebase(replace(edit, function=None), stored, since, assigned=assigned)
     attempt.operations.extend(rebased.operations)
     attempt.merged[edit.key] = rebased.merged
     pushed = sum(isinstance(operation, Push) for operation in rebased.operations)

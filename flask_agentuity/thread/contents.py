@@ -112,7 +112,7 @@ class Contents:
         """
         self.used = True
         entry = self._entries.find(key)
-        if not self._entries.is_complete and not (entry and (entry.in_memory or entry.queue)):
+        if not self._entries.is_complete and not (entry and entry.exists):
             self.load(())
         entry = self._entries.find(key)
         if entry is None or not entry.exists:

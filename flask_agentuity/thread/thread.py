@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..document import codec
-from ..errors import AgentuityError, OutcomeUnknown, StoreError
+from ..errors import AgentuityError, OutcomeUnknown, StoreError, ThreadGone
 from ..stores.base import ThreadStore
 from .contents import Contents
 from .entries import Changes
@@ -52,6 +52,8 @@ class Thread:
         self._contents = Contents(self._source)
         self._state: ThreadState | None = None
         self._destroyed = False
+        # A save was dropped because another request had deleted the thread.
+        self._gone = False
         self._saved = False
         self._listeners: list[Listener] = []
 
@@ -163,14 +165,18 @@ class Thread:
         For a WebSocket handler or a job that works on a thread for a long time. Values that
         were read before no longer belong to the state.
 
-        :raises RuntimeError: if there are changes that were not saved.
+        After :exc:`~flask_agentuity.ThreadGone` it drops the changes in memory, and the request
+        counts as one that begins now: it may use the id for a new thread.
+
+        :raises RuntimeError: if there are other changes that were not saved.
         """
         with self._lock:
-            if self.dirty:
+            if self.dirty and not self._gone:
                 raise RuntimeError(
                     f"Thread {self.id} has changes that were not saved. Call save() before"
                     " refresh()."
                 )
+            self._gone = False
             if not self._destroyed:
                 self._contents.forget()
 
@@ -251,6 +257,9 @@ class Thread:
         if operations := changes.all_operations:
             try:
                 written = self._source.write(operations, changes.counted)
+            except ThreadGone:
+                self._gone = True
+                raise
             except OutcomeUnknown:
                 # It may be stored: sending it again could double what was pushed.
                 contents.commit(changes, None)

@@ -333,6 +333,20 @@ def test_a_request_that_found_the_thread_does_not_bring_it_back() -> None:
         reading.save()
 
 
+def test_a_handler_can_go_on_after_another_request_has_deleted_the_thread() -> None:
+    store = start(messages=[QUESTION])
+    thread = begin(store)
+    thread.state.push("messages", MORE)
+    begin(store).destroy()
+    with pytest.raises(ThreadGone):
+        thread.save()
+    thread.refresh()
+    assert dict(thread.state) == {}
+    thread.state.push("messages", OTHER)
+    thread.save()
+    assert stored(store) == {"messages": [OTHER]}
+
+
 def test_clearing_is_not_deleting() -> None:
     store = start(messages=[QUESTION])
     pushing, clearing = begin(store), begin(store)

@@ -225,6 +225,36 @@ def test_a_change_followed_by_an_edit_is_merged() -> None:
     assert stored(store) == {"a": {"n": 1, "theirs": 3, "mine": 1, "more": 2}}
 
 
+def test_a_change_that_cannot_be_applied_again_is_merged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store = start(budget=100, limits={"a": 1})
+    thread, other = begin(store), begin(store)
+    thread.state.change("budget", lambda budget: budget - 5)
+    thread.state.change("limits", lambda limits: limits | {"b": limits["a"]})
+    del other.state["budget"]
+    other.state["limits"] = {"c": 3}
+    other.save()
+    thread.save()
+    assert stored(store) == {"limits": {"c": 3}}
+    assert 'state["budget"]' in caplog.text
+
+
+@pytest.mark.parametrize("shorten", ["truncate", "pop_last"])
+def test_a_key_can_be_deleted_after_it_was_shortened_without_reading(shorten: str) -> None:
+    store = start(messages=[1, 2, 3], other=1)
+    thread = begin(store)
+    if shorten == "truncate":
+        thread.state.truncate("messages", 2)
+    else:
+        thread.state.pop_last("messages")
+    del thread.state["messages"]
+    thread.save()
+    assert stored(store) == {"other": 1}
+    with pytest.raises(KeyError):
+        del thread.state["messages"]
+
+
 def test_copies_are_plain_and_share_nothing() -> None:
     thread = begin(start(a={"n": 1}, messages=[1]))
     state = thread.state
