@@ -31,13 +31,15 @@ def plan_appends(
     for key, items in appended.items():
         if (tail := tails.get(key)) is None:
             return None
-        number, count, length, before, counted_at, body = tail
+        number, count, length, before, counted_at, body, kind, nulls = tail
+        before = before if counted_at == epoch else None
         added = b",".join(items)
         length += len(added) + 1
-        if body is None or length > schema.SEGMENT_BYTES or not _is_plain(seen, key, added):
+        if body is None or length > schema.SEGMENT_BYTES or kind != schema.LIST:
             return None
-        if counted_at != epoch:
-            before = None
+        # With its first null, the row of the entry changes, too.
+        if not nulls and codec.may_hold_null(added):
+            return None
         if key in counted:
             if before is None:
                 return None
@@ -45,14 +47,14 @@ def plan_appends(
         body = b",".join((body, added))
         count += len(items)
         size += len(added) + 1
-        tails[key] = number, count, length, before, epoch, body
+        tails[key] = number, count, length, before, epoch, body, kind, nulls
         statements.append((UPDATE, (count, body, before, epoch, number)))
     if codec.document_size(size, len(head.metadata)) > max_bytes:
         return None
     version = next_version(head.version, now)
-    arguments = size, now, version, epoch, head.number, head.stored_version, seen.thread_id
     row = head.number, version, head.used, now, head.born, head.deleted, size, epoch
     seen_after = Seen(seen.thread_id, Head(*row, head.metadata), seen.entries, tails)
+    arguments = size, now, version, epoch, head.number, head.stored_version, seen.thread_id
     written = Written(version, seen_after, preceding)
     return Planned(UPDATE_SEEN_ROW, arguments, statements, written)
 
@@ -69,11 +71,3 @@ def find_appended(write: Write) -> Appended | None:
             items = appended[operation.key] = []
         items.append(operation.value)
     return appended
-
-
-def _is_plain(seen: Seen, key: str, added: bytes) -> bool:
-    """Return whether the value at *key* is a list, whose row need not be changed for *added*."""
-    for row in seen.entries:
-        if row[1] == key:
-            return row[2] == schema.LIST and bool(row[3] or not codec.may_hold_null(added))
-    return False

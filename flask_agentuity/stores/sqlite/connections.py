@@ -251,8 +251,8 @@ class Loan:
     def __enter__(self) -> sqlite3.Connection:
         try:
             self._connection, self._process = self._connections.take()
-        except (sqlite3.Error, OSError) as error:
-            raise self._connections.failure(self._thread_id, error) from error
+        except BaseException as error:
+            raise self._failure(error) from error
         return self._connection
 
     def __exit__(
@@ -264,8 +264,13 @@ class Loan:
         failed = isinstance(error, sqlite3.Error)
         # The connection itself may be the cause.
         self._connections.take_back(self._connection, self._process, keep=not failed)
-        if failed:
-            raise self._connections.failure(self._thread_id, error) from error
+        if error is not None and failed:
+            raise self._failure(error) from error
+
+    def _failure(self, error: BaseException) -> BaseException:
+        if isinstance(error, sqlite3.Error | OSError):
+            return self._connections.failure(self._thread_id, error)
+        return error
 
 
 class WritingLoan(Loan):
@@ -280,19 +285,23 @@ class WritingLoan(Loan):
         if not writing.acquire(blocking=False):
             seconds = connections.wait_to_write(self._thread_id, writing)
         try:
-            connection = Loan.__enter__(self)
-            try:
-                # A deferred transaction would fail at its first write if another came first.
-                if seconds is None:
-                    connection.execute("BEGIN IMMEDIATE")
-                else:
-                    connections.begin_within(connection, seconds)
-            except BaseException as error:
-                Loan.__exit__(self, type(error), error, error.__traceback__)
-                raise
-        except BaseException:
+            connection, self._process = connections.take()
+        except BaseException as error:
             writing.release()
-            raise
+            raise self._failure(error) from error
+        self._connection = connection
+        try:
+            # A deferred transaction would fail at its first write if another came first.
+            if seconds is None:
+                connection.execute("BEGIN IMMEDIATE")
+            else:
+                connections.begin_within(connection, seconds)
+        except BaseException as error:
+            try:
+                connections.take_back(connection, self._process, keep=False)
+            finally:
+                writing.release()
+            raise self._failure(error) from error
         return connection
 
     def __exit__(

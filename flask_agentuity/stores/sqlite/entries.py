@@ -57,7 +57,7 @@ class Entry:
         found: Segment | None = None
         before: int | None = 0
         if tail is not None:
-            number, items, size, counted, counted_at, body = tail
+            number, items, size, counted, counted_at, body, _, _ = tail
             found = Segment(number, items, size, body)
             before = counted if counted_at == epoch else None
         if self.kind == schema.LIST:
@@ -92,11 +92,13 @@ class Entry:
 
     def seen(self) -> TailRow | None:
         """Return what a later write of the same request may know of the segments."""
-        if self.items is not None:
-            return self.items.seen()
-        if (large := self._large) is None:
+        items = self.items
+        tail = self._large if items is None else items.tail
+        if tail is None:
             return None
-        return large.number, 1, large.size, 0, 0, large.body
+        before = 0 if items is None else items.before
+        row = tail.number, tail.items, tail.size, before, self._epoch, tail.body
+        return *row, self.kind, int(self.nulls)
 
     def measure(self) -> int:
         """Return the length of the encoded value."""

@@ -64,7 +64,7 @@ def find_thread(
     for row in rows[1:]:
         entries.append(row[:6])
         if row[6] is not None:
-            tails[row[1]] = row[6:]
+            tails[row[1]] = (*row[6:], row[2], row[3])
     return Seen(thread_id, head, entries, tails)
 
 

@@ -78,7 +78,7 @@ def _snapshot(
         if not nulls:
             without_null.add(key)
         if number is not None:
-            tails[key] = number, items, len(body), before, epoch, body
+            tails[key] = number, items, len(body), before, epoch, body, kind, nulls
             # The row of the entry is kept, but not the value.
             entries[index] = row[:6]
             value = body

@@ -57,9 +57,9 @@ EntryRow = tuple[int, str, int, int, int, bytes | None]
 ENTRY_COLUMNS = "e.number, e.key, e.kind, e.nulls, e.assigned, CAST(e.value AS BLOB)"
 
 
-#: The last segment of a list: number, items, length, items before it, epoch, body (None: not
-#: fetched). A long value that is no list is seen as a list of one segment.
-TailRow = tuple[int, int, int, int | None, int, bytes | None]
+#: The last segment of an entry: number, items, length, items before it, epoch, body (None: not
+#: fetched); and the kind and the nulls of the entry. A long value that is no list has one segment.
+TailRow = tuple[int, int, int, int | None, int, bytes | None, int, int]
 
 
 @dataclass(slots=True)

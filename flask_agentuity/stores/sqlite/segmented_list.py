@@ -12,7 +12,7 @@ from .list_rows import ListRows
 from .packing import Packed
 from .regions import Part, Region
 from .replacement import Replacement
-from .seen import Segment, TailRow
+from .seen import Segment
 
 
 class SegmentedList:
@@ -55,12 +55,6 @@ class SegmentedList:
         if self.tail is None:
             return False
         return saved is None or saved[0] is not self.tail or saved[1] != self.before
-
-    def seen(self) -> TailRow | None:
-        """Return what a later write of the same request may know of the list."""
-        if (tail := self.tail) is None:
-            return None
-        return tail.number, tail.items, tail.size, self.before, self._rows.epoch, tail.body
 
     def total(self) -> int:
         """Return the number of items."""
