@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -107,6 +108,9 @@ class Weaving:
         ambiguous: set[Identity],
     ) -> None:
         self.values = list(unchanged)
+        # For each value behind those: its index in mine or in theirs if only that has it.
+        self._inserted_by_me: list[int] = [NONE] * len(unchanged)
+        self._inserted_by_them: list[int] = [NONE] * len(unchanged)
         self.places: list[int | None] = [*range(len(unchanged)), *[None] * len(mine)]
         self._before = len(unchanged)
         self._reports = reports
@@ -128,6 +132,7 @@ class Weaving:
             self._weave_gap(gap, outcomes, twins)
             if gap < len(self._base) and gap not in moved:
                 self._add(outcomes[gap], self._mine.at[gap], self._theirs.at[gap])
+        self._remove_doubled()
         return self.values
 
     def _outcome(self, index: int) -> Generator[tuple[Path, Any, Any, Any], Any, Any]:
@@ -208,6 +213,83 @@ class Weaving:
         if mine != NONE:
             self.places[self._before + mine] = len(self.values)
         self.values.append(value)
+        self._inserted_by_me.append(mine if self._is_new(self._mine, mine) else NONE)
+        self._inserted_by_them.append(theirs if self._is_new(self._theirs, theirs) else NONE)
+
+    def _is_new(self, side: _Side, index: int) -> bool:
+        return index != NONE and side.origin[index] == NONE and side.items.identities[index] is None
+
+    def _remove_doubled(self) -> None:
+        """Remove items without an id that both sides have moved, or one has moved and one removed.
+
+        Such an item was taken away and put in elsewhere, which is all that a move of an item
+        without an id looks like.
+        """
+        mine, theirs = self._moves(self._mine), self._moves(self._theirs)
+        surplus: Counter[bytes] = Counter()
+        for each in mine.keys() | theirs.keys():
+            moved, removed = mine.get(each, (0, 0))
+            moved_by_them, removed_by_them = theirs.get(each, (0, 0))
+            both = min(moved, moved_by_them)
+            surplus[each] = (
+                both + min(moved - both, removed_by_them) + min(moved_by_them - both, removed)
+            )
+        if not +surplus:
+            return
+        # Of equal items there stay as many as base has, and what either side has more or less.
+        there = Counter(codec.encode_each(self.values[self._before :]))
+        for items, sign in ((self._mine.items, -1), (self._theirs.items, -1), (self._base, 1)):
+            for each in items.encoded:
+                there[each] += sign
+        for each in surplus:
+            surplus[each] = min(surplus[each], there[each])
+        gone: set[int] = set()
+        sides = (
+            (self._inserted_by_me, self._mine.items.encoded),
+            (self._inserted_by_them, self._theirs.items.encoded),
+        )
+        for inserted, encoded in sides:
+            for index in reversed(range(self._before, len(self.values))):
+                if inserted[index] == NONE or index in gone:
+                    continue
+                if surplus[encoded[inserted[index]]] > 0:
+                    surplus[encoded[inserted[index]]] -= 1
+                    gone.add(index)
+        if gone:
+            self._take_away(gone)
+
+    def _moves(self, side: _Side) -> dict[bytes, tuple[int, int]]:
+        """Return, for each value, how many items a side has moved and how many only removed."""
+        removed = Counter(
+            encoded
+            for index, encoded in enumerate(self._base.encoded)
+            if side.at[index] == NONE and self._base.identities[index] is None
+        )
+        if not removed:
+            return {}
+        inserted = Counter(
+            encoded
+            for index, encoded in enumerate(side.items.encoded)
+            if side.origin[index] == NONE and encoded in removed
+        )
+        moved = {each: min(count, inserted[each]) for each, count in removed.items()}
+        return {each: (moved[each], count - moved[each]) for each, count in removed.items()}
+
+    def _take_away(self, gone: set[int]) -> None:
+        kept = [index for index in range(len(self.values)) if index not in gone]
+        moved = {index: place for place, index in enumerate(kept)}
+        twins: dict[bytes, list[int]] = {}
+        for index in kept:
+            if (there := self._inserted_by_them[index]) != NONE:
+                twins.setdefault(self._theirs.items.encoded[there], []).append(moved[index])
+        for index, place in enumerate(self.places):
+            if place in gone:
+                # They have moved an equal item: mine is that one.
+                equal = twins.get(self._mine.items.encoded[index - self._before])
+                self.places[index] = equal.pop(0) if equal else None
+            elif place is not None:
+                self.places[index] = moved[place]
+        self.values = [self.values[index] for index in kept]
 
     def _path_of(self, index: int) -> Path:
         return *self._path, self._before + index

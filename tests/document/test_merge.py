@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -415,3 +416,27 @@ def test_a_merge_is_json(base: bytes | None, mine: bytes | None, theirs: bytes |
         if known:
             assert merged.value is not None
             assert max(known) < len(codec.items_of(merged.value)) or not codec.is_list(merged.value)
+
+
+@pytest.mark.parametrize(
+    ("base", "mine", "theirs", "expected"),
+    [
+        (["c", "b", "a"], ["a", "b", "c"], ["a", "b", "c"], ["a", "b", "c"]),
+        ([3, 1, 2], [1, 2, 3], [2, 1, 3], [2, 1, 3]),
+        ([*"abcdef"], [*"fedcba"], [*"abdef"], [*"fedba"]),
+        ([A, B, C], [C, A, B], [C, A, B], [C, A, B]),
+        (["a"], ["a", "b", "b"], ["a", "b"], ["a", "b", "b", "b"]),
+    ],
+    ids=["sort twice", "sort and reverse", "reverse and remove", "to the top", "appends stay"],
+)
+def test_items_without_ids_that_were_moved_are_there_once(
+    base: Any, mine: Any, theirs: Any, expected: Any
+) -> None:
+    assert value_of(merge(base, mine, theirs)) == expected
+
+
+def test_shuffled_equal_items_keep_their_number() -> None:
+    random = Random(7)
+    base = [random.randint(0, 1) for _ in range(300)]
+    mine, theirs = random.sample(base, 300), random.sample(base, 300)
+    assert sorted(value_of(merge(base, mine, theirs))) == sorted(base)
