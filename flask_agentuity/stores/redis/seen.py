@@ -12,7 +12,7 @@ from .steps import Run
 _NEAR = 64
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Seen:
     """A thread at one version: its head, its entries and the strings that were read.
 
@@ -47,7 +47,7 @@ class Seen:
         return place + 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PreparedPush:
     """The result of a push if the thread has not changed since it was seen.
 
@@ -64,9 +64,7 @@ class PreparedPush:
         return Seen(b"%b %b %b" % (head, version, _seconds(version)), {key: entry})
 
 
-def prepare_push(
-    seen: Seen, run: Run, milliseconds: int, max_bytes: int, *, nulls: bool
-) -> PreparedPush | None:
+def prepare_push(seen: Seen, run: Run, milliseconds: int, max_bytes: int) -> PreparedPush | None:
     """Compute the result of the push of *run*; None if too little is known.
 
     :param milliseconds: after which an unused thread expires; 0: never.
@@ -81,7 +79,7 @@ def prepare_push(
     seconds = _seconds_for(float(safe), milliseconds)
     if not items or seconds is None:
         return None
-    added = len(run.items) + 1
+    added = len(run.arguments[2]) + 1
     stop, new_size = dead + value_size - 2, int(size) + added
     return PreparedPush(
         (
@@ -96,7 +94,7 @@ def prepare_push(
             # The most that the metadata, its labels and the punctuation may take.
             b"%d" % (max_bytes - 23 - new_size),
             b"%d" % milliseconds,
-            b"%d" % nulls,
+            b"%d" % run.nulls,
         ),
         items,
     )

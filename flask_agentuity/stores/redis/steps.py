@@ -35,13 +35,20 @@ _COMPARED_BYTES = 100
 
 @dataclass(slots=True)
 class Run:
-    """Pushes to one key in one step. The first *edited* of them belong to an edit."""
+    """Pushes to one key in one step. The first *edited* of them belong to an edit.
+
+    ``arguments`` are the key, the numbers and the items, as the script takes them.
+    """
 
     key: str
-    encoded_key: bytes
-    items: bytes
+    arguments: tuple[bytes, bytes, bytes]
     count: int
+    nulls: bool
     edited: int = 0
+
+    @property
+    def encoded_key(self) -> bytes:
+        return self.arguments[0]
 
 
 @dataclass(slots=True)
@@ -63,22 +70,16 @@ class Steps:
     nulls: bool = False
     place_of: Callable[[bytes, int], int | None] | None = None
 
-    @property
-    def only_push(self) -> Run | None:
-        """The only step, if it is a push without a window or a unique field."""
-        if len(self.operations) == 1 and len(self.arguments) == 4 and self.runs:
-            return self.runs[0] if self.arguments[2].isdigit() else None
-        return None
-
     def add(self, operation: Operation) -> None:
         """Add a step for one operation.
 
         :raises TypeError: for an edit, which must be merged first.
         """
+        if isinstance(operation, Push):
+            self.add_run(_run_of([operation]), [operation])
+            return
         self.operations.append([operation])
         match operation:
-            case Push():
-                self._push([operation], 0)
             case Set(key, value, only_if_missing):
                 name = b"default" if only_if_missing else b"set"
                 self.arguments += (name, self._key(key), *self._value(value))
@@ -107,29 +108,23 @@ class Steps:
             case _:
                 assert_never(operation)
 
-    def add_pushes(self, pushes: Sequence[Push], edited: int) -> None:
+    def add_run(self, run: Run, pushes: Sequence[Operation]) -> None:
         """Add a step for pushes to one key that have the same window."""
+        first = pushes[0]
+        assert isinstance(first, Push)
+        self.keys[run.encoded_key] = None
+        self.nulls = self.nulls or run.nulls
+        if (unique := _field_of(first)) is None:
+            self.arguments += (b"push", *run.arguments)
+        else:
+            self.arguments += (b"unique", *unique, *run.arguments)
         self.operations.append(pushes)
-        self._push(pushes, edited)
+        self.runs.append(run)
 
     def adopt(self, created: float, updated: float) -> None:
         """Add a step that replaces the thread if it was updated earlier. Times are in seconds."""
         self.operations.append([])
         self.arguments += (b"adopt", repr(created).encode(), repr(updated).encode())
-
-    def _push(self, pushes: Sequence[Push], edited: int) -> None:
-        first = pushes[0]
-        key = self._key(first.key)
-        items = _lines([push.value for push in pushes])
-        self.nulls = self.nulls or codec.may_hold_null(items)
-        numbers = b"%d" % len(pushes)
-        if first.max_records is not None:
-            numbers += b" %d %d" % (max(0, first.max_records), max(0, first.keep_first))
-        if (unique := _field_of(first)) is None:
-            self.arguments += (b"push", key, numbers, items)
-        else:
-            self.arguments += (b"unique", *unique, key, numbers, items)
-        self.runs.append(Run(first.key, key, items, len(pushes), edited))
 
     def _splice(self, splice: Splice) -> None:
         arguments = [b"splice", self._key(splice.key), b"%d" % splice.since]
@@ -182,19 +177,45 @@ def encode_steps(
     pushes: list[Push] = []
     for operation in operations:
         if pushes and not (isinstance(operation, Push) and _belongs_to(pushes[0], operation)):
-            _add_pushes(steps, pushes, edited)
+            steps.add_run(_run_of(pushes, edited), pushes)
             pushes = []
         if isinstance(operation, Push):
             pushes.append(operation)
         else:
             steps.add(operation)
     if pushes:
-        _add_pushes(steps, pushes, edited)
+        steps.add_run(_run_of(pushes, edited), pushes)
     return steps
 
 
-def _add_pushes(steps: Steps, pushes: Sequence[Push], edited: Collection[int]) -> None:
-    steps.add_pushes(pushes, sum(id(push) in edited for push in pushes) if edited else 0)
+def single_run(operations: Sequence[Operation]) -> Run | None:
+    """Return *operations* as one run if they only append to one list, without a window."""
+    pushes: list[Push] = []
+    for operation in operations:
+        if (
+            not isinstance(operation, Push)
+            or operation.max_records is not None
+            or operation.unique is not None
+            or (pushes and operation.key != pushes[0].key)
+        ):
+            return None
+        pushes.append(operation)
+    return _run_of(pushes) if pushes else None
+
+
+def _run_of(pushes: Sequence[Push], edited: Collection[int] = ()) -> Run:
+    first = pushes[0]
+    items = _lines([push.value for push in pushes])
+    numbers = b"%d" % len(pushes)
+    if first.max_records is not None:
+        numbers += b" %d %d" % (max(0, first.max_records), max(0, first.keep_first))
+    return Run(
+        first.key,
+        (codec.encode_key(first.key), numbers, items),
+        len(pushes),
+        codec.may_hold_null(items),
+        sum(id(push) in edited for push in pushes) if edited else 0,
+    )
 
 
 def _belongs_to(first: Push, push: Push) -> bool:

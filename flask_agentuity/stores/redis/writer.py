@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from ...document import codec
@@ -18,8 +16,8 @@ from .calls import Caller
 from .keys import label_name, string_name
 from .line import Line
 from .scripts import WRITE
-from .seen import PreparedPush, Seen, prepare_push
-from .steps import Run, Steps, encode_steps
+from .seen import Seen, prepare_push
+from .steps import Run, Steps, encode_steps, single_run
 
 #: Milliseconds for which a deletion is remembered.
 REMEMBERED = round(TOMBSTONE_SECONDS * 1000)
@@ -56,35 +54,6 @@ class LockLost(Exception):
     """The caller no longer holds the lock."""
 
 
-@dataclass(slots=True)
-class _Call:
-    """One write as the script takes it. ``fixed`` are the settings that do not depend on time."""
-
-    write: Write
-    steps: Steps
-    head: bytes = b""
-    lock: bytes = b""
-    prepared: PreparedPush | None = None
-    fixed: bytes = b""
-
-    def send(self, line: Line, keys: Sequence[bytes]) -> Any:
-        """Run the script and return its reply."""
-        write, steps = self.write, self.steps.arguments
-        if self.prepared:
-            steps = [b"prepared", *steps[1:], *self.prepared.arguments]
-        sent = time.monotonic()
-        # The script takes the earlier of the two, because the age is outdated when it arrives.
-        began = line.clock.latest(write.began) or 0
-        variable = write.age * 1_000_000, began, write.version, REMEMBERED, self.lock
-        settings = b"%b %d %d %d %d %b" % (self.fixed, *variable)
-        reply = line.run(WRITE, keys, (settings, self.head, *steps))
-        if reply.__class__ is bytes:
-            line.clock.note(sent, int(reply))
-        elif reply[0] == b"written":
-            line.clock.note(sent, int(reply[1]))
-        return reply
-
-
 class Writer:
     """Writes to the threads of one store.
 
@@ -113,67 +82,109 @@ class Writer:
         :raises LockLost: if the caller no longer holds the lock.
         """
         seen = write.seen if isinstance(write.seen, Seen) else None
+        if not lock and (run := single_run(write.operations)):
+            return self._push(names, thread_id, write, run, seen)
         steps = encode_steps(write.operations, edited, seen.place_of if seen else None)
-        prepared = None
-        if seen and not lock and (run := steps.only_push):
-            prepared = prepare_push(
-                seen, run, self._milliseconds, self._max_bytes, nulls=steps.nulls
-            )
         head = seen.head if seen else b""
-        reply = self._run(names, thread_id, _Call(write, steps, head, lock, prepared))
-        if reply.__class__ is bytes:
-            assert prepared is not None
-            return _written_as_prepared(steps.runs[0], prepared, reply, write.counted)
-        match reply[0]:
-            case b"written":
-                return _written(thread_id, steps, reply, write.counted)
-            case b"conflict":
-                return _conflict(reply)
-            case b"lost":
-                raise LockLost
-            case _:
-                raise self._refused(thread_id, reply)
+        reply = self._run(names, thread_id, write, steps, head, lock)
+        return self._outcome(thread_id, steps, reply, write.counted)
 
     def adopt(self, names: tuple[bytes, bytes], thread: ListedThread, steps: Steps) -> bool:
         """Replace a thread by one from another store; False if the stored one is not older."""
-        reply = self._run(names, thread.id, _Call(Write(()), steps))
+        reply = self._run(names, thread.id, Write(()), steps)
         if reply[0] == b"kept":
             return False
-        if reply[0] != b"written":
-            raise self._refused(thread.id, reply)
+        self._outcome(thread.id, steps, reply, ())
         return True
 
-    def _run(self, names: tuple[bytes, bytes], thread_id: str, call: _Call) -> Any:
-        """Run the script, again and again while another request holds the lock."""
+    def _push(
+        self,
+        names: tuple[bytes, bytes],
+        thread_id: str,
+        write: Write,
+        run: Run,
+        seen: Seen | None,
+    ) -> Written | Conflict:
+        """Append to one list, which is what most writes do."""
+        limits = self._milliseconds, self._max_bytes
+        prepared = prepare_push(seen, run, *limits) if seen else None
+        if seen and prepared:
+            arguments = (b"prepared", *run.arguments, *prepared.arguments)
+            settings = b"%d %d 1 %d" % (*limits, run.nulls)
+            keys = [*names, string_name(names[0], run.encoded_key)]
+            reply = self._send(thread_id, write, keys, settings, (seen.head, *arguments))
+            if reply.__class__ is bytes:
+                preceding = {run.key: prepared.preceding} if run.key in write.counted else {}
+                place = prepared.seen_after(run.encoded_key, reply)
+                return Written(int(reply), place, preceding)
+        steps = Steps()
+        steps.add_run(run, write.operations)
+        if not prepared:
+            reply = self._run(names, thread_id, write, steps)
+        return self._outcome(thread_id, steps, reply, write.counted)
+
+    def _run(
+        self,
+        names: tuple[bytes, bytes],
+        thread_id: str,
+        write: Write,
+        steps: Steps,
+        head: bytes = b"",
+        lock: bytes = b"",
+    ) -> Any:
         thread, index = names
-        steps = call.steps
         keys = [thread, index, *[string_name(thread, key) for key in steps.keys]]
-        if steps.labels:
-            keys += [label_name(index, label) for label in steps.labels]
-        fixed = self._milliseconds, self._max_bytes, len(steps.keys), steps.nulls
-        call.fixed = b"%d %d %d %d" % fixed
-        talk = partial(call.send, keys=keys)
+        keys += [label_name(index, label) for label in steps.labels]
+        limits = self._milliseconds, self._max_bytes
+        settings = b"%d %d %d %d" % (*limits, len(steps.keys), steps.nulls)
+        return self._send(thread_id, write, keys, settings, (head, *steps.arguments), lock)
+
+    def _send(
+        self,
+        thread_id: str,
+        write: Write,
+        keys: Sequence[bytes],
+        settings: bytes,
+        arguments: Sequence[bytes],
+        lock: bytes = b"",
+    ) -> Any:
+        """Run the script, again and again while another request holds the lock."""
+
+        def talk(line: Line) -> Any:
+            sent = time.monotonic()
+            age = max(0.0, sent - write.began) * 1_000_000
+            # The script takes the earlier time, because the age is outdated when it arrives.
+            began = line.clock.latest(write.began) or 0
+            variable = settings, age, began, write.version, REMEMBERED, lock
+            reply = line.run(WRITE, keys, (b"%b %d %d %d %d %b" % variable, *arguments))
+            if reply.__class__ is bytes:
+                line.clock.note(sent, int(reply))
+            elif reply[0] == b"written":
+                line.clock.note(sent, int(reply[1]))
+            return reply
+
         pauses = None
-        while (reply := self._caller.call(thread, thread_id, talk, changes=True))[0] == b"busy":
+        while (reply := self._caller.call(keys[0], thread_id, talk, changes=True))[0] == b"busy":
             pauses = pauses or Pauses(thread_id)
             pauses.wait()
         return reply
 
-    def _refused(self, thread_id: str, reply: Any) -> Exception:
+    def _outcome(
+        self, thread_id: str, steps: Steps, reply: Any, counted: Collection[str]
+    ) -> Written | Conflict:
         match reply[0]:
+            case b"written":
+                return _written(thread_id, steps, reply, counted)
+            case b"conflict":
+                return _conflict(reply)
             case b"gone":
-                return ThreadGone(thread_id)
+                raise ThreadGone(thread_id)
             case b"large":
-                return StateTooLarge(reply[1], self._max_bytes, thread_id)
+                raise StateTooLarge(reply[1], self._max_bytes, thread_id)
+            case b"lost":
+                raise LockLost
             case status:
                 raise AssertionError(f"the script answered {status!r}")
-
-
-def _written_as_prepared(
-    run: Run, prepared: PreparedPush, version: bytes, counted: Collection[str]
-) -> Written:
-    preceding = {run.key: prepared.preceding} if run.key in counted else {}
-    return Written(int(version), prepared.seen_after(run.encoded_key, version), preceding)
 
 
 def _written(
