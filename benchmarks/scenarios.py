@@ -25,6 +25,8 @@ _WAL_CALLS = 16
 _WARMING_CALLS = 2
 # A token, as a part of a message.
 _TOKEN = 0.03
+# So many that the message which grows is hardly longer at the end.
+_EDITED = 32
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ UNTOUCHED = Kind("untouched", "GET")
 TITLE = Kind("title", "GET")
 TURN = Kind("turn", growth=2)
 PUSH = Kind("push", growth=1)
-GROW = Kind("grow", growth=_TOKEN, conversations=4, stored="/last")
-EDIT = Kind("edit", conversations=4, stored="/middle")
+GROW = Kind("grow", growth=_TOKEN, conversations=_EDITED, stored="/last")
+EDIT = Kind("edit", conversations=_EDITED, stored="/middle")
 STREAM = Kind("stream", growth=2)
 
 #: What the names mean, for the titles of the tables.
@@ -126,7 +128,7 @@ def measure(
     workers: Iterable[Worker],
     scenario: Scenario,
     rounds: int,
-    average: Callable[[list[float]], float] = statistics.fmean,
+    average: Callable[[list[float]], float] = statistics.median,
 ) -> Rounds:
     """Return the µs of a request for each system that can do it, round by round.
 
