@@ -170,7 +170,9 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
         )
         number += 1
         if number > 2:
-            time.sleep(random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** (number - 3))))
+            time.sleep(
+                random.uniform(0, min(LONGEST_PAUSE, FIRST_PAUSE * 2 ** min(number - 3, 16)))
+            )
         by_store = number >= ATTEMPTS or not store.edits
         attempt = _prepare(store, thread_id, write, conflict, by_store)
 
