@@ -269,14 +269,15 @@ class Thread:
             self._saved = True
             self._observer.thread_saved(self)
         if changes.lost:
-            self._raise_lost(changes)
+            contents.commit(changes, None)
+            raise _lost(changes, self.id)
 
-    def _raise_lost(self, changes: Changes) -> None:
-        self._contents.commit(changes, None)
-        raise StoreError(
-            f"Changes of {', '.join(changes.lost)} in thread {self.id} were not saved: the"
-            " thread could not be read, and saving them might replace what is stored."
-        )
+
+def _lost(changes: Changes, thread_id: str) -> StoreError:
+    return StoreError(
+        f"Changes of {', '.join(changes.lost)} in thread {thread_id} were not saved: the"
+        " thread could not be read, and saving them might replace what is stored."
+    )
 
 
 def _require_event(event: str) -> None:

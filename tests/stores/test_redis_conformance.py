@@ -58,6 +58,18 @@ class TestRedisStore(StoreConformance):
             yield Clock(partial(pass_time, client))
 
 
+class _WithItsClient(RedisStore):
+    """Closes the client that was passed in, as the app has to."""
+
+    def __init__(self, client: Any, **options: Any) -> None:
+        super().__init__(client, **options)
+        self._passed_in = client
+
+    def close(self) -> None:
+        super().close()
+        self._passed_in.close()
+
+
 class TestRedisStoreWithAClientHandedIn(TestRedisStore):
     """The client's own settings (text instead of bytes, another protocol) do not matter."""
 
@@ -67,7 +79,7 @@ class TestRedisStoreWithAClientHandedIn(TestRedisStore):
 
     def open(self, place: Any, **options: Any) -> ThreadStore:
         client = redis.Redis.from_url(place, decode_responses=True, protocol=3)
-        return RedisStore(client, prefix="mine:", **options)
+        return _WithItsClient(client, prefix="mine:", **options)
 
     def opener(self, place: Any) -> Callable[[], ThreadStore]:
         return partial(RedisStore.from_url, place + "?prefix=mine:")
