@@ -160,7 +160,7 @@ class SegmentedList:
 
     def splice(self, changes: Sequence[Change]) -> bool:
         """Make *changes*; False, and nothing changed, if other items are at a place."""
-        if not changes:
+        if not changes or (len(changes) == 1 and self._splice_end(changes[0])):
             return True
         last = changes[-1]
         part = self._part(changes[0].place, last.place + len(last.gone))
@@ -172,6 +172,27 @@ class SegmentedList:
             if not region.apply_changes():
                 return False
         self._replace(part, regions)
+        return True
+
+    def _splice_end(self, change: Change) -> bool:
+        """Make a change of the last items, if that is possible without cutting them apart."""
+        tail, count = self.tail, len(change.gone)
+        if tail is None or tail.body is None or self.before is None:
+            return False
+        kept = tail.items - count
+        if kept < 1 or change.place != self.before + kept:
+            return False
+        # Bytes are enough: in JSON, what follows a comma and is a list of values itself cannot
+        # begin within a string or an object.
+        gone = b"," + b",".join(change.gone)
+        size = tail.size - len(gone) + sum(map(len, change.new)) + len(change.new)
+        if size > schema.FULL_BYTES or not tail.body.endswith(gone):
+            return False
+        self._payload += size - tail.size
+        tail.items = kept + len(change.new)
+        tail.size = size
+        tail.body = b",".join((tail.body[: -len(gone)], *change.new))
+        self._rows.update(tail, self._before(tail))
         return True
 
     def has(self, field: str, value: bytes) -> bool:

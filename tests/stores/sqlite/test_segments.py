@@ -302,6 +302,25 @@ def test_other_items_at_the_place_are_a_conflict(
     assert (path.read_bytes(), rows_of(path)) == before
 
 
+@pytest.mark.parametrize(
+    ("last", "gone"),
+    [
+        (b'"a,\\"b\\""', b'"b\\""'),
+        (b"[0,1]", b"1"),
+        (b'{"a":[0,{"b":1}]}', b'{"b":1}'),
+        (b'"0,1"', b"1"),
+        (b"1.0", b"0"),
+        (b"-1", b"1"),
+    ],
+)
+def test_the_end_of_an_item_is_not_an_item(store: SQLiteStore, last: bytes, gone: bytes) -> None:
+    written(store, Set("messages", b"[0,%b]" % last))
+    assert isinstance(store.write(ID, Write([splice(1, [gone], [b"7"])])), Conflict)
+    written(store, splice(1, [last], [last, b"7"]))
+    written(store, splice(1, [last, b"7"], [b"8"]))
+    assert items_of(store) == [b"0", b"8"]
+
+
 def test_all_conflicts_are_reported(store: SQLiteStore) -> None:
     first = written(store, listed(5), Set("a", b"1"), Set("b", b"2"), Set("c", b"3"))
     version = written(store, Set("b", b"2")).version
