@@ -2,22 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import groupby
-
-from ..document.operations import Operation, Push
-
-
-def runs(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
-    """Bring pushes in a row to one key with one window together; others come alone."""
-
-    def together(operation: Operation) -> object:
-        if isinstance(operation, Push):
-            return operation.key, operation.max_records
-        return id(operation)
-
-    for _, run in groupby(operations, together):
-        yield list(run)
+from collections.abc import Sequence
 
 
 def pack(items: Sequence[bytes], separator: bytes, most_bytes: int) -> list[tuple[int, bytes]]:
