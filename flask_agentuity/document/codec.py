@@ -130,7 +130,9 @@ def items_of(encoded: bytes) -> list[bytes]:
 def encode_each(values: Iterable[Any]) -> list[bytes]:
     """Return each of *values* encoded, unchecked."""
     dumps = orjson.dumps
-    return [dumps(value, option=_OPTIONS) for value in values]
+    # orjson gives each result a kilobyte, which shrinking it does not return. A copy is compact,
+    # and in a long list even faster.
+    return [memoryview(dumps(value, option=_OPTIONS)).tobytes() for value in values]
 
 
 def is_same(first: Any, second: Any) -> bool:
@@ -265,10 +267,8 @@ def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | N
     if not state and not metadata:
         return None
     try:
-        encoded: dict[str, bytes | None] = {
-            key: orjson.dumps(value) for key, value in state.items()
-        }
-        return Snapshot(encoded, orjson.dumps(metadata), state)
+        values: list[bytes | None] = [*encode_each(state.values())]
+        return Snapshot(dict(zip(state, values, strict=True)), orjson.dumps(metadata), state)
     except TypeError as error:
         raise damaged(thread_id, str(error)) from None
 
