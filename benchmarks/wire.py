@@ -51,14 +51,14 @@ async def answer(connection: ServerConnection) -> None:
     stored = b'""'
     with contextlib.suppress(ConnectionClosed):
         await connection.recv(decode=False)
-        await connection.send(b'{"success":true}', text=True)
+        await connection.send('{"success":true}')
         while True:
             data = await connection.recv(decode=False)
             start = b'{"id":"%b","success":true' % data[7:43]
             if data.startswith(b'"restore"', 54):
-                await connection.send(b'%b,"data":%b}' % (start, stored), text=True)
+                await connection.send((b'%b,"data":%b}' % (start, stored)).decode())
             else:
-                await connection.send(start + b"}", text=True)
+                await connection.send((start + b"}").decode())
                 stored = data[data.index(b'"user_data":') + 12 : -2]
 
 

@@ -264,8 +264,6 @@ class Caller:
         return failed(name, thread_id, error, changes=changes)
 
     def _note(self, error: Exception) -> None:
-        # Another server, with another clock, may have taken over.
-        self._forget_servers()
         if isinstance(error, exceptions.TimeoutError):
             self._paused_until = time.monotonic() + TIMEOUT_PAUSE
         else:
