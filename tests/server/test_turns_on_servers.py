@@ -53,7 +53,7 @@ def server(
         if redis:
             store = pytest.importorskip("flask_agentuity.stores.redis").RedisStore
             if store.take_turn is ThreadStore.take_turn:
-                pytest.skip("RedisStore has no turns of its own")
+                pytest.skip("RedisStore does not override take_turn()")
             redis_server = pytest.importorskip("stores.redis_server")
             environment["TURNS_STORE"] = stack.enter_context(redis_server.running(folder)).url
         yield stack.enter_context(running(folder, SERVERS[kind], **environment))
@@ -104,7 +104,7 @@ class Stream:
 
 
 class Asking:
-    """A request in a thread of its own."""
+    """A request in a separate thread."""
 
     def __init__(self, visitor: Visitor, path: str) -> None:
         self.mark = new_mark()

@@ -206,7 +206,7 @@ def _grow(request: Request, item: dict[str, Any]) -> None:
 
 
 def mark(request: Request, roll: int) -> None:
-    """A field of its own on any item: others may change other fields of it."""
+    """Change one field of any item; other requests may change other fields of it."""
     items = request.messages()
     if items:
         items[roll % len(items)][f"seen by {request.number}"] = roll

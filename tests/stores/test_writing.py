@@ -192,7 +192,7 @@ def test_a_function_is_applied_again_and_never_under_the_lock(store: BusyStore) 
 
     def double(stored: bytes | None) -> bytes:
         calls.append(stored)
-        # Would wait for ever if the store held its lock.
+        # Would block indefinitely if the store held its lock.
         assert store.peek(ID) is not None
         return b"%d" % (2 * int(stored or b"0"))
 
@@ -257,7 +257,7 @@ def test_when_a_request_began_is_known_though_reading_the_clock_was_interrupted(
 
 
 class VersionOneStore(MinimalStore):
-    """Has a merge of its own, as version 1 of the interface allowed."""
+    """Overrides merge(), as version 1 of the interface allowed."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)

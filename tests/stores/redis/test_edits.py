@@ -42,7 +42,7 @@ _VALUES = st.recursive(
     ),
     max_leaves=6,
 )
-# Adding to a float is a conflict in Redis, and has a test of its own.
+# Adding to a float is a conflict in Redis, and has a separate test.
 _WHOLE_VALUES = _VALUES.filter(lambda value: not isinstance(value, float))
 _OBJECTS = st.dictionaries(_FIELDS, _VALUES, min_size=1, max_size=3)
 _ITEMS = st.sampled_from([0, 1, "x", {"id": 1}, {"id": 2, "": {"id": 1}}]) | _VALUES | _OBJECTS
