@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import wraps
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Literal, TypeVar, cast
 
-from flask import Blueprint, Flask, current_app
-from werkzeug.exceptions import Conflict
+from flask import Blueprint, Flask
 from werkzeug.local import LocalProxy
 
 from ..errors import ConfigurationError
-from ..stores import Page, ThreadStore
+from ..stores import ThreadStore
 from ..thread.session import Session
 from ..thread.thread import Thread
 from .app_threads import AppThreads, attach, threads_of
 from .config import read_settings
-from .flask_internals import current_app_object, current_request
+from .conversations import Conversations
+from .flask_internals import current_app_object
 from .hooks import register
-from .observer import Observer
+from .opening import open_thread
 from .provider import ThreadIDProvider
-from .thread_ids import make_thread_id, require_thread_id
+from .turns import View, in_turns
 
 _EXTENSION = "agentuity"
 
-_View = TypeVar("_View", bound=Callable[..., Any])
 _Exempt = TypeVar("_Exempt", bound=Callable[..., Any] | Blueprint)
 
 
-class ThreadManager:
+class ThreadManager(Conversations):
     """Gives every request of a Flask app a conversation thread, ``g.thread``.
 
     ::
@@ -58,10 +55,10 @@ class ThreadManager:
         :param store: a store or its URL, instead of the one that the app's configuration names.
         :param thread_id_provider: see :meth:`set_thread_id_provider`.
         """
+        super().__init__()
         self._given_store = store
         self._provider = thread_id_provider
         self._exempt: set[Callable[..., Any] | Blueprint] = set()
-        self._apps: weakref.WeakKeyDictionary[Flask, AppThreads] = weakref.WeakKeyDictionary()
         if app is not None:
             self.init_app(app)
 
@@ -107,41 +104,9 @@ class ThreadManager:
         for threads in self._apps.values():
             threads.provider = provider or threads.signed_provider
 
-    def new(self) -> Thread:
-        """Start another conversation: it replaces ``g.thread`` and the client's cookie.
-
-        The earlier thread is kept, and its changes are saved with the response.
-
-        :raises RuntimeError: outside a request, and in a request without threads.
-        """
-        return self._threads_of(current_app_object()).scope().start_another(current_request())
-
-    def list(
-        self,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page:
-        """Return stored threads, the most recently updated first.
-
-        For example, the conversations of one person::
-
-            page = threads.list({"owner": current_user.id})
-            page.threads[0].metadata["title"]
-            threads.list({"owner": current_user.id}, cursor=page.cursor)
-
-        :param metadata: only threads whose metadata contains these keys and values.
-        :param limit: the maximum number of threads.
-        :param cursor: the cursor of the previous page.
-        :raises ValueError: if a value in *metadata* is not a scalar, or the cursor is invalid.
-        :raises StoreError: if the store cannot list threads; the thread service cannot.
-        """
-        return self._threads_at_work().store.list(metadata, limit=limit, cursor=cursor)
-
     def one_at_a_time(
         self, on_busy: Literal["wait", "reject"] = "wait", timeout: float = 30.0
-    ) -> Callable[[_View], _View]:
+    ) -> Callable[[View], View]:
         """Return a decorator for views whose requests take turns if they share a thread.
 
         A turn lasts until the response has ended, including a streamed one. It excludes
@@ -160,22 +125,11 @@ class ThreadManager:
         :param timeout: how long to wait, in seconds; then the response is 409 Conflict.
         :raises ConfigurationError: if an argument is wrong.
         """
-        _check_turn_arguments(on_busy, timeout)
+        return in_turns(self._scope, on_busy, timeout)
 
-        def decorate(view: _View) -> _View:
-            @wraps(view)
-            def take_turn_and_call(*args: Any, **kwargs: Any) -> Any:
-                scope = self._threads_of(current_app_object()).scope()
-                if not scope.acquire_turn(timeout if on_busy == "wait" else 0.0):
-                    raise Conflict("This conversation is busy with another request.")
-                return current_app.ensure_sync(view)(*args, **kwargs)
-
-            return cast(_View, take_turn_and_call)
-
-        return decorate
-
-    @contextmanager
-    def open(self, thread_id: str | None = None, *, create: bool | None = None) -> Iterator[Thread]:
+    def open(
+        self, thread_id: str | None = None, *, create: bool | None = None
+    ) -> AbstractContextManager[Thread]:
         """Work on a thread outside a request: in a background job, a shell or a test.
 
         The thread is saved at the end of the block, unless the block raises. Errors of the
@@ -192,58 +146,7 @@ class ThreadManager:
         :raises ThreadGone: if the thread was deleted during the block; the changes are dropped.
         :raises StoreError: if the thread cannot be read or saved.
         """
-        threads = self._threads_at_work()
-        is_new = thread_id is None
-        if is_new and not create:
-            raise ConfigurationError(
-                "open() needs a thread id. Use open(create=True) to start a conversation."
-            )
-        known = make_thread_id() if thread_id is None else require_thread_id(thread_id)
-        thread = Thread(
-            threads.store, lambda: (known, is_new), Observer(threads), restore_policy="raise"
-        )
-        if create is False and thread.empty():
-            raise LookupError(f"Nothing is stored of thread {known}.")
-        yield thread
-        thread.save()
-
-    def _threads_of(self, app: Flask) -> AppThreads:
-        threads = self._apps.get(app)
-        if threads is None:
-            raise ConfigurationError(
-                f"This ThreadManager does not serve the app {app.name!r}."
-                " Call threads.init_app(app) where the app is created."
-            )
-        return threads
-
-    def _threads_at_work(self) -> AppThreads:
-        """Return what belongs to the current app, or to the only one."""
-        if current_app:
-            return self._threads_of(current_app_object())
-        apps = list(self._apps.values())
-        if len(apps) != 1:
-            raise ConfigurationError(
-                f"This ThreadManager serves {len(apps)} apps."
-                " Select one of them: with app.app_context(): ..."
-                if apps
-                else "This ThreadManager serves no app. Call threads.init_app(app) first."
-            )
-        return apps[0]
-
-
-def _check_turn_arguments(on_busy: object, timeout: object) -> None:
-    if callable(on_busy):
-        raise ConfigurationError(
-            "one_at_a_time is used without parentheses. Write @threads.one_at_a_time()."
-        )
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
-        raise ConfigurationError(
-            f"one_at_a_time(timeout={timeout!r}) is wrong. Allowed: seconds, 0 or more."
-        )
-    if on_busy not in ("wait", "reject"):
-        raise ConfigurationError(
-            f"one_at_a_time(on_busy={on_busy!r}) is wrong. Allowed: 'wait', 'reject'."
-        )
+        return open_thread(self._threads_at_work(), thread_id, create)
 
 
 current_thread = cast(Thread, LocalProxy(lambda: threads_of(current_app_object()).scope().thread))

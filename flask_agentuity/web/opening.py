@@ -1,0 +1,32 @@
+"""Threads outside requests: what :meth:`.ThreadManager.open` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ..errors import ConfigurationError
+from ..thread.thread import Thread
+from .app_threads import AppThreads
+from .observer import Observer
+from .thread_ids import make_thread_id, require_thread_id
+
+
+@contextmanager
+def open_thread(
+    threads: AppThreads, thread_id: str | None, create: bool | None
+) -> Iterator[Thread]:
+    """Open a thread, and save it unless the block raises."""
+    is_new = thread_id is None
+    if is_new and not create:
+        raise ConfigurationError(
+            "open() needs a thread id. Use open(create=True) to start a conversation."
+        )
+    known = make_thread_id() if thread_id is None else require_thread_id(thread_id)
+    thread = Thread(
+        threads.store, lambda: (known, is_new), Observer(threads), restore_policy="raise"
+    )
+    if create is False and thread.empty():
+        raise LookupError(f"Nothing is stored of thread {known}.")
+    yield thread
+    thread.save()

@@ -1,0 +1,52 @@
+"""Views whose requests take turns: what :meth:`.ThreadManager.one_at_a_time` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Literal, TypeVar, cast
+
+from flask import current_app
+from werkzeug.exceptions import Conflict
+
+from ..errors import ConfigurationError
+from .scope import RequestScope
+
+View = TypeVar("View", bound=Callable[..., Any])
+
+
+def in_turns(
+    find_scope: Callable[[], RequestScope], on_busy: Literal["wait", "reject"], timeout: float
+) -> Callable[[View], View]:
+    """Return a decorator whose views first take the turn of their thread.
+
+    :param find_scope: returns the scope of the current request.
+    :raises ConfigurationError: if an argument is wrong.
+    """
+    _check_arguments(on_busy, timeout)
+
+    def decorate(view: View) -> View:
+        @wraps(view)
+        def take_turn_and_call(*args: Any, **kwargs: Any) -> Any:
+            if not find_scope().acquire_turn(timeout if on_busy == "wait" else 0.0):
+                raise Conflict("This conversation is busy with another request.")
+            return current_app.ensure_sync(view)(*args, **kwargs)
+
+        return cast(View, take_turn_and_call)
+
+    return decorate
+
+
+def _check_arguments(on_busy: object, timeout: object) -> None:
+    if callable(on_busy):
+        raise ConfigurationError(
+            "one_at_a_time is used without parentheses. Write @threads.one_at_a_time()."
+        )
+    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+        raise ConfigurationError(
+            f"one_at_a_time(timeout={timeout!r}) is wrong. Allowed: seconds, 0 or more."
+        )
+    if on_busy not in ("wait", "reject"):
+        raise ConfigurationError(
+            f"one_at_a_time(on_busy={on_busy!r}) is wrong. Allowed: 'wait', 'reject'."
+        )
