@@ -20,6 +20,7 @@ from .applying import apply_metadata as apply_metadata
 from .applying import complete as complete
 from .applying import is_of_version_1, moved_keys
 from .listing import ListedThread, Page
+from .runs import RunStore
 from .writing import Conflict, Write, Written, write_merged
 from .writing import warn_of_skipped as warn_of_skipped
 
@@ -67,6 +68,10 @@ class ThreadStore(ABC):
     #: deleted threads deleted. A subclass that overrides :meth:`merge` or :meth:`save` and not
     #: :meth:`write` loses it, so that its own methods are used.
     edits = False
+
+    #: Where the runs of its threads are kept; None if the store keeps no runs. Deleting a thread
+    #: deletes its runs.
+    runs: RunStore | None = None
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -16,6 +16,7 @@ from ..per_process import PerProcess
 from . import base, listing
 from .base import TOMBSTONE_SECONDS, KeyedStore
 from .listing import ListedThread, Page
+from .memory_runs import MemoryRuns
 from .writing import Conflict, Write, Written, warn_of_skipped
 
 
@@ -78,6 +79,7 @@ class MemoryStore(KeyedStore):
         # In the order of deletion.
         self._tombstones: dict[str, _Tombstone] = {}
         self._lock = PerProcess(threading.Lock)
+        self.runs = self._runs = MemoryRuns()
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._lock.get():
@@ -127,6 +129,7 @@ class MemoryStore(KeyedStore):
                 if tombstone.deleted > now - TOMBSTONE_SECONDS:
                     break
                 del self._tombstones[old]
+        self._runs.delete(thread_id)
 
     def list(
         self,

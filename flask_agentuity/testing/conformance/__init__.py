@@ -42,6 +42,8 @@ pytest.register_assert_rewrite(
             "racing",
             "reading",
             "requests",
+            "run_watching",
+            "runs",
             "sequences",
             "stored",
             "suite",
@@ -67,6 +69,8 @@ from .merging import MergingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
 from .racing import RacingConformance  # noqa: E402
 from .reading import ReadingConformance  # noqa: E402
+from .run_watching import RunWatchConformance  # noqa: E402
+from .runs import RunConformance  # noqa: E402
 from .sequences import SequenceConformance  # noqa: E402
 from .suite import Clock, Suite  # noqa: E402
 from .transfer import TransferConformance  # noqa: E402
@@ -90,6 +94,8 @@ __all__ = [
     "OperationConformance",
     "RacingConformance",
     "ReadingConformance",
+    "RunConformance",
+    "RunWatchConformance",
     "SequenceConformance",
     "StoreConformance",
     "Suite",
@@ -118,6 +124,8 @@ class StoreConformance(
     FilterConformance,
     TransferConformance,
     TurnConformance,
+    RunConformance,
+    RunWatchConformance,
     SequenceConformance,
     WriteSequenceConformance,
 ):

@@ -68,6 +68,8 @@ class Suite:
     transfers: ClassVar[bool] = False
     #: Whether turns hold for every store that sees the same threads.
     turns: ClassVar[bool] = False
+    #: Whether the store keeps runs (:attr:`ThreadStore.runs`).
+    runs: ClassVar[bool] = False
 
     @pytest.fixture
     def place(self, tmp_path: Path) -> Any:
