@@ -31,7 +31,7 @@ class PerProcess(Generic[T]):
 
     A forked child makes another value, even if another thread of the parent was using or
     making the parent's value at that moment. The inherited value is not used, closed or
-    freed in the child.
+    freed in the child (see :meth:`inherited`).
 
     A lock among the threads of one process::
 
@@ -62,6 +62,14 @@ class PerProcess(Generic[T]):
     def made(self) -> T | None:
         """Return the value of this process, or None if it has not been made yet."""
         return self._made.get(_current)
+
+    def inherited(self) -> list[T]:
+        """Return the values of the processes from which this one was forked.
+
+        They must not be used. A child may close its copies of their files.
+        """
+        process = _current
+        return [value for other, value in list(self._made.items()) if other is not process]
 
     def _make_once(self, process: _Process) -> T:
         # setdefault is atomic, so all threads of the process wait for the same lock.

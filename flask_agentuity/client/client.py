@@ -9,11 +9,13 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Unpack
 
 from .. import wire
 from ..document.operations import Operation
 from ..errors import ServiceUnavailable
+from ..per_process import PerProcess
 from . import calls, frames
 from .address import parse_address
 from .process_client import ProcessClient, wait
@@ -52,8 +54,8 @@ class ThreadClient:
         """
         self.settings = ClientSettings(parse_address(url), key, **options)
         self._closed = False
-        # By process id: a forked child finds no entry.
-        self._processes: dict[int, ProcessClient] = {}
+        # Without a reference to this object, which closes when it is no longer referenced.
+        self._here = PerProcess(partial(ProcessClient, self.settings, weakref.ref(self)))
         _clients.add(self)
 
     def __repr__(self) -> str:
@@ -173,12 +175,12 @@ class ThreadClient:
     @property
     def connection_number(self) -> int:
         """How often the service accepted the key in this process."""
-        process = self._processes.get(os.getpid())
+        process = self._here.made()
         return process.connections if process is not None else 0
 
     def stats(self) -> dict[str, Any]:
         """Return the current state, and counts since the first call in this process."""
-        process = self._processes.get(os.getpid()) or ProcessClient(self.settings, self)
+        process = self._here.made() or ProcessClient(self.settings, weakref.ref(self))
         return process.stats()
 
     def close(self, timeout: float = 1.0) -> None:
@@ -187,12 +189,12 @@ class ThreadClient:
         Any thread may call this, more than once. A closed client cannot be opened again.
         """
         self._closed = True
-        process = self._processes.get(os.getpid())
+        process = self._here.made()
         if process is not None:
             process.close(timeout)
 
     def _wait(self, call: Call) -> Any:
-        process = self._processes.get(os.getpid())
+        process = self._here.made()
         if process is not None and process.is_io_thread:
             raise RuntimeError(
                 "A call that waits was made in a done callback of a future. It would never end."
@@ -216,20 +218,12 @@ class ThreadClient:
         return request
 
     def _process(self) -> ProcessClient:
-        pid = os.getpid()
-        process = self._processes.get(pid)
+        process = self._here.made()
         if process is None:
             if self._closed:
                 raise ServiceUnavailable("The thread client is closed.")
-            self._abandon_others(pid)
-            # setdefault is atomic: two threads get the same object.
-            process = self._processes.setdefault(pid, ProcessClient(self.settings, self))
+            process = self._here.get()
         return process
-
-    def _abandon_others(self, pid: int) -> None:
-        for other in [each for each in self._processes if each != pid]:
-            if (process := self._processes.pop(other, None)) is not None:
-                process.abandon()
 
 
 def _new_id() -> str:
@@ -244,8 +238,8 @@ _clients: weakref.WeakSet[ThreadClient] = weakref.WeakSet()
 
 def _after_fork() -> None:
     for client in list(_clients):
-        # No process has this id: every entry is the parent's.
-        client._abandon_others(-1)
+        for process in client._here.inherited():
+            process.abandon()
 
 
 def _at_exit() -> None:

@@ -27,10 +27,10 @@ class ProcessClient:
     The first request starts the thread. Nothing here is shared with another process.
     """
 
-    def __init__(self, settings: ClientSettings, owner: object) -> None:
+    def __init__(self, settings: ClientSettings, owner: weakref.ref[Any]) -> None:
         """Close by itself when *owner* is no longer referenced."""
         self._settings = settings
-        self._owner = weakref.ref(owner)
+        self._owner = owner
         self._lifecycle = Lifecycle()
         self._connectivity = Connectivity(
             Backoff(

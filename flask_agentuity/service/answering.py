@@ -46,7 +46,7 @@ class Answering:
         self._namespace = namespace
         self._views = views
 
-    def answer(self, request: wire.Request, began: float) -> bytes:
+    def answer(self, request: wire.ThreadRequest, began: float) -> bytes:
         """Do what *request* asks for, and return the frame to send; there always is one.
 
         An error says that a document is too large in the words of
@@ -57,7 +57,7 @@ class Answering:
             client says so; otherwise when this one came.
         """
         inside = stored_id(self._namespace, request.thread_id)
-        action = type(request).__name__.lower()
+        action = type(request).__name__.removesuffix("Request").lower()
         try:
             return self._do(inside, request, began)
         except ThreadGone as error:
@@ -73,23 +73,23 @@ class Answering:
             words = f"The {action} failed inside the service; its log says why."
         return wire.encode_failure(request.id, words)
 
-    def _do(self, inside: str, request: wire.Request, began: float) -> bytes:
+    def _do(self, inside: str, request: wire.ThreadRequest, began: float) -> bytes:
         match request:
-            case wire.Restore():
+            case wire.RestoreRequest():
                 return self._restore(inside, request)
-            case wire.Save():
+            case wire.SaveRequest():
                 self._save(inside, request, began)
-            case wire.Merge():
+            case wire.MergeRequest():
                 if request.began is not None:
                     return self._merge_edits(inside, request, began)
                 self._merge(inside, request)
-            case wire.Delete():
+            case wire.DeleteRequest():
                 self._store.delete(inside)
             case _:
                 assert_never(request)
         return wire.encode_success(request.id)
 
-    def _restore(self, inside: str, request: wire.Restore) -> bytes:
+    def _restore(self, inside: str, request: wire.RestoreRequest) -> bytes:
         # A deletion during the read must count as later than the restore.
         now = time.monotonic()
         if not self._store.edits:
@@ -108,7 +108,7 @@ class Answering:
         state = complete(snapshot, inside)
         self._views.add(thread_id, View(state, snapshot.metadata, snapshot.version, now))
 
-    def _save(self, inside: str, request: wire.Save, began: float) -> None:
+    def _save(self, inside: str, request: wire.SaveRequest, began: float) -> None:
         snapshot = _parse_saved(request.document, request.thread_id)
         state = complete(snapshot, inside)
         metadata = None if request.metadata is None else codec.encode(request.metadata, "metadata")
@@ -131,7 +131,7 @@ class Answering:
     def _replace(
         self,
         inside: str,
-        request: wire.Save,
+        request: wire.SaveRequest,
         state: Mapping[str, bytes],
         metadata: bytes | None,
         began: float,
@@ -144,7 +144,7 @@ class Answering:
             operations.append(SetMetadata(metadata))
         self._store.write(inside, Write(operations, began=began))
 
-    def _merge(self, inside: str, request: wire.Merge) -> None:
+    def _merge(self, inside: str, request: wire.MergeRequest) -> None:
         if not self._store.edits:
             self._store.merge(inside, request.operations, request.metadata)
             return
@@ -154,7 +154,7 @@ class Answering:
             operations = [*operations, SetMetadata(metadata)]
         self._store.write(inside, Write(operations, began=self._last_restore(request.thread_id)))
 
-    def _merge_edits(self, inside: str, request: wire.Merge, began: float) -> bytes:
+    def _merge_edits(self, inside: str, request: wire.MergeRequest, began: float) -> bytes:
         write = Write(request.operations, request.version, None, began, request.counted)
         outcome = self._store.write(inside, write)
         match outcome:

@@ -14,10 +14,10 @@ from websockets.frames import CloseCode
 
 from .. import wire
 from .answering import Answering
+from .flow_control import FlowControl
 from .keys import namespace_of
 from .limited_log import LimitedLog
-from .room import Room
-from .settings import Settings
+from .settings import ServiceSettings
 from .views import Budget, Views
 
 logger = logging.getLogger("flask_agentuity.service")
@@ -45,10 +45,10 @@ class Shared:
         self.refusals = LimitedLog(logger)
 
 
-class Connection:
+class ServedConnection:
     """Serves one client until either side closes the connection."""
 
-    def __init__(self, socket: ServerConnection, settings: Settings, shared: Shared) -> None:
+    def __init__(self, socket: ServerConnection, settings: ServiceSettings, shared: Shared) -> None:
         """Serve the client at *socket*."""
         self._socket = socket
         self._settings = settings
@@ -60,7 +60,7 @@ class Connection:
         self._clock_difference = math.inf
         self._loop = asyncio.get_running_loop()
         self._end = wire.ServiceEnd(settings.keys.accepts, settings.max_frame_bytes)
-        self._room = Room(settings.max_requests, 4 * settings.max_frame_bytes)
+        self._flow = FlowControl(settings.max_requests, 4 * settings.max_frame_bytes)
         # The newest request for each thread that has one under way.
         self._newest: dict[str, asyncio.Task[None]] = {}
         self._receiving: asyncio.Timeout | None = None
@@ -103,7 +103,7 @@ class Connection:
 
     async def _authorize(self) -> str | None:
         """Authorize the client and return its namespace; None if it was refused."""
-        decision: wire.Granted | wire.Denied | wire.Request | wire.Refusal
+        decision: wire.Granted | wire.Denied | wire.ThreadRequest | wire.Refusal
         try:
             frame = await self._receive(self._settings.authorization_timeout)
         except TimeoutError:
@@ -137,9 +137,9 @@ class Connection:
                 request = await self._loop.run_in_executor(self._pool, self._end.receive, frame)
             else:
                 request = self._end.receive(frame)
-            if isinstance(request, wire.Restore | wire.Save | wire.Merge | wire.Delete):
+            if isinstance(request, wire.ThreadRequest):
                 size = len(frame)
-                await self._room.enter(size)
+                await self._flow.enter(size)
                 previous = self._newest.get(request.thread_id)
                 self._newest[request.thread_id] = requests.create_task(
                     self._serve(answering, request, self._began(request, now), previous, size)
@@ -154,7 +154,7 @@ class Connection:
     async def _serve(
         self,
         answering: Answering,
-        request: wire.Request,
+        request: wire.ThreadRequest,
         began: float,
         previous: asyncio.Task[None] | None,
         size: int,
@@ -167,13 +167,13 @@ class Connection:
             self._prune_later()
             await self._send(reply)
         finally:
-            self._room.leave(size)
+            self._flow.leave(size)
             if self._newest.get(request.thread_id) is asyncio.current_task():
                 del self._newest[request.thread_id]
 
-    def _began(self, request: wire.Request, now: float) -> float:
+    def _began(self, request: wire.ThreadRequest, now: float) -> float:
         """Return when the client's own request began, by our clock; *now* if it does not say."""
-        began = None if isinstance(request, wire.Delete) else request.began
+        began = None if isinstance(request, wire.DeleteRequest) else request.began
         if began is None:
             return now
         if began.at is None:

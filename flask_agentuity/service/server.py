@@ -16,8 +16,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from ..document.messages import encode_message
-from .connection import Connection, Shared
-from .settings import Settings
+from .connection import ServedConnection, Shared
+from .settings import ServiceSettings
 
 logger = logging.getLogger("flask_agentuity.service")
 
@@ -35,9 +35,9 @@ _WAITING_FRAMES = 4
 class Server:
     """Listens and serves the connections. Belongs to one event loop."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
-        self._connections: set[Connection] = set()
+        self._connections: set[ServedConnection] = set()
         self._pool = ThreadPoolExecutor(settings.workers, "thread-service-store")
         self._shared = Shared(self._pool)
         self._server: WebSocketServer | None = None
@@ -103,7 +103,7 @@ class Server:
         await asyncio.sleep(0)
 
     async def _serve(self, socket: ServerConnection) -> None:
-        connection = Connection(socket, self._settings, self._shared)
+        connection = ServedConnection(socket, self._settings, self._shared)
         self._connections.add(connection)
         try:
             await connection.run()

@@ -16,7 +16,7 @@ DEFAULT_MAX_FRAME_BYTES = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServiceSettings:
     """The options of a service; all times are in seconds. See :class:`.ThreadService`."""
 
     store: ThreadStore

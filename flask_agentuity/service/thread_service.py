@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigurationError
 from ..stores.base import ThreadStore
 from .keys import Keys
-from .settings import DEFAULT_MAX_FRAME_BYTES, Settings
+from .settings import DEFAULT_MAX_FRAME_BYTES, ServiceSettings
 
 if TYPE_CHECKING:
     from .server import Server
@@ -60,7 +60,7 @@ class ThreadService:
         :raises ConfigurationError: if an option is wrong, or the package ``websockets`` is
             missing.
         """
-        self._settings = Settings(
+        self._settings = ServiceSettings(
             store,
             Keys(keys),
             host=host,

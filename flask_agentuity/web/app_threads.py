@@ -16,7 +16,7 @@ from ..stores import ThreadStore, open_store
 from ..thread.session import Session
 from ..thread.thread import Thread
 from . import events as signals
-from .config import Settings
+from .config import AppSettings
 from .flask_internals import current_app_object, current_request
 from .provider import SignedIDProvider, ThreadIDProvider
 from .scope import RequestScope
@@ -37,7 +37,7 @@ class AppThreads:
     def __init__(
         self,
         app: Flask,
-        settings: Settings,
+        settings: AppSettings,
         store: ThreadStore | str | None,
         exempt: set[Callable[..., Any] | Blueprint],
     ) -> None:
@@ -202,7 +202,7 @@ def threads_of(app: Flask) -> AppThreads:
     return cast(AppThreads, threads)
 
 
-def _with_store(settings: Settings, store: ThreadStore | str | None) -> Settings:
+def _with_store(settings: AppSettings, store: ThreadStore | str | None) -> AppSettings:
     if store is None:
         return settings
     if not isinstance(store, ThreadStore | str):

@@ -28,7 +28,7 @@ _SERVICE_PATH = "/thread/ws"
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AppSettings:
     """The settings of one app, checked. Times are in seconds, sizes in bytes."""
 
     store: str
@@ -50,7 +50,7 @@ class Settings:
 
 def read_settings(
     config: Mapping[str, Any], environment: Mapping[str, str] = os.environ
-) -> Settings:
+) -> AppSettings:
     """Read the settings from *config*, then from the environment variables of the same names.
 
     :raises ConfigurationError: if a value is wrong. The message contains the key, the value
@@ -71,7 +71,7 @@ def read_settings(
     secret = read("THREAD_SECRET", None, _secret)
     if secret is None and sdk_key is not None:
         secret = sdk_key.encode()
-    return Settings(
+    return AppSettings(
         store=store,
         store_source=source,
         sdk_key=sdk_key,

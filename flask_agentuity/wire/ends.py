@@ -21,7 +21,7 @@ from .replies import (
     encode_granted,
     parse_reply,
 )
-from .requests import Frame, Refusal, Request, encode_authorization
+from .requests import Frame, Refusal, ThreadRequest, encode_authorization
 
 
 class Phase(enum.Enum):
@@ -78,7 +78,7 @@ class ServiceEnd:
         self.max_frame_bytes = max_frame_bytes
         self._accepts = accepts
 
-    def receive(self, frame: Frame) -> Granted | Denied | Request | Refusal:
+    def receive(self, frame: Frame) -> Granted | Denied | ThreadRequest | Refusal:
         """Take the client's next frame.
 
         The first gives :class:`Granted` or :class:`Denied` (send :meth:`answer`, and close

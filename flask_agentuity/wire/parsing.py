@@ -17,13 +17,13 @@ from .limits import MAX_ID_LENGTH, MAX_OPERATIONS, MAX_THREAD_ID_LENGTH
 from .requests import (
     Authorization,
     Began,
-    Delete,
+    DeleteRequest,
     Frame,
-    Merge,
+    MergeRequest,
     Refusal,
-    Request,
-    Restore,
-    Save,
+    RestoreRequest,
+    SaveRequest,
+    ThreadRequest,
 )
 
 
@@ -38,7 +38,7 @@ def parse_authorization(frame: Frame) -> Authorization | Refusal:
     return Authorization(key)
 
 
-def parse_request(frame: Frame) -> Request | Refusal:
+def parse_request(frame: Frame) -> ThreadRequest | Refusal:
     """Read a frame that comes after the authorization. No frame makes it raise.
 
     Without the extension, operations of an unknown kind are left out, as the JavaScript
@@ -73,18 +73,18 @@ def parse_request(frame: Frame) -> Request | Refusal:
 
 def _parse_data(
     id: str, action: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
-) -> Request:
+) -> ThreadRequest:
     began = _began(data)
     match action:
         case "restore":
-            return Restore(id, thread_id, began)
+            return RestoreRequest(id, thread_id, began)
         case "delete":
-            return Delete(id, thread_id)
+            return DeleteRequest(id, thread_id)
         case "save":
             document = data.get("user_data")
             if not isinstance(document, str):
                 raise ValueError("The user_data of a save must be a string.")
-            return Save(id, thread_id, make_well_formed(document.encode()), metadata, began)
+            return SaveRequest(id, thread_id, make_well_formed(document.encode()), metadata, began)
         case _:
             if began is None:
                 return _parse_merge(id, thread_id, data, metadata)
@@ -93,16 +93,16 @@ def _parse_data(
 
 def _parse_merge(
     id: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
-) -> Merge:
+) -> MergeRequest:
     changes = _operations(data)
     try:
         known = [operation_from_json(change) for change in changes]
     except (ValueError, AgentuityError) as error:
         raise ValueError(f"An operation of the merge is wrong: {error}") from None
-    return Merge(id, thread_id, [each for each in known if each is not None], metadata)
+    return MergeRequest(id, thread_id, [each for each in known if each is not None], metadata)
 
 
-def _parse_edits(id: str, thread_id: str, data: dict[str, Any], began: Began) -> Merge:
+def _parse_edits(id: str, thread_id: str, data: dict[str, Any], began: Began) -> MergeRequest:
     known = {"thread_id", "operations", "age", "at", "version", "counted"}
     if unknown := data.keys() - known:
         raise ValueError(f"A merge with an age has no field {_short(min(unknown))}.")
@@ -116,7 +116,7 @@ def _parse_edits(id: str, thread_id: str, data: dict[str, Any], began: Began) ->
         operations = edits_from_json(changes)
     except (ValueError, AgentuityError) as error:
         raise ValueError(f"An operation of the merge is wrong: {error}") from None
-    return Merge(id, thread_id, operations, None, began, version, tuple(counted))
+    return MergeRequest(id, thread_id, operations, None, began, version, tuple(counted))
 
 
 def _operations(data: dict[str, Any]) -> list[Any]:

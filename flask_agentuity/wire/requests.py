@@ -30,8 +30,7 @@ from typing import Any
 from ..document import codec
 from ..document.messages import encode_message, fragment
 from ..document.operation_json import operation_to_json
-from ..document.operations import Clear, Operation, Push, Set
-from ..document.operations import Delete as DeleteOperation
+from ..document.operations import Clear, Delete, Operation, Push, Set
 from ..errors import InvalidThreadId, StateNotSerializable, StateTooLarge
 from .limits import (
     MAX_DOCUMENT_BYTES,
@@ -69,7 +68,7 @@ class Began:
 
 
 @dataclass(frozen=True, slots=True)
-class Restore:
+class RestoreRequest:
     """Asks for a thread's document."""
 
     id: str
@@ -78,7 +77,7 @@ class Restore:
 
 
 @dataclass(frozen=True, slots=True)
-class Save:
+class SaveRequest:
     """Replaces a thread's document (``b""``: nothing is left), and its metadata unless None."""
 
     id: str
@@ -89,7 +88,7 @@ class Save:
 
 
 @dataclass(frozen=True, slots=True)
-class Merge:
+class MergeRequest:
     """Applies operations in order, and replaces the metadata unless it is None.
 
     With the extension, changes to the metadata are among the operations. ``version`` and
@@ -106,14 +105,14 @@ class Merge:
 
 
 @dataclass(frozen=True, slots=True)
-class Delete:
+class DeleteRequest:
     """Removes a thread."""
 
     id: str
     thread_id: str
 
 
-Request = Restore | Save | Merge | Delete
+ThreadRequest = RestoreRequest | SaveRequest | MergeRequest | DeleteRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +232,7 @@ def _basic(change: Operation) -> Operation:
     match change:
         case Set(key, value):
             return Set(key, value)
-        case DeleteOperation() | Clear() | Push(keep_first=0, unique=None):
+        case Delete() | Clear() | Push(keep_first=0, unique=None):
             return change
         case _:
             name = type(change).__name__

@@ -95,7 +95,7 @@ def test_a_thread_that_ended_is_replaced(
     service = serve()
     client = connect(service.url)
     client.restore(THREAD)
-    process = next(iter(client._processes.values()))
+    process = client._here.get()
     raise_once(monkeypatch, SystemExit(), "send", lambda: True)
     first = client.submit_restore(THREAD)
     eventually(lambda: not process._is_running)
@@ -112,7 +112,7 @@ def test_a_client_whose_thread_ended_can_be_closed(
     told: list[object] = []
     client = connect(serve(answer_later).url, on_disconnected=told.append)
     client.restore(THREAD)
-    process = next(iter(client._processes.values()))
+    process = client._here.get()
     before = client.stats()["bytes_out"]
     sent = client.submit_restore(THREAD)
     eventually(lambda: client.stats()["bytes_out"] > before)

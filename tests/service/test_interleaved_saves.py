@@ -54,11 +54,11 @@ class Interleaving:
                 self._finish(self._requests.pop(self._dice.randrange(len(self._requests))))
 
     def restore(self) -> State:
-        reply = self._ask(wire.Restore("1", THREAD))
+        reply = self._ask(wire.RestoreRequest("1", THREAD))
         state: State = json.loads(reply["data"] or "{}").get("state", {})
         return state
 
-    def _ask(self, request: wire.Request) -> dict[str, Any]:
+    def _ask(self, request: wire.ThreadRequest) -> dict[str, Any]:
         reply: dict[str, Any] = json.loads(self._answering.answer(request, time.monotonic()))
         assert reply["success"] is True, reply
         return reply
@@ -87,7 +87,7 @@ class Interleaving:
             case _:
                 items.append(self._item())
         text = json.dumps({"state": state}, separators=(",", ":"))
-        self._ask(wire.Save("1", THREAD, text.encode()))
+        self._ask(wire.SaveRequest("1", THREAD, text.encode()))
 
 
 @pytest.mark.parametrize("reading", [0.0, 0.4])

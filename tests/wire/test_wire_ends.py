@@ -35,7 +35,7 @@ def test_the_service_takes_requests_after_a_good_key_only() -> None:
     client = wire.ClientProtocol()
     assert client.receive(service.answer(decision)) == wire.Granted({"edits": 1})
     assert service.key == "good"
-    assert service.receive(wire.encode_restore("1", "t")) == wire.Restore("1", "t")
+    assert service.receive(wire.encode_restore("1", "t")) == wire.RestoreRequest("1", "t")
     refusal = service.receive(wire.encode_authorization("good"))
     assert isinstance(refusal, wire.Refusal)
 

@@ -67,12 +67,12 @@ def test_requests_come_back_as_they_were_sent() -> None:
         Delete("d"),
         Clear(),
     ]
-    assert wire.parse_request(wire.encode_restore("1", THREAD)) == wire.Restore("1", THREAD)
-    assert wire.parse_request(wire.encode_delete("1", THREAD)) == wire.Delete("1", THREAD)
-    assert wire.parse_request(wire.encode_merge("1", THREAD, changes, {"m": 1})) == wire.Merge(
-        "1", THREAD, changes, {"m": 1}
-    )
-    assert wire.parse_request(wire.encode_save("1", THREAD, b"{}", {})) == wire.Save(
+    assert wire.parse_request(wire.encode_restore("1", THREAD)) == wire.RestoreRequest("1", THREAD)
+    assert wire.parse_request(wire.encode_delete("1", THREAD)) == wire.DeleteRequest("1", THREAD)
+    assert wire.parse_request(
+        wire.encode_merge("1", THREAD, changes, {"m": 1})
+    ) == wire.MergeRequest("1", THREAD, changes, {"m": 1})
+    assert wire.parse_request(wire.encode_save("1", THREAD, b"{}", {})) == wire.SaveRequest(
         "1", THREAD, b"{}", {}
     )
 
@@ -165,7 +165,7 @@ def test_operations_of_an_unknown_kind_are_left_out() -> None:
         action="merge",
         data={"thread_id": THREAD, "operations": [{"op": "rename"}, {"op": "clear"}]},
     )
-    assert wire.parse_request(frame) == wire.Merge("r1", THREAD, [Clear()])
+    assert wire.parse_request(frame) == wire.MergeRequest("r1", THREAD, [Clear()])
 
 
 def test_a_key_is_never_shown() -> None:
@@ -223,7 +223,14 @@ ALMOST = st.fixed_dictionaries(
 @example(b'{"id":"1","action":"merge","data":{"thread_id":"t","operations":' + b"[" * 2000)
 def test_no_frame_makes_a_reader_raise(frame: bytes | str) -> None:
     request = wire.parse_request(frame)
-    assert isinstance(request, wire.Restore | wire.Save | wire.Merge | wire.Delete | wire.Refusal)
+    assert isinstance(
+        request,
+        wire.RestoreRequest
+        | wire.SaveRequest
+        | wire.MergeRequest
+        | wire.DeleteRequest
+        | wire.Refusal,
+    )
     if isinstance(request, wire.Refusal) and request.id is not None:
         answer = wire.parse_reply(wire.encode_failure(request.id, request.error))
         assert isinstance(answer, wire.Failure | wire.Malformed)
@@ -239,9 +246,9 @@ def test_no_frame_makes_a_reader_raise(frame: bytes | str) -> None:
 def test_any_text_and_any_value_go_there_and_back(text: str, values: dict[str, Any]) -> None:
     document = orjson.dumps({"state": values})
     save = wire.parse_request(wire.encode_save("1", text, document, values))
-    assert save == wire.Save("1", text, document, values)
+    assert save == wire.SaveRequest("1", text, document, values)
     changes: list[Operation] = [Set(key, orjson.dumps(value)) for key, value in values.items()]
-    assert wire.parse_request(wire.encode_merge("1", text, changes)) == wire.Merge(
+    assert wire.parse_request(wire.encode_merge("1", text, changes)) == wire.MergeRequest(
         "1", text, changes
     )
     reply = wire.parse_reply(wire.encode_document("1", document))
@@ -271,12 +278,12 @@ def test_half_a_surrogate_pair_becomes_the_replacement_character(escape: str, te
     operation = '{"op":"set","key":"TEXT","value":["TEXT"]}'.replace("TEXT", escape)
     data = f'{{"thread_id":"t","operations":[{operation}]}}'
     request = wire.parse_request(f'{{"id":"1","action":"merge","data":{data}}}')
-    assert request == wire.Merge("1", "t", [Set(text, orjson.dumps([text]))])
+    assert request == wire.MergeRequest("1", "t", [Set(text, orjson.dumps([text]))])
     # In a document, which is a text inside the frame.
     document = f'{{"state":{{"a":"{escape}"}}}}'
     frame = {"id": "1", "action": "save", "data": {"thread_id": "t", "user_data": document}}
     request = wire.parse_request(json.dumps(frame))
-    assert isinstance(request, wire.Save)
+    assert isinstance(request, wire.SaveRequest)
     assert json.loads(request.document) == {"state": {"a": text}}
 
 
@@ -333,17 +340,19 @@ def extended(**changes: Any) -> bytes:
 def test_requests_of_the_extension_come_back_as_they_were_sent() -> None:
     began = wire.Began(1.5, 1000.25)
     frame = wire.encode_edits("1", THREAD, EDITS, began=began, version=7, counted={"a": 1})
-    assert wire.parse_request(frame) == wire.Merge("1", THREAD, EDITS, None, began, 7, ("a",))
+    assert wire.parse_request(frame) == wire.MergeRequest(
+        "1", THREAD, EDITS, None, began, 7, ("a",)
+    )
     frame = wire.encode_edits("1", THREAD, [], began=wire.Began(0.0))
     assert json.loads(frame)["data"] == {"thread_id": THREAD, "operations": [], "age": 0.0}
-    assert wire.parse_request(frame) == wire.Merge("1", THREAD, [], None, wire.Began(0.0))
+    assert wire.parse_request(frame) == wire.MergeRequest("1", THREAD, [], None, wire.Began(0.0))
     frame = wire.encode_restore("1", THREAD, began)
     assert json.loads(frame)["data"] == {"thread_id": THREAD, "age": 1.5, "at": 1000.25}
-    assert wire.parse_request(frame) == wire.Restore("1", THREAD, began)
+    assert wire.parse_request(frame) == wire.RestoreRequest("1", THREAD, began)
     frame = wire.encode_save("1", THREAD, b"{}", {"m": 1}, began)
-    assert wire.parse_request(frame) == wire.Save("1", THREAD, b"{}", {"m": 1}, began)
+    assert wire.parse_request(frame) == wire.SaveRequest("1", THREAD, b"{}", {"m": 1}, began)
     frame = extended(age=3, at=-5)
-    assert wire.parse_request(frame) == wire.Merge("r1", THREAD, [], None, wire.Began(3, -5))
+    assert wire.parse_request(frame) == wire.MergeRequest("r1", THREAD, [], None, wire.Began(3, -5))
 
 
 def test_without_an_age_a_merge_is_that_of_the_runtime() -> None:
@@ -356,7 +365,7 @@ def test_without_an_age_a_merge_is_that_of_the_runtime() -> None:
         {"op": "set_metadata", "value": {}},
     ]
     data = {"thread_id": THREAD, "operations": operations, "version": "x", "counted": 5}
-    assert wire.parse_request(message(action="merge", data=data)) == wire.Merge(
+    assert wire.parse_request(message(action="merge", data=data)) == wire.MergeRequest(
         "r1", THREAD, [Set("k", b"1"), Push("l", b'{"id":1}')]
     )
 
@@ -436,5 +445,5 @@ def test_the_largest_edit_fits_into_the_frame_that_every_end_takes() -> None:
     frame = wire.encode_edits("1", THREAD, [Edit("a", base, value, changes)], began=wire.Began(0))
     assert len(base) + len(value) < len(frame) < limits.MAX_REQUEST_BYTES
     request = wire.parse_request(frame)
-    assert isinstance(request, wire.Merge)
+    assert isinstance(request, wire.MergeRequest)
     assert request.operations == [Edit("a", base, value, changes)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-class Room:
+class FlowControl:
     """Limits the requests of one connection that are processed at once.
 
     A request that is larger than the limit is processed alone. Only one task may wait.
