@@ -27,8 +27,8 @@ def test_the_defaults() -> None:
     assert settings.max_bytes == 1_048_576
     assert settings.on_restore_error == "empty"
     assert settings.on_save_error == "log"
-    assert (settings.connect_timeout, settings.request_timeout) == (10, 10)
-    assert (settings.reconnect_base, settings.reconnect_max) == (1, 30)
+    # The client states its own defaults.
+    assert settings.client_options == {}
     cookie = settings.cookie
     assert (cookie.name, cookie.domain, cookie.path) == ("atid", None, "/")
     assert (cookie.secure, cookie.samesite, cookie.max_age) == ("auto", "Lax", 604_800)
@@ -44,10 +44,10 @@ GOOD: list[tuple[str, str, Any, Any]] = [
     ("THREAD_MAX_BYTES", "max_bytes", "2048", 2048),
     ("THREAD_ON_RESTORE_ERROR", "on_restore_error", "RAISE", "raise"),
     ("THREAD_ON_SAVE_ERROR", "on_save_error", "raise", "raise"),
-    ("CONNECT_TIMEOUT", "connect_timeout", "2.5", 2.5),
-    ("REQUEST_TIMEOUT", "request_timeout", "3", 3.0),
-    ("RECONNECT_BASE", "reconnect_base", "0.1", 0.1),
-    ("RECONNECT_MAX", "reconnect_max", "5", 5.0),
+    ("CONNECT_TIMEOUT", "client_options", "2.5", {"connect_timeout": 2.5}),
+    ("REQUEST_TIMEOUT", "client_options", "3", {"request_timeout": 3.0}),
+    ("RECONNECT_BASE", "client_options", "0.1", {"reconnect_base": 0.1}),
+    ("RECONNECT_MAX", "client_options", "5", {"reconnect_max": 5.0}),
 ]
 
 
@@ -59,6 +59,11 @@ def test_a_value_from_the_environment_and_from_the_app(
     assert getattr(read(None, **{name: written}), attribute) == expected
     # An empty variable is as if unset.
     assert getattr(read({name: ""}), attribute) == getattr(read(), attribute)
+
+
+def test_no_secret_is_shown() -> None:
+    settings = read(SDK_KEY="key-7f3a", THREAD_SECRET="secret-9b21", THREAD_STORE="redis://u:pw@h")
+    assert not any(secret in repr(settings) for secret in ("7f3a", "9b21", "pw"))
 
 
 def test_values_as_python_has_them() -> None:
@@ -178,21 +183,21 @@ def test_the_key_signs_where_no_secret_is_said() -> None:
 @pytest.mark.parametrize(
     ("said", "url"),
     [
-        ({}, "wss://catalyst-usc.agentuity.cloud/thread/ws"),
-        ({"REGION": "use"}, "wss://catalyst-use.agentuity.cloud/thread/ws"),
-        ({"REGION": "local"}, "wss://catalyst.agentuity.io/thread/ws"),
-        ({"REGION": ""}, "wss://catalyst-usc.agentuity.cloud/thread/ws"),
-        ({"CATALYST_URL": "https://a.example"}, "wss://a.example/thread/ws"),
-        ({"CATALYST_URL": "http://a.example:8080/x?y#z"}, "ws://a.example:8080/thread/ws"),
-        ({"CATALYST_URL": "ws://a.example/"}, "ws://a.example/thread/ws"),
-        ({"CATALYST_URL": "wss://[::1]:1"}, "wss://[::1]:1/thread/ws"),
-        ({"TRANSPORT_URL": "https://b.example"}, "wss://b.example/thread/ws"),
+        ({}, "wss://catalyst-usc.agentuity.cloud"),
+        ({"REGION": "use"}, "wss://catalyst-use.agentuity.cloud"),
+        ({"REGION": "local"}, "wss://catalyst.agentuity.io"),
+        ({"REGION": ""}, "wss://catalyst-usc.agentuity.cloud"),
+        ({"CATALYST_URL": "https://a.example"}, "wss://a.example"),
+        ({"CATALYST_URL": "http://a.example:8080/x?y#z"}, "ws://a.example:8080"),
+        ({"CATALYST_URL": "ws://a.example/"}, "ws://a.example"),
+        ({"CATALYST_URL": "wss://[::1]:1"}, "wss://[::1]:1"),
+        ({"TRANSPORT_URL": "https://b.example"}, "wss://b.example"),
         (
             {"CATALYST_URL": "https://a.example", "TRANSPORT_URL": "https://b.example"},
-            "wss://a.example/thread/ws",
+            "wss://a.example",
         ),
-        ({"CATALYST_URL": "", "TRANSPORT_URL": "https://b.example"}, "wss://b.example/thread/ws"),
-        ({"TRANSPORT_URL": "https://b.example", "REGION": "use"}, "wss://b.example/thread/ws"),
+        ({"CATALYST_URL": "", "TRANSPORT_URL": "https://b.example"}, "wss://b.example"),
+        ({"TRANSPORT_URL": "https://b.example", "REGION": "use"}, "wss://b.example"),
     ],
 )
 def test_where_the_service_is(said: dict[str, str], url: str) -> None:

@@ -8,9 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import SplitResult, urlsplit
 
 from ..errors import ConfigurationError
-
-#: The path of the endpoint if the URL has none.
-PATH = "/thread/ws"
+from ..wire.limits import PATH
 
 _SCHEMES = {"ws": "ws", "wss": "wss", "http": "ws", "https": "wss"}
 

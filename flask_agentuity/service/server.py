@@ -16,12 +16,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from ..document.messages import encode_message
+from ..wire import limits
 from .connection import ServedConnection, Shared
 from .settings import ServiceSettings
 
 logger = logging.getLogger("flask_agentuity.service")
 
-PATH = "/thread/ws"
 HEALTH_PATH = "/health"
 
 #: Seconds after which a client may try again if the service is full.
@@ -64,7 +64,7 @@ class Server:
         )
         host, port = next(iter(self._server.sockets)).getsockname()[:2]
         scheme = "wss" if settings.ssl_context else "ws"
-        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
+        url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{limits.PATH}"
         logger.info("Listening on %s.", url)
         return url
 
@@ -111,8 +111,9 @@ class Server:
             self._connections.discard(connection)
 
     def _process_request(self, socket: ServerConnection, request: Request) -> Response | None:
-        match request.path.partition("?")[0]:
-            case "/thread/ws":
+        path = request.path.partition("?")[0]
+        match path:
+            case limits.PATH:
                 if len(self._connections) < self._settings.max_connections:
                     return None
                 logger.warning("Full: %d connections are open.", len(self._connections))
@@ -121,14 +122,15 @@ class Server:
                 )
                 response.headers["Retry-After"] = _RETRY_AFTER
                 return response
-            case "/health":
+            case _ if path == HEALTH_PATH:
                 state = {"status": "ok", "connections": len(self._connections)}
                 response = socket.respond(HTTPStatus.OK, encode_message(state).decode())
                 del response.headers["Content-Type"]
                 response.headers["Content-Type"] = "application/json"
                 return response
         return socket.respond(
-            HTTPStatus.NOT_FOUND, f"Not found. Use {PATH} for threads, {HEALTH_PATH} for health.\n"
+            HTTPStatus.NOT_FOUND,
+            f"Not found. Use {limits.PATH} for threads, {HEALTH_PATH} for health.\n",
         )
 
 

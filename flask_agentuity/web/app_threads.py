@@ -171,11 +171,7 @@ class AppThreads:
             max_bytes=settings.max_bytes,
             folder=folder,
             key=settings.sdk_key,
-            connect_timeout=settings.connect_timeout,
-            request_timeout=settings.request_timeout,
-            reconnect_base=settings.reconnect_base,
-            reconnect_max=settings.reconnect_max,
-            ca_file=settings.ca_file,
+            **settings.client_options,
             on_connected=lambda: self.send(signals.service_connected, None, None),
             on_disconnected=lambda error: self.send(
                 signals.service_disconnected, None, None, error

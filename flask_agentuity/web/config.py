@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -24,28 +24,24 @@ _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _DOMAIN = re.compile(r"\.?[0-9A-Za-z-]{1,63}(\.[0-9A-Za-z-]{1,63})*", re.ASCII)
 # A hundred years. The cookie's expiry date must be one that can be written.
 _LONGEST_AGE = 36_525 * 86_400
-_SERVICE_PATH = "/thread/ws"
 
 
 @dataclass(frozen=True, slots=True)
 class AppSettings:
     """The settings of one app, checked. Times are in seconds, sizes in bytes."""
 
-    store: str
+    store: str = field(repr=False)
     #: Where :attr:`store` was configured, for people who look for it.
     store_source: str
-    sdk_key: str | None
-    secret: bytes | None
+    sdk_key: str | None = field(repr=False)
+    secret: bytes | None = field(repr=False)
     cookie: CookieSettings
     ttl: float | None
     max_bytes: int
     on_restore_error: Literal["empty", "raise"]
     on_save_error: Literal["log", "raise"]
-    connect_timeout: float
-    request_timeout: float
-    reconnect_base: float
-    reconnect_max: float
-    ca_file: str | None
+    #: What is configured of the client's options; the others have the client's own defaults.
+    client_options: Mapping[str, Any]
 
 
 def read_settings(
@@ -81,11 +77,7 @@ def read_settings(
         max_bytes=read("THREAD_MAX_BYTES", MAX_DOCUMENT_BYTES, _positive_integer),
         on_restore_error=read("THREAD_ON_RESTORE_ERROR", "empty", _choice("empty", "raise")),
         on_save_error=read("THREAD_ON_SAVE_ERROR", "log", _choice("log", "raise")),
-        connect_timeout=read("CONNECT_TIMEOUT", 10.0, _seconds),
-        request_timeout=read("REQUEST_TIMEOUT", 10.0, _seconds),
-        reconnect_base=read("RECONNECT_BASE", 1.0, _seconds),
-        reconnect_max=read("RECONNECT_MAX", 30.0, _seconds),
-        ca_file=read("CA_FILE", None, _file),
+        client_options=_read_client_options(read),
     )
 
 
@@ -136,6 +128,17 @@ def _read_cookie(read: _Reader) -> CookieSettings:
     )
 
 
+def _read_client_options(read: _Reader) -> dict[str, Any]:
+    options = {
+        "connect_timeout": read("CONNECT_TIMEOUT", None, _seconds),
+        "request_timeout": read("REQUEST_TIMEOUT", None, _seconds),
+        "reconnect_base": read("RECONNECT_BASE", None, _seconds),
+        "reconnect_max": read("RECONNECT_MAX", None, _seconds),
+        "ca_file": read("CA_FILE", None, _file),
+    }
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def _service_url(read: _Reader) -> str:
     base: str | None = read("CATALYST_URL", None, _http_url)
     base = base or read("TRANSPORT_URL", None, _http_url)
@@ -147,7 +150,8 @@ def _service_url(read: _Reader) -> str:
         base = f"https://{name}"
     parts = urlsplit(base)
     scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    return urlunsplit((scheme, parts.netloc, _SERVICE_PATH, "", ""))
+    # The client adds the path of the endpoint.
+    return urlunsplit((scheme, parts.netloc, "", "", ""))
 
 
 def _file(value: Any) -> str:

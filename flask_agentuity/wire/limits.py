@@ -6,6 +6,9 @@ from ..document.codec import MAX_DOCUMENT_BYTES
 
 __all__ = ["MAX_DOCUMENT_BYTES"]
 
+#: The path of the endpoint.
+PATH = "/thread/ws"
+
 #: The frame that every end must take, in bytes of JSON. A legal document is 1 MiB; as a
 #: JSON string inside a JSON frame each of its quotes and backslashes doubles, and the
 #: metadata travels beside it once more. A request over it is not sent.
