@@ -55,6 +55,9 @@ def client_maker(url: str, timeout: float) -> tuple[Callable[[], Client], dict[s
 
 
 def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any]]:
+    if "#" in url:
+        # It would cut off what follows, which may be a part of a password.
+        raise ValueError("it contains a #, which is written %23")
     parts = urlsplit(url)
     scheme, _, kind = parts.scheme.replace("valkey", "redis").partition("+")
     if scheme not in ("redis", "rediss", "unix") or kind not in ("", "cluster", "sentinel"):

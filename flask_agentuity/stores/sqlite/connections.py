@@ -11,11 +11,9 @@ from pathlib import Path
 from types import TracebackType
 
 from ...errors import StoreError
-from .schema import APPLICATION_ID, FORMAT_VERSION, SCHEMA, UPGRADES
+from .file import open_file
 
 _IDLE_CONNECTIONS = 16
-#: The part of the file that reads take from the system's memory, without copying each page.
-_MAPPED_BYTES = 1 << 28
 
 
 class Connections:
@@ -67,7 +65,7 @@ class Connections:
             if self._idle:
                 return self._idle.pop(), process
         try:
-            return self._open(), process
+            return open_file(self._path, self._timeout, self._synchronous), process
         except BaseException:
             with self._lock:
                 self._lent.remove(threading.get_ident())
@@ -142,101 +140,6 @@ class Connections:
         self._returned = threading.Condition(self._lock)
         self.writing = threading.Lock()
         self._process = os.getpid()
-
-    def _open(self) -> sqlite3.Connection:
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(
-            self._path,
-            timeout=self._timeout,
-            isolation_level=None,
-            check_same_thread=False,
-        )
-        try:
-            self._prepare(connection)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        version = self._format_of(connection)
-        if version in UPGRADES:
-            self._upgrade(connection)
-            version = self._format_of(connection)
-        if version == 0:
-            self._create(connection)
-        elif version > FORMAT_VERSION:
-            raise StoreError(
-                f"{self._path} has format {version}; this version of flask_agentuity reads"
-                f" {FORMAT_VERSION}. Install a newer version, or name another file."
-            )
-        elif version < FORMAT_VERSION:
-            raise StoreError(
-                f"{self._path} has format {version}, of an early version of flask_agentuity; this"
-                f" version reads {', '.join(map(str, UPGRADES))} and {FORMAT_VERSION}. Export the"
-                " threads with that version (flask threads export), name another file, and import"
-                " them there."
-            )
-        connection.execute(f"PRAGMA synchronous = {self._synchronous}")
-        connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
-
-    def _format_of(self, connection: sqlite3.Connection) -> int:
-        """Return the format of the file, 0 for an empty one; refuse one of another program."""
-        # In one statement, because another connection may be creating the file.
-        application, version = connection.execute(
-            "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
-        ).fetchone()
-        if (application, version) != (0, 0) and application != APPLICATION_ID:
-            raise StoreError(f"{self._path} belongs to another program; name another file.")
-        return int(version)
-
-    def _create(self, connection: sqlite3.Connection) -> None:
-        # The file of another program does not even get a write-ahead log.
-        self._require_ours(connection)
-        self._enter_wal(connection)
-        connection.execute("BEGIN IMMEDIATE")
-        if self._require_ours(connection):
-            _run_script(connection, SCHEMA)
-        connection.execute("COMMIT")
-
-    def _upgrade(self, connection: sqlite3.Connection) -> None:
-        connection.execute("BEGIN IMMEDIATE")
-        # Another process may have upgraded the file while this one waited.
-        while script := UPGRADES.get(self._format_of(connection)):
-            _run_script(connection, script)
-        connection.execute("COMMIT")
-
-    def _require_ours(self, connection: sqlite3.Connection) -> bool:
-        """Return whether the file is still empty; refuse one of another program."""
-        tables, application = connection.execute(
-            "SELECT (SELECT count(*) FROM sqlite_master), application_id FROM pragma_application_id"
-        ).fetchone()
-        if tables and application != APPLICATION_ID:
-            raise StoreError(f"{self._path} belongs to another program; name another file.")
-        return not tables
-
-    def _enter_wal(self, connection: sqlite3.Connection) -> None:
-        # Changing the mode does not wait for other connections as a transaction does.
-        deadline = time.monotonic() + self._timeout
-        while True:
-            try:
-                (mode,) = connection.execute("PRAGMA journal_mode = WAL").fetchone()
-                break
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
-                    raise
-                time.sleep(0.01)
-        if mode != "wal":
-            raise StoreError(
-                f"{self._path} cannot have a write-ahead log (its mode stays {mode});"
-                " name a file on a local disk."
-            )
-
-
-def _run_script(connection: sqlite3.Connection, script: str) -> None:
-    # executescript() would commit the transaction first.
-    for statement in script.split(";"):
-        connection.execute(statement)
 
 
 class Loan:

@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 from ...errors import ConfigurationError
+
+_SCHEME = "sqlite://"
 
 
 def read_url(url: str, folder: str | None) -> tuple[Path, dict[str, Any]]:
     """Return the path and the options that a URL of a store names.
 
-    A relative path is taken from *folder*, or else from the working directory.
+    Everything between ``sqlite:///`` and the first ``?`` is the path, also a ``#``. ``%3F`` stands
+    for a question mark, ``%25`` for a percent sign. A relative path is taken from *folder*, or
+    else from the working directory.
 
     :raises ConfigurationError: if there is no path, or an option is unknown or wrong.
     """
-    parts = urlsplit(url)
-    path = unquote(parts.path)[1:]
-    if parts.netloc or not path or path.startswith(":memory:"):
+    # urlsplit() would take a fragment, tabs and line breaks out of the path.
+    location, _, query = url[len(_SCHEME) :].partition("?")
+    host, _, encoded = location.partition("/")
+    path = os.fsdecode(unquote_to_bytes(encoded))
+    if host or not path or path.startswith(":memory:") or "\0" in path:
         raise ConfigurationError(
             f"{url!r} names no file. Allowed: sqlite:///relative/path, sqlite:////absolute/path;"
             " for threads in memory, memory://."
         )
     options: dict[str, Any] = {}
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+    for name, value in parse_qsl(query, keep_blank_values=True):
         if name == "synchronous":
             options["synchronous"] = value.lower()
         elif name == "timeout" and _is_seconds(value):
@@ -32,7 +39,8 @@ def read_url(url: str, folder: str | None) -> tuple[Path, dict[str, Any]]:
         else:
             raise ConfigurationError(
                 f"{name}={value} in {url!r} is not known to the SQLite store."
-                " Allowed: timeout=SECONDS, synchronous=normal or full."
+                " Allowed: timeout=SECONDS, synchronous=normal or full. In the name of the file, ?"
+                " is written %3F."
             )
     return Path(folder or ".") / path, options
 

@@ -101,7 +101,10 @@ def test_valkey_is_another_word_for_it(redis_server: RedisServer, thread_id: str
     ("url", "named"),
     [
         ("redis://localhost/name", "number of a database"),
-        ("redis://:p@ss/w#1@localhost", "%2F"),
+        ("redis://:p@ss/w#1@localhost", "%23"),
+        ("redis://:p@ss/w1@localhost", "%2F"),
+        ("redis://localhost/0#1", "%23"),
+        ("unix:///run/a#b.sock", "%23"),
         ("redis://localhost?foo=1", "'foo'"),
         ("redis://localhost:port", "port"),
         ("redis://localhost:99999", "99999|range"),

@@ -190,6 +190,9 @@ def test_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///a.db?timeout=", "timeout="),
         ("sqlite:///a.db?synchronous=off", "off"),
         ("sqlite:///a.db?synchronous=", "normal"),
+        ("sqlite:///a.db?timeout=5#b", "timeout=5#b"),
+        ("sqlite:///who?.db", "%3F"),
+        ("sqlite:///a%00b.db", "names no file"),
     ],
 )
 def test_a_wrong_url_is_refused(url: str, reason: str) -> None:
