@@ -72,7 +72,7 @@ class Loop:
     def run(self) -> None:
         """Run until the client is closed."""
         for warning in connection_warnings(os.environ, self._settings.address):
-            logger.warning("%s", warning)
+            logger.warning("About the connection: %s", warning)
         while True:
             try:
                 if not self.run_once():

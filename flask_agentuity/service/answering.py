@@ -61,15 +61,24 @@ class Answering:
         try:
             return self._do(inside, request, began)
         except ThreadGone as error:
-            logger.warning("The %s of thread %s was dropped: it was deleted.", action, inside)
+            logger.warning(
+                "The %s of thread %s was dropped: it was deleted.",
+                action,
+                inside,
+                extra={"thread_id": inside},
+            )
             # Clients know the thread by their own name for it.
             return wire.encode_gone(request.id, str(error).replace(inside, request.thread_id))
         except AgentuityError as error:
             words = str(error).replace(inside, request.thread_id)
-            logger.warning("The %s of thread %s failed: %s", action, inside, error)
+            logger.warning(
+                "The %s of thread %s failed: %s", action, inside, error, extra={"thread_id": inside}
+            )
         except Exception:
             # Only this request must suffer from what a store did not foresee.
-            logger.exception("The %s of thread %s failed.", action, inside)
+            logger.exception(
+                "The %s of thread %s failed.", action, inside, extra={"thread_id": inside}
+            )
             words = f"The {action} failed inside the service; its log says why."
         return wire.encode_failure(request.id, words)
 

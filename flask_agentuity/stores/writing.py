@@ -355,6 +355,7 @@ def warn_of_skipped(thread_id: str, skipped: Sequence[KeyOperation]) -> None:
             codec.child_path("state", operation.key),
             thread_id,
             reason,
+            extra={"thread_id": thread_id},
         )
 
 
@@ -366,10 +367,12 @@ def _log(thread_id: str, merged: Mapping[str, Merged]) -> None:
                 " the value.",
                 thread_id,
                 ", ".join(result.dropped),
+                extra={"thread_id": thread_id},
             )
         if result.overridden:
             logger.info(
                 "Thread %s: %s changed in two requests at once; the later value was kept.",
                 thread_id,
                 ", ".join(result.overridden),
+                extra={"thread_id": thread_id},
             )

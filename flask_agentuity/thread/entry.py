@@ -253,6 +253,7 @@ class Entry:
                 "A push to %s of thread %s was skipped: the value stored there is not a list.",
                 self.path,
                 thread_id,
+                extra={"thread_id": thread_id},
             )
         self.queue = kept
 

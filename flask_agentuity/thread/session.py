@@ -50,7 +50,9 @@ class Session:
         try:
             encoded = codec.encode(self.state, "session.state")
         except StateNotSerializable as error:
-            logger.error("The user data of session %s is not JSON: %s", self.id, error)  # noqa: TRY400
+            logger.error(  # noqa: TRY400 - the error names the path
+                "The user data of session %s is not JSON: %s", self.id, error, extra=self._about()
+            )
             return None
         if len(encoded) > codec.MAX_DOCUMENT_BYTES:
             logger.error(
@@ -58,6 +60,7 @@ class Session:
                 self.id,
                 len(encoded),
                 codec.MAX_DOCUMENT_BYTES,
+                extra=self._about(),
             )
             return None
         return encoded.decode()
@@ -91,6 +94,10 @@ class Session:
 
     def __repr__(self) -> str:
         return f"<Session {self.id}>"
+
+    def _about(self) -> dict[str, str | None]:
+        thread_id = self.thread.id if self.thread.touched else None
+        return {"thread_id": thread_id, "session_id": self.id}
 
 
 def _require_event(event: str) -> None:

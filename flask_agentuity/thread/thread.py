@@ -237,18 +237,7 @@ class Thread:
             late_metadata = contents.metadata.used and contents.metadata.is_dirty()
         if not late_state and not late_metadata:
             return
-        if self._destroyed:
-            logger.warning(
-                "Thread %s was changed after destroy(); the change is not saved."
-                " Start another conversation with new().",
-                self.id,
-            )
-        else:
-            logger.error(
-                "Thread %s was changed after it had been saved for the response; the change is"
-                " lost. Call its save(), or make the change before the response ends.",
-                self.id,
-            )
+        _log_unsaved(self.id, self._destroyed)
 
     def _save(self) -> None:
         contents = self._contents
@@ -278,6 +267,24 @@ def _lost(changes: Changes, thread_id: str) -> StoreError:
         f"Changes of {', '.join(changes.lost)} in thread {thread_id} were not saved: the"
         " thread could not be read, and saving them might replace what is stored."
     )
+
+
+def _log_unsaved(thread_id: str, was_destroyed: bool) -> None:
+    about = {"thread_id": thread_id}
+    if was_destroyed:
+        logger.warning(
+            "Thread %s was changed after destroy(); the change is not saved."
+            " Start another conversation with new().",
+            thread_id,
+            extra=about,
+        )
+    else:
+        logger.error(
+            "Thread %s was changed after it had been saved for the response; the change is"
+            " lost. Call its save(), or make the change before the response ends.",
+            thread_id,
+            extra=about,
+        )
 
 
 def _require_event(event: str) -> None:

@@ -52,6 +52,7 @@ class Turn:
                 self._thread_id,
                 LEASE_SECONDS,
                 error,
+                extra={"thread_id": self._thread_id},
             )
 
 
@@ -91,7 +92,13 @@ def _renew(store: ThreadStore, thread_id: str, holder: str, ended: threading.Eve
                 logger.error(
                     "The turn on thread %s was lost: its lease ran out before it was renewed.",
                     thread_id,
+                    extra={"thread_id": thread_id},
                 )
                 return
         except StoreError as error:
-            logger.warning("The turn on thread %s could not be renewed: %s", thread_id, error)
+            logger.warning(
+                "The turn on thread %s could not be renewed: %s",
+                thread_id,
+                error,
+                extra={"thread_id": thread_id},
+            )

@@ -189,13 +189,18 @@ def threads_of(app: Flask) -> AppThreads:
 
     :raises ConfigurationError: if the app has no ThreadManager.
     """
-    threads = app.extensions.get(_EXTENSION)
+    threads = find_threads_of(app)
     if threads is None:
         raise ConfigurationError(
             f"The app {app.name!r} has no ThreadManager. Call ThreadManager(app), or"
             " threads.init_app(app), where the app is created."
         )
-    return cast(AppThreads, threads)
+    return threads
+
+
+def find_threads_of(app: Flask) -> AppThreads | None:
+    """Return what belongs to *app*, or None if the app has no ThreadManager."""
+    return cast("AppThreads | None", app.extensions.get(_EXTENSION))
 
 
 def _with_store(settings: AppSettings, store: ThreadStore | str | None) -> AppSettings:

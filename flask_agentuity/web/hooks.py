@@ -24,6 +24,7 @@ from .flask_internals import (
     run_before_all,
     set_default_error_handler,
 )
+from .log_ids import add_ids_of_requests
 from .scope import RequestScope
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ def register(app: Flask, threads: AppThreads) -> None:
     set_default_error_handler(app, StoreError, _answer_store_error)
     app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, threads)
     _note_exceptions(app, threads)
+    add_ids_of_requests()
 
 
 def _register_end(app: Flask, threads: AppThreads) -> None:

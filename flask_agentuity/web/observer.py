@@ -49,7 +49,7 @@ class Observer:
         self.send(signals.thread_restored, thread)
 
     def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
-        logger.error("Thread %s could not be read: %s", thread.id, error)
+        logger.error("Thread %s could not be read: %s", thread.id, error, extra=self._about(thread))
         self.send(signals.thread_restore_failed, thread, error)
 
     def thread_saved(self, thread: Thread) -> None:
@@ -58,13 +58,20 @@ class Observer:
     def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
         if isinstance(error, ThreadGone):
             # Deleting a thread that is in use is normal operation, and its message is complete.
-            logger.warning("%s", error)
+            logger.warning("A write was dropped. %s", error, extra=self._about(thread))
         else:
-            logger.error("Thread %s could not be saved: %s", thread.id, error)
+            logger.error(
+                "Thread %s could not be saved: %s", thread.id, error, extra=self._about(thread)
+            )
         self.send(signals.thread_save_failed, thread, error)
 
     def thread_destroyed(self, thread: Thread) -> None:
         self.send(signals.thread_destroyed, thread)
+
+    def _about(self, thread: Thread) -> dict[str, str | None]:
+        # After a stream there is no request any more that would tell.
+        session = self.session
+        return {"thread_id": thread.id, "session_id": session.id if session else None}
 
     def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
         signals.call(self._threads.app, listener, *arguments)
@@ -101,6 +108,7 @@ class RequestObserver(Observer):
                 " the client will not find the thread again. Use g.thread.id in the view, before"
                 " the response begins.",
                 thread.id,
+                extra=self._about(thread),
             )
 
     def thread_saved(self, thread: Thread) -> None:

@@ -92,6 +92,7 @@ class RequestScope:
                     "Thread %s was read before its turn was taken, so what was read may be out of"
                     " date. Also decorate the function that reads it first with one_at_a_time().",
                     self.thread.id,
+                    extra={"thread_id": self.thread.id},
                 )
             self._turn = take_turn(self._threads.store, self.thread.id, timeout)
         return self._turn is not None

@@ -133,7 +133,12 @@ def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:
             row = _row(*fields)
         except ValueError as error:
             # One damaged thread must not hide the others. Restoring it raises.
-            logger.error("%s", damaged(fields[0].decode(errors="replace"), str(error)))  # noqa: TRY400
+            damaged_id = fields[0].decode(errors="replace")
+            logger.error(  # noqa: TRY400 - the text says enough
+                "A damaged thread is left out of a listing: %s",
+                damaged(damaged_id, str(error)),
+                extra={"thread_id": damaged_id},
+            )
             continue
         # A thread without state and metadata is hidden.
         if row.size and accept(row):

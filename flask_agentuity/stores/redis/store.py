@@ -225,7 +225,12 @@ class RedisStore(KeyedStore):
                 line.run(RENEW, names, (ttl, REMEMBERED))
             except ERRORS as error:
                 # The next read of the thread tries again.
-                logger.debug("Thread %s could not be renewed: %s", thread_id, error)
+                logger.debug(
+                    "Thread %s could not be renewed: %s",
+                    thread_id,
+                    error,
+                    extra={"thread_id": thread_id},
+                )
         return compose(thread_id, fields, dict(zip(keys, replies[1:-2], strict=True)))
 
     def _read_all(self, thread_id: str, renewed_for: int) -> Snapshot | None:
@@ -246,6 +251,10 @@ def _listed(row: redis_index.Row) -> ListedThread:
         metadata: dict[str, Any] = codec.decode(row.metadata)
     except ValueError as error:
         # One damaged thread must not hide the others. Restoring it raises.
-        logger.error("%s", codec.damaged(row.id, str(error)))  # noqa: TRY400
+        logger.error(  # noqa: TRY400 - the text says enough
+            "A damaged thread is listed without its metadata: %s",
+            codec.damaged(row.id, str(error)),
+            extra={"thread_id": row.id},
+        )
         metadata = {}
     return ListedThread(row.id, metadata, row.created, row.updated, row.size)

@@ -90,6 +90,10 @@ def _listed(
         metadata = codec.decode(encoded)
     except ValueError as error:
         # One damaged thread does not hide the others; restoring it raises.
-        logger.error("%s", codec.damaged(thread_id, str(error)))  # noqa: TRY400
+        logger.error(  # noqa: TRY400 - the text says enough
+            "A damaged thread is listed without its metadata: %s",
+            codec.damaged(thread_id, str(error)),
+            extra={"thread_id": thread_id},
+        )
         metadata = {}
     return ListedThread(thread_id, metadata, created, updated, size)

@@ -267,7 +267,8 @@ class SQLiteStore(KeyedStore):
                 )
         except StoreError as error:
             # Nothing is lost: the next read of the thread tries again.
-            logger.debug("The use of a thread could not be noted: %s", error)
+            about = {"thread_id": thread_id}
+            logger.debug("The use of thread %s was not noted: %s", thread_id, error, extra=about)
 
     def _purge_now_and_then(self) -> None:
         self._next_purge = time.time() + _PURGE_INTERVAL
