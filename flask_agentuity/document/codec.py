@@ -233,6 +233,7 @@ class Snapshot:
 
     ``version`` rises with every write and is 0 where a store has none. ``seen`` is what the
     store wants to be told at the next write of the same request; only that store reads it.
+    ``owner`` is to whom the thread belongs, None if it has no owner.
     """
 
     encoded: dict[str, bytes | None]
@@ -241,6 +242,7 @@ class Snapshot:
     without_null: Set[str] = field(default=frozenset(), compare=False)
     version: int = field(default=0, compare=False)
     seen: Any = field(default=None, compare=False)
+    owner: str | None = None
 
 
 def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | None:

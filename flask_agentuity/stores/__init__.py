@@ -7,9 +7,9 @@ from typing import Any
 from ..document.codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError
 from .base import DEFAULT_TTL, ThreadStore
-from .listing import ListedThread, Page
+from .listing import ListedThread, Page, Query
 
-__all__ = ["ListedThread", "Page", "ThreadStore", "open_store"]
+__all__ = ["ListedThread", "Page", "Query", "ThreadStore", "open_store"]
 
 _ALLOWED = "sqlite:///PATH, redis://HOST, ws://HOST or wss://HOST, memory://"
 

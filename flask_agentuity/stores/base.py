@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,9 @@ from .applying import apply as apply
 from .applying import apply_metadata as apply_metadata
 from .applying import complete as complete
 from .applying import is_of_version_1, moved_keys
-from .listing import ListedThread, Page
+from .finding import WHO_CAN, Finding
+from .listing import ListedThread
+from .owners import require_owned, with_owner
 from .runs import RunStore
 from .writing import Conflict, Write, Written, write_merged
 from .writing import warn_of_skipped as warn_of_skipped
@@ -29,8 +31,6 @@ DEFAULT_TTL = 604_800.0
 
 #: Seconds for which a store remembers that a thread was deleted.
 TOMBSTONE_SECONDS = 3_600.0
-
-_WHO_CAN = "The stores in SQLite, in Redis and in memory can."
 
 # Locks of one process for the writes of a store; threads share them by their ids.
 _WRITING_LOCKS = 64
@@ -48,7 +48,7 @@ class _InThisProcess:
     turns: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
-class ThreadStore(ABC):
+class ThreadStore(Finding, ABC):
     """Where documents live.
 
     A store of your own needs :meth:`restore`, :meth:`save` and :meth:`delete`. The
@@ -131,12 +131,15 @@ class ThreadStore(ABC):
         lock of this process. It has no version, and does not know which threads were deleted.
         Override it and set :attr:`edits` if the store can check what edits replace.
 
-        :raises ThreadGone: if the thread was deleted after the write's request began.
+        :raises ThreadGone: if the thread was deleted after the write's request began, or belongs
+            to another owner.
         :raises StateTooLarge: if it would be over the limit; nothing was applied.
         :raises StoreError: if it cannot be written, or what is stored is damaged.
         """
         # A merge may lock by itself, so this is another lock.
         with self._here.writing[hash(thread_id) % _WRITING_LOCKS]:
+            if write.owner is not None and not self.owners:
+                write = require_owned(self.read(thread_id, ()), thread_id, write)
             counts = any(
                 isinstance(each, Push) and each.key in write.counted for each in write.operations
             )
@@ -173,38 +176,7 @@ class ThreadStore(ABC):
         *keys* are those whose values are wanted (None: all of them); a store may leave out the
         values of the others, but not their names.
         """
-        return codec.split_document(self.restore(thread_id), thread_id)
-
-    def list(
-        self,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page:
-        """Return threads, the latest updated first, in pages.
-
-        :param metadata: only threads whose metadata has these keys with these values, which
-            must be scalars. The stores of this package have an index for it.
-        :param limit: how many threads a page has at most.
-        :param cursor: the cursor of the page before. A thread that is updated between two
-            pages moves to the front and may be missed. No thread is seen twice, unless it was
-            updated by a clock that is behind.
-        :raises ValueError: for another filter, a wrong limit or a wrong cursor.
-        :raises StoreError: if this store cannot list.
-        """
-        raise StoreError(f"{type(self).__name__} cannot list threads. {_WHO_CAN}")
-
-    def scan(self) -> Iterator[ListedThread]:
-        """Yield every thread, in no order.
-
-        A thread that exists from the beginning to the end is not left out, even if it changes
-        meanwhile; it may come twice. Damaged metadata and times are given as empty and 0;
-        restoring the thread says what is wrong.
-
-        :raises StoreError: if this store cannot list.
-        """
-        raise StoreError(f"{type(self).__name__} cannot list threads. {_WHO_CAN}")
+        return with_owner(codec.split_document(self.restore(thread_id), thread_id))
 
     def peek(self, thread_id: str) -> bytes | None:
         """Like :meth:`restore`, without postponing the time at which the thread expires.
@@ -222,7 +194,7 @@ class ThreadStore(ABC):
         :raises StoreError: if this store cannot keep times.
         """
         raise StoreError(
-            f"{type(self).__name__} cannot take over threads with their times. {_WHO_CAN}"
+            f"{type(self).__name__} cannot take over threads with their times. {WHO_CAN}"
         )
 
     def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
@@ -267,7 +239,7 @@ class ThreadStore(ABC):
         """
         return ()
 
-    def close(self) -> None:  # noqa: B027 - most stores have nothing to close
+    def close(self) -> None:
         """Close connections and files. A closed store may not be used again."""
 
     @property

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from ..document import codec
@@ -22,6 +23,17 @@ class ListedThread:
     created: float
     updated: float
     size: int
+    owner: str | None = None
+
+    @property
+    def created_at(self) -> datetime:
+        """When the thread was created, in UTC."""
+        return datetime.fromtimestamp(self.created, UTC)
+
+    @property
+    def updated_at(self) -> datetime:
+        """When the thread was written last, in UTC."""
+        return datetime.fromtimestamp(self.updated, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +42,51 @@ class Page:
 
     threads: list[ListedThread]
     cursor: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a listing asks for, checked once.
+
+    ``metadata``: only threads whose metadata has these keys with these values. ``owner``: only
+    threads of this owner; None does not ask for one. ``limit``: how many threads a page has at
+    most. ``cursor``: the cursor of the page before.
+
+    :raises ValueError: for another filter, owner, limit or cursor.
+    """
+
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    owner: str | None = None
+    limit: int = 20
+    cursor: str | None = None
+    #: The time and the id of the last thread of the page before, None for the first page.
+    after: tuple[float, str] | None = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        require_filter(self.metadata)
+        if self.owner is not None:
+            require_owner(self.owner)
+        limit = self.limit
+        if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+            raise ValueError(
+                f"limit={limit!r} is wrong: a page has a number of threads, at least one."
+            )
+        after = decode_cursor(self.cursor) if self.cursor else None
+        object.__setattr__(self, "after", after)
+
+    def matches(self, thread: ListedThread) -> bool:
+        """Return whether *thread* has the owner and the metadata."""
+        is_owned = self.owner is None or thread.owner == self.owner
+        return is_owned and matches(thread.metadata, self.metadata)
+
+    def includes(self, thread: ListedThread) -> bool:
+        """Return whether *thread* matches and comes after the page before."""
+        is_behind = self.after is None or (thread.updated, thread.id) < self.after
+        return is_behind and self.matches(thread)
+
+    def page_of(self, threads: Sequence[ListedThread]) -> Page:
+        """Return the page of the first of *threads*, which has one more if more follow."""
+        return page_of(threads, self.limit)
 
 
 def encode_labels(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -44,14 +101,17 @@ def encode_labels(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def require_question(metadata: Mapping[str, Any], limit: object) -> None:
-    """Refuse what no listing can answer.
+def require_owner(owner: object) -> None:
+    """Refuse what is not the name of an owner.
 
     :raises ValueError: which says what is wrong.
     """
-    require_filter(metadata)
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise ValueError(f"limit={limit!r} is wrong: a page has a number of threads, at least one.")
+    if not isinstance(owner, str) or not owner:
+        raise ValueError(f"owner={owner!r} is wrong: an owner is a string that is not empty.")
+    try:
+        owner.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"owner={owner!r} is wrong: it has an unpaired surrogate.") from None
 
 
 def require_filter(metadata: Mapping[str, Any]) -> None:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
 from ..errors import ThreadGone
 from ..per_process import PerProcess
-from . import base, listing
+from . import base
 from .base import TOMBSTONE_SECONDS, KeyedStore
-from .listing import ListedThread, Page
+from .listing import ListedThread, Page, Query
 from .memory_runs import MemoryRuns
 from .writing import Conflict, Write, Written, warn_of_skipped
 
@@ -35,6 +34,7 @@ class _Stored:
     used: float = 0.0
     version: int = 0
     born: int = 0
+    owner: str | None = None
     assigned: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -65,6 +65,7 @@ class MemoryStore(KeyedStore):
 
     shared_by_machines = False
     edits = True
+    owners = True
 
     def __init__(
         self,
@@ -96,7 +97,9 @@ class MemoryStore(KeyedStore):
             now = time.time()
             stored = self._find(thread_id)
             self._require_not_deleted(thread_id, write, began, stored)
-            before = stored or _Stored(created=now)
+            before = stored or _Stored(created=now, owner=write.owner)
+            if not write.may_change(before.owner):
+                raise ThreadGone(thread_id)
             state = dict(before.state)
             applied = apply_operations(
                 state, write.operations, counted=write.counted, assigned=before.assigned
@@ -105,9 +108,8 @@ class MemoryStore(KeyedStore):
             if applied.conflicts or metadata is None:
                 return Conflict(applied.conflicts, applied.assigned_conflicts, metadata is None)
             version = self._next_version(thread_id, before.version, now)
-            after = _Stored(
-                state, metadata, before.created, now, now, version, before.born or version
-            )
+            born, owner = before.born or version, before.owner
+            after = _Stored(state, metadata, before.created, now, now, version, born, owner)
             after.assigned = {
                 **{key: at for key, at in before.assigned.items() if key not in applied.removed},
                 **dict.fromkeys(applied.assigned, version),
@@ -131,25 +133,10 @@ class MemoryStore(KeyedStore):
                 del self._tombstones[old]
         self._runs.delete(thread_id)
 
-    def list(
-        self,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page:
-        wanted = metadata or {}
-        listing.require_question(wanted, limit)
-        after = listing.decode_cursor(cursor) if cursor else None
-        listed = [*self.scan()]
-        listed.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)
-        following = [
-            thread
-            for thread in listed
-            if (after is None or (thread.updated, thread.id) < after)
-            and listing.matches(thread.metadata, wanted)
-        ]
-        return listing.page_of(following[: limit + 1], limit)
+    def find(self, query: Query) -> Page:
+        found = [thread for thread in self.scan() if query.includes(thread)]
+        found.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)
+        return query.page_of(found)
 
     def scan(self) -> Iterator[ListedThread]:
         with self._lock.get():
@@ -160,6 +147,7 @@ class MemoryStore(KeyedStore):
                     stored.created,
                     stored.updated,
                     stored.size(),
+                    stored.owner,
                 )
                 for thread_id, stored in self._threads.items()
                 if not (stored.is_empty or self._expired(stored))
@@ -178,6 +166,7 @@ class MemoryStore(KeyedStore):
             version = self._next_version(thread.id, stored.version if stored else 0, now)
             adopted = _Stored(state, metadata, thread.created, thread.updated, now, version)
             adopted.born = version
+            adopted.owner = thread.owner
             adopted.assigned = dict.fromkeys(state, version)
             codec.require_size(adopted.size(), self.max_bytes, thread.id)
             self._threads[thread.id] = adopted
@@ -229,4 +218,4 @@ class MemoryStore(KeyedStore):
 def _snapshot(stored: _Stored | None) -> Snapshot | None:
     if stored is None or stored.is_empty:
         return None
-    return Snapshot(dict(stored.state), stored.metadata, version=stored.version)
+    return Snapshot(dict(stored.state), stored.metadata, version=stored.version, owner=stored.owner)

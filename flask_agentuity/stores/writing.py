@@ -57,7 +57,9 @@ class Write:
     stored), ``seen`` what the latest read or write of the request brought for the store.
     ``began`` says when the request began, by :func:`time.monotonic`; a thread that was
     deleted later is not written. ``counted`` are the keys for whose pushes the request
-    needs to know how many items came before.
+    needs to know how many items came before. ``owner`` is for whom the request works. A new
+    thread belongs to that owner, and a thread of another owner is not written; None writes to
+    any thread. No write changes the owner of a thread.
     """
 
     operations: Sequence[Operation]
@@ -65,6 +67,11 @@ class Write:
     seen: Any = None
     began: float = field(default_factory=time.monotonic)
     counted: Collection[str] = ()
+    owner: str | None = None
+
+    def may_change(self, owner: str | None) -> bool:
+        """Return whether the write may change a thread of *owner* (None: it has none)."""
+        return self.owner is None or owner is None or self.owner == owner
 
     @property
     def age(self) -> float:
@@ -140,7 +147,7 @@ class _Attempt:
 
     def as_write(self, write: Write) -> Write:
         counted = {*write.counted, *self.preceding} if self.preceding else write.counted
-        return Write(self.operations, write.version, self.seen, write.began, counted)
+        return Write(self.operations, write.version, self.seen, write.began, counted, write.owner)
 
 
 def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any
 
 from ...document import codec
@@ -21,7 +21,7 @@ from ...document.codec import Snapshot
 from ...document.operations import Edit, EditMetadata, Set, SetMetadata
 from .. import base, listing
 from ..base import KeyedStore
-from ..listing import ListedThread, Page
+from ..listing import ListedThread, Page, Query
 from ..writing import Conflict, Write, Written
 from . import index as redis_index
 from .advice import advise
@@ -132,27 +132,23 @@ class RedisStore(KeyedStore):
 
         self._caller.call(names[0], thread_id, talk)
 
-    def list(
-        self,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page:
-        wanted = metadata or {}
-        listing.require_question(wanted, limit)
-        after = listing.decode_cursor(cursor) if cursor else None
+    def find(self, query: Query) -> Page:
         listed: dict[str, ListedThread] = {}
 
         def accept(row: redis_index.Row) -> bool:
             listed[row.id] = _listed(row)
-            return listing.matches(listed[row.id].metadata, wanted)
+            return query.matches(listed[row.id])
 
-        labels = [encode_label(*label) for label in listing.encode_labels(wanted)]
+        labels = [encode_label(*label) for label in listing.encode_labels(query.metadata)]
         rows = redis_index.find(
-            self._caller, self._partitions("(all)"), labels, after, limit + 1, accept
+            self._caller,
+            self._partitions("(all)"),
+            labels,
+            query.after,
+            query.limit + 1,
+            accept,
         )
-        return listing.page_of([listed[row.id] for row in rows], limit)
+        return query.page_of([listed[row.id] for row in rows])
 
     def scan(self) -> Iterator[ListedThread]:
         for row in redis_index.scan(self._caller, self._partitions("(all)")):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Mapping
 from typing import Any
 
 from ...document import codec
 from .. import listing
-from ..listing import ListedThread
+from ..listing import ListedThread, Query
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
 # Labels that more threads have are not counted further.
 _MOST_COUNTED = 500
 
-_COLUMNS = "t.id, t.metadata, t.created, t.updated, t.entries_size"
+_COLUMNS = "t.id, t.metadata, t.created, t.updated, t.entries_size, t.owner"
 # A thread without state and metadata is kept, but not shown.
 _IS_SHOWN = "(t.entries_size > 0 OR length(t.metadata) > 2)"
 _FOUND_BY = "SELECT thread FROM labels WHERE key = ? AND value = ?"
@@ -28,20 +27,19 @@ _SCAN = (
 
 
 def list_threads(
-    connection: sqlite3.Connection,
-    wanted: Mapping[str, Any],
-    used_since: float,
-    before: tuple[float, str] | None,
-    limit: int,
+    connection: sqlite3.Connection, query: Query, used_since: float
 ) -> list[ListedThread]:
-    """Return up to *limit* threads with the metadata *wanted*, the latest updated first.
+    """Return the threads of a page, the latest updated first, and one more if there is one.
 
     :param used_since: only threads that were used at this time or later.
-    :param before: only threads behind one that was updated at this time and has this id.
     """
+    limit, before = query.limit + 1, query.after
     conditions = [_IS_SHOWN, "max(t.used, t.updated) >= ?"]
     arguments: list[Any] = [used_since]
-    labels = listing.encode_labels(wanted)
+    if query.owner is not None:
+        conditions.append("t.owner = ?")
+        arguments.append(query.owner)
+    labels = listing.encode_labels(query.metadata)
     if len(labels) > 1:
         # The rarest says which threads are looked at, the others only test those.
         labels.sort(key=lambda label: _count_label(connection, label))
@@ -59,7 +57,7 @@ def list_threads(
             (*arguments, *(before or ()), limit),
         ).fetchall()
         threads = (_listed(*row) for row in rows)
-        found += [thread for thread in threads if listing.matches(thread.metadata, wanted)]
+        found += [thread for thread in threads if query.matches(thread)]
         if len(rows) < limit:
             break
         before = rows[-1][3], rows[-1][0]
@@ -83,7 +81,12 @@ def _count_label(connection: sqlite3.Connection, label: tuple[str, str]) -> int:
 
 
 def _listed(
-    thread_id: str, encoded: bytes, created: float, updated: float, entries_size: int
+    thread_id: str,
+    encoded: bytes,
+    created: float,
+    updated: float,
+    entries_size: int,
+    owner: str | None,
 ) -> ListedThread:
     size = codec.document_size(entries_size, len(encoded))
     try:
@@ -96,4 +99,4 @@ def _listed(
             extra={"thread_id": thread_id},
         )
         metadata = {}
-    return ListedThread(thread_id, metadata, created, updated, size)
+    return ListedThread(thread_id, metadata, created, updated, size, owner)

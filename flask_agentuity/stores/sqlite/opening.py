@@ -13,7 +13,7 @@ from .open_thread import OpenThread
 from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, EntryRow, Head, Seen, TailRow
 from .statements import CollectedStatements, DirectStatements, NotSeen, Statements
 
-_HEAD = f"SELECT 0, {HEAD_COLUMNS}, NULL, NULL FROM threads t WHERE t.id = ?"
+_HEAD = f"SELECT 0, {HEAD_COLUMNS}, NULL FROM threads t WHERE t.id = ?"
 
 # The row of a thread, and those of its entries with their last segment. The body of a full
 # segment is not needed to append to the list.
@@ -30,7 +30,7 @@ WHERE t.id = ?
 
 _INSERT = (
     "INSERT INTO threads (id, created, updated, used, entries_size, metadata, version, born,"
-    " deleted) VALUES (?, ?, ?, ?, 0, x'7b7d', ?, ?, ?)"
+    " deleted, owner) VALUES (?, ?, ?, ?, 0, x'7b7d', ?, ?, ?, ?)"
 )
 
 _first_column = itemgetter(0)
@@ -58,7 +58,7 @@ def find_thread(
         return None
     if len(rows) > 2:
         rows.sort(key=_first_column)
-    head = Head(*rows[0][1:10])
+    head = Head(*rows[0][1:11])
     entries: list[EntryRow] = []
     tails: dict[str, TailRow] = {}
     for row in rows[1:]:
@@ -74,12 +74,13 @@ def insert_thread(
     now: float,
     version: int,
     deleted: float | None,
+    owner: str | None,
 ) -> Head:
     """Insert the row of a thread that is not stored."""
-    row = thread_id, now, now, now, version, version, deleted
+    row = thread_id, now, now, now, version, version, deleted, owner
     number = connection.execute(_INSERT, row).lastrowid
     assert number is not None
-    return Head(number, version, now, now, version, deleted, 0, 0, b"{}")
+    return Head(number, version, now, now, version, deleted, 0, 0, b"{}", owner)
 
 
 def open_stored(

@@ -19,7 +19,7 @@ _first_column = itemgetter(0)
 # entries. The last segment comes by itself, because a write may need it. The others are joined
 # by SQLite (group_concat keeps the order of its subquery), so that a long list is few objects.
 _READ = f"""
-SELECT 0, {HEAD_COLUMNS}, NULL, NULL FROM threads t WHERE t.id = ?
+SELECT 0, {HEAD_COLUMNS}, NULL FROM threads t WHERE t.id = ?
 UNION ALL
 SELECT {ENTRY_COLUMNS}, s.number, s.items, s.items_before, s.epoch, CAST(s.body AS BLOB),
   CASE WHEN s.number THEN CAST((
@@ -62,7 +62,7 @@ def read_thread(
     if len(rows) > 2:
         # In the order of their numbers, in which they were created.
         rows.sort(key=_first_column)
-    head = Head(*rows[0][1:10])
+    head = Head(*rows[0][1:11])
     del rows[0]
     return head, _snapshot(thread_id, head, rows, keys)
 
@@ -91,4 +91,4 @@ def _snapshot(
     # Keeping more entries would take more memory than it saves time.
     seen = Seen(thread_id, head, entries if len(entries) <= schema.MOST_NAMED else (), tails)
     version = head.stored_version or head.version
-    return Snapshot(encoded, head.metadata, {}, without_null, version, seen)
+    return Snapshot(encoded, head.metadata, {}, without_null, version, seen, head.owner)

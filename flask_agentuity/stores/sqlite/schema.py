@@ -10,7 +10,7 @@ from __future__ import annotations
 
 #: Marks a file as ours (SQLite's application_id): "agth".
 APPLICATION_ID = 0x61677468
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 #: How far a segment is filled. With FULL_BYTES it leaves room to edit and insert in place.
 SEGMENT_BYTES = 3_800
@@ -46,9 +46,11 @@ CREATE TABLE threads (
     version INTEGER NOT NULL DEFAULT 0,
     born INTEGER NOT NULL DEFAULT 0,
     epoch INTEGER NOT NULL DEFAULT 0,
-    deleted REAL
+    deleted REAL,
+    owner TEXT
 );
 CREATE INDEX threads_used ON threads (used);
+CREATE INDEX threads_owner ON threads (owner) WHERE owner IS NOT NULL;
 CREATE TABLE state_entries (
     number INTEGER PRIMARY KEY,
     thread INTEGER NOT NULL,
@@ -91,7 +93,7 @@ PRAGMA user_version = {FORMAT_VERSION};
 # A process with the program of format 2 may still have the file open, and it looks at the
 # format only when it opens it. All its statements that write a thread name the table `entries`:
 # without that table they fail and change nothing.
-_UPGRADE_FROM_2 = f"""
+_UPGRADE_FROM_2 = """
 ALTER TABLE entries RENAME TO state_entries;
 ALTER TABLE state_entries ADD COLUMN assigned INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE threads ADD COLUMN version INTEGER NOT NULL DEFAULT 0;
@@ -106,11 +108,18 @@ CREATE TABLE tombstones (
     version INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX tombstones_deleted ON tombstones (deleted);
-PRAGMA user_version = {FORMAT_VERSION};
+PRAGMA user_version = 3;
 """
 
-#: What upgrades a file of an earlier format, for each format. It changes no row.
-UPGRADES = {2: _UPGRADE_FROM_2}
+# Every new table, column and index of format 4 is added here and to SCHEMA.
+_UPGRADE_FROM_3 = """
+ALTER TABLE threads ADD COLUMN owner TEXT;
+CREATE INDEX threads_owner ON threads (owner) WHERE owner IS NOT NULL;
+PRAGMA user_version = 4;
+"""
+
+#: What upgrades a file of an earlier format to the next one, for each format. It changes no row.
+UPGRADES = {2: _UPGRADE_FROM_2, 3: _UPGRADE_FROM_3}
 
 _SEGMENTS = (1 << SEGMENT_BITS) - 1
 

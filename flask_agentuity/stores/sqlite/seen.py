@@ -28,6 +28,7 @@ class Head(NamedTuple):
     entries_size: int
     epoch: int
     metadata: bytes
+    owner: str | None
 
     @property
     def version(self) -> int:
@@ -47,7 +48,7 @@ class Head(NamedTuple):
 #: The columns of a thread's row, in the order of :class:`Head`.
 HEAD_COLUMNS = (
     "t.number, t.version, t.used, t.updated, t.born, t.deleted, t.entries_size, t.epoch,"
-    " CAST(t.metadata AS BLOB)"
+    " CAST(t.metadata AS BLOB), t.owner"
 )
 
 #: Number, key, kind, nulls, assigned, value; perhaps with more columns behind.

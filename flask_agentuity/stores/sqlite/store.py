@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from ...document import codec
 from ...document.codec import Snapshot
 from ...document.operations import KeyOperation, Set
 from ...errors import ConfigurationError, StoreError
-from .. import base, listing
+from .. import base
 from ..base import KeyedStore
-from ..listing import ListedThread, Page
+from ..listing import ListedThread, Page, Query
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .appends import Appended, find_appended, plan_appends
 from .connections import Connections
@@ -57,6 +57,7 @@ class SQLiteStore(KeyedStore):
 
     shared_by_machines = False
     edits = True
+    owners = True
 
     def __init__(
         self,
@@ -141,21 +142,10 @@ class SQLiteStore(KeyedStore):
             version = stored.head.version if stored is not None else 0
             put_tombstone(connection, thread_id, time.time(), version)
 
-    def list(
-        self,
-        metadata: Mapping[str, Any] | None = None,
-        *,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page:
-        wanted = metadata or {}
-        listing.require_question(wanted, limit)
-        before = listing.decode_cursor(cursor) if cursor else None
+    def find(self, query: Query) -> Page:
         used_since = 0.0 if self.ttl is None else time.time() - self.ttl
         with self._connections.lend() as connection:
-            # One more than is shown, to know whether there are more.
-            found = list_threads(connection, wanted, used_since, before, limit + 1)
-        return listing.page_of(found, limit)
+            return query.page_of(list_threads(connection, query, used_since))
 
     def scan(self) -> Iterator[ListedThread]:
         last = 0
@@ -183,7 +173,7 @@ class SQLiteStore(KeyedStore):
                 and not stored.head.is_expired(now, self.ttl)
             ):
                 return False
-            opened = replace_thread(connection, thread.id, stored, now)
+            opened = replace_thread(connection, thread.id, stored, now, thread.owner)
             for step in (*steps, metadata):
                 opened.apply(step)
             codec.require_size(opened.size, self.max_bytes, thread.id)
@@ -220,6 +210,7 @@ class SQLiteStore(KeyedStore):
         return (
             seen.thread_id == thread_id
             and now - head.used <= self._renew_after
+            and write.may_change(head.owner)
             and not (
                 head.deleted
                 and is_gone(head.deleted, head.born, write, write.began_by(time.time), now)

@@ -64,24 +64,30 @@ def open_for_write(
 
     *began* is when the write's request began, by the same clock as *now*.
 
-    :raises ThreadGone: if the thread was deleted after the write's request began.
+    :raises ThreadGone: if the thread was deleted after the write's request began, or belongs
+        to another owner.
     """
     if stored is None or stored.head.is_expired(now, ttl):
         tombstone = find_tombstone(connection, thread_id)
         if is_gone(tombstone.deleted, None, write, began, now):
             raise ThreadGone(thread_id)
-        return _begin(connection, thread_id, stored, tombstone, now, write.counted)
+        return _begin(connection, thread_id, stored, tombstone, now, write.owner, write.counted)
     head = stored.head
-    if is_gone(head.deleted, head.born, write, began, now):
+    if not write.may_change(head.owner) or is_gone(head.deleted, head.born, write, began, now):
         raise ThreadGone(thread_id)
     return open_stored(connection, stored, next_version(head.version, now), write.counted)
 
 
 def replace_thread(
-    connection: sqlite3.Connection, thread_id: str, stored: Seen | None, now: float
+    connection: sqlite3.Connection,
+    thread_id: str,
+    stored: Seen | None,
+    now: float,
+    owner: str | None,
 ) -> OpenThread:
     """Return a new thread in the place of what is stored."""
-    return _begin(connection, thread_id, stored, find_tombstone(connection, thread_id), now)
+    tombstone = find_tombstone(connection, thread_id)
+    return _begin(connection, thread_id, stored, tombstone, now, owner)
 
 
 def write_row(
@@ -106,6 +112,7 @@ def _begin(
     stored: Seen | None,
     tombstone: Tombstone,
     now: float,
+    owner: str | None,
     counted: Collection[str] = (),
 ) -> OpenThread:
     last = tombstone.version
@@ -114,7 +121,7 @@ def _begin(
         open_stored(connection, stored, 0).erase()
     version = next_version(last, now)
     deleted = tombstone.deleted or None
-    head = insert_thread(connection, thread_id, now, version, deleted)
+    head = insert_thread(connection, thread_id, now, version, deleted, owner)
     statements = DirectStatements(connection)
     return OpenThread(statements, thread_id, head, (), version, counted, is_new=True)
 
@@ -132,6 +139,7 @@ def _next_head(thread: OpenThread, now: float) -> Head:
         thread.entries_size,
         thread.next_epoch(),
         thread.metadata.value,
+        before.owner,
     )
 
 

@@ -35,7 +35,7 @@ def test_the_folder_of_the_file_is_made_at_the_first_use(tmp_path: Path) -> None
         assert path.exists()
 
 
-@pytest.mark.parametrize(("version", "remedy"), [(1, "Install"), (-2, "export")])
+@pytest.mark.parametrize(("version", "remedy"), [(1, "Install"), (1 - FORMAT_VERSION, "export")])
 def test_another_format_is_left_alone(
     store: SQLiteStore, path: Path, version: int, remedy: str
 ) -> None:

@@ -127,7 +127,7 @@ def test_a_file_of_format_2_is_upgraded_as_it_is_opened(path: Path) -> None:
     with closing(SQLiteStore(path, ttl=None)) as store:
         assert store.restore(ID) == document(b',"metadata":{"owner":"ada"}')
         assert store.restore(OTHER) == document()
-        assert version_of(path) == schema.FORMAT_VERSION == 3
+        assert version_of(path) == schema.FORMAT_VERSION == 4
         snapshot = store.read(ID)
         assert snapshot is not None
         assert snapshot.version == UPDATED * 1_000_000

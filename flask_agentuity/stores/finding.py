@@ -1,0 +1,100 @@
+"""How the threads of a store are found: the part of the interface that lists them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from functools import wraps
+from inspect import Parameter, signature
+from typing import Any
+
+from ..errors import StoreError
+from .listing import ListedThread, Page, Query, require_owner
+from .owners import OWNER
+
+#: The end of the message of a store that cannot do something.
+WHO_CAN = "The stores in SQLite, in Redis and in memory can."
+
+
+class Finding:
+    """A store that may be able to list its threads."""
+
+    #: Whether the owner of a thread is kept beside its metadata. Otherwise it is the value of
+    #: ``owner`` in the metadata.
+    owners = False
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "list" in vars(cls):
+            cls.list = _accept_owner(cls.list)  # type: ignore[method-assign]
+
+    def list(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        owner: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        """Return threads, the latest updated first, in pages.
+
+        :param metadata: only threads whose metadata has these keys with these values, which
+            must be scalars. The stores of this package have an index for it.
+        :param owner: only threads of this owner.
+        :param limit: how many threads a page has at most.
+        :param cursor: the cursor of the page before. A thread that is updated between two
+            pages moves to the front and may be missed. No thread is seen twice, unless it was
+            updated by a clock that is behind.
+        :raises ValueError: for another filter, a wrong owner, limit or cursor.
+        :raises StoreError: if this store cannot list.
+        """
+        wanted = dict(metadata or {})
+        if owner is not None and not self.owners:
+            require_owner(owner)
+            wanted[OWNER], owner = owner, None
+        return self.find(Query(wanted, owner, limit, cursor))
+
+    def find(self, query: Query) -> Page:
+        """Return the page that *query* asks for. Override it to list threads.
+
+        Where :attr:`owners` is False, the query has the owner in its metadata.
+
+        :raises StoreError: if this store cannot list.
+        """
+        raise StoreError(f"{type(self).__name__} cannot list threads. {WHO_CAN}")
+
+    def scan(self) -> Iterator[ListedThread]:
+        """Yield every thread, in no order.
+
+        A thread that exists from the beginning to the end is not left out, even if it changes
+        meanwhile; it may come twice. Damaged metadata and times are given as empty and 0;
+        restoring the thread says what is wrong.
+
+        :raises StoreError: if this store cannot list.
+        """
+        raise StoreError(f"{type(self).__name__} cannot list threads. {WHO_CAN}")
+
+
+def _accept_owner(own: Callable[..., Page]) -> Callable[..., Page]:
+    """Return the method ``list`` of a store so that it takes ``owner``.
+
+    Stores that were written for version 1 have a method without it.
+    """
+    parameters = signature(own).parameters.values()
+    if any(each.name == OWNER or each.kind is Parameter.VAR_KEYWORD for each in parameters):
+        return own
+
+    @wraps(own)
+    def list(
+        self: Any,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        owner: str | None = None,
+        **options: Any,
+    ) -> Page:
+        if owner is None:
+            return own(self, metadata, **options)
+        if self.owners:
+            return Finding.list(self, metadata, owner=owner, **options)
+        return own(self, {**(metadata or {}), OWNER: owner}, **options)
+
+    return list
