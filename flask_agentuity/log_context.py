@@ -24,7 +24,6 @@ LOGGERS = (
     "flask_agentuity.stores",
     "flask_agentuity.stores.redis",
     "flask_agentuity.stores.sqlite",
-    "flask_agentuity.thread",
     "flask_agentuity.turns",
 )
 

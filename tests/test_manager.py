@@ -25,6 +25,7 @@ from flask_agentuity import (
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.testing.client import ThreadTestClient
 from flask_agentuity.thread.state import ThreadState
+from flask_agentuity.thread.thread import contents_of
 from flask_agentuity.web.app_threads import threads_of
 from flask_agentuity.web.thread_ids import make_thread_id
 
@@ -210,7 +211,7 @@ def test_g_agrees_with_itself(app: Flask) -> None:
             assert g.setdefault(name, absent) is getattr(g, name)
             assert g.pop(name, absent) is absent
             assert name not in list(g)
-        assert not g.thread.touched
+        assert contents_of(g.thread).source.known_id is None
         return "looked"
 
     @app.get("/assigned")

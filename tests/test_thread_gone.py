@@ -22,6 +22,7 @@ from flask_agentuity import (
     thread_save_failed,
 )
 from flask_agentuity.testing.client import ThreadTestClient
+from flask_agentuity.thread.thread import contents_of
 from flask_agentuity.web.app_threads import threads_of
 
 PATIENCE = 30.0
@@ -156,7 +157,7 @@ def test_a_listener_of_session_started_makes_no_difference(
     deletions: Deletions, caplog: pytest.LogCaptureFixture
 ) -> None:
     def listen(sender: Flask, **extra: Any) -> None:
-        assert not extra["thread"].touched
+        assert contents_of(extra["thread"]).source.known_id is None
 
     with session_started.connected_to(listen, deletions.app):
         deletions.get(lambda: push_later(deletions), caplog)

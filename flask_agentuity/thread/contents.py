@@ -24,7 +24,8 @@ class Contents:
     """The state and the metadata of one thread. Callers hold the lock of the source."""
 
     def __init__(self, source: Source) -> None:
-        self._source = source
+        #: Where they come from, and what has become of the thread.
+        self.source = source
         self._entries = Entries()
         self._degraded: Degraded | None = None
         # The failure that listeners are being told of.
@@ -36,7 +37,7 @@ class Contents:
     @property
     def thread_id(self) -> str:
         """The thread's id."""
-        return self._source.id
+        return self.source.id
 
     @property
     def is_loaded(self) -> bool:
@@ -159,13 +160,13 @@ class Contents:
         if self._failure is not None:
             raise self._failure
         try:
-            snapshot = self._source.read(keys)
+            snapshot = self.source.read(keys)
         except StoreError as error:
             self.fail(error)
             return
         self.metadata.learn((snapshot or Snapshot({})).metadata)
         self._entries.learn(snapshot or Snapshot({}), keys)
-        self._source.tell_restored()
+        self.source.tell_restored()
 
     def load_metadata(self) -> None:
         """Read the metadata unless it is known."""
@@ -175,12 +176,12 @@ class Contents:
             return
         # A state that was cleared needs no reading; its metadata does.
         try:
-            snapshot = self._source.read(())
+            snapshot = self.source.read(())
         except StoreError as error:
             self.fail(error)
             return
         self.metadata.learn((snapshot or Snapshot({})).metadata)
-        self._source.tell_restored()
+        self.source.tell_restored()
 
     def fail(self, error: StoreError) -> None:
         """Go on without what could not be read, or raise *error*: the policy decides.
@@ -192,7 +193,7 @@ class Contents:
             raise self._failure
         self._failure = error
         try:
-            self._source.tell_restore_failed(error)
+            self.source.tell_restore_failed(error)
         finally:
             self._failure = None
         safe = self._entries.find_changes().operations
@@ -234,9 +235,15 @@ class Contents:
             return
         self._entries.commit(changes, written)
 
+    def become_deleted(self) -> None:
+        """Become those of a thread that was destroyed: empty, and without changes."""
+        self.source.become_deleted()
+        self._entries, self.metadata, self._degraded = Entries(), Metadata(), None
+        self.used = False
+
     def forget(self) -> None:
         """Forget everything, so that it is read again."""
-        self._source.begin_again()
+        self.source.begin_again()
         self._entries, self.metadata = Entries(), Metadata()
         self.used = False
         self._degraded = None

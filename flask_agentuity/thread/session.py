@@ -9,7 +9,7 @@ from typing import Any
 
 from ..document import codec
 from ..errors import StateNotSerializable
-from .thread import Thread, ThreadObserver
+from .thread import Thread, ThreadObserver, contents_of
 
 logger = logging.getLogger("flask_agentuity.session")
 
@@ -83,21 +83,21 @@ class Session:
         if self._listeners and listener in self._listeners:
             self._listeners.remove(listener)
 
-    def complete(self) -> bool:
-        """Call the listeners, once. Return whether this call was the first."""
-        if self._completed:
-            return False
-        self._completed = True
-        for listener in list(self._listeners or ()):
-            self._observer.call_listener(listener, "completed", self)
-        return True
-
     def __repr__(self) -> str:
         return f"<Session {self.id}>"
 
     def _about(self) -> dict[str, str | None]:
-        thread_id = self.thread.id if self.thread.touched else None
+        thread_id = contents_of(self.thread).source.known_id
         return {"thread_id": thread_id, "session_id": self.id}
+
+
+def complete(session: Session) -> None:
+    """Call the listeners of *session*, once."""
+    if session._completed:
+        return
+    session._completed = True
+    for listener in list(session._listeners or ()):
+        session._observer.call_listener(listener, "completed", session)
 
 
 def _require_event(event: str) -> None:

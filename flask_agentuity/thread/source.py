@@ -72,19 +72,18 @@ class Source:
         self.may_be_stored = False
         #: Whether the first read found nothing stored; None before it.
         self.was_missing: bool | None = None
+        #: Whether the thread was destroyed.
+        self.destroyed = False
+        #: Whether a save was dropped because another request had deleted the thread.
+        self.gone = False
+        #: Whether a save has stored something.
+        self.saved = False
         self.version = 0
         self._seen: Any = None
         self._began = time.monotonic() if began is None else began
         self._identify: Callable[[], tuple[str, bool]] | None = identify
         self._thread: weakref.ref[Thread] | None = None
         self._has_told_restored = False
-
-    @classmethod
-    def of_deleted(cls, store: ThreadStore, thread_id: str, observer: ThreadObserver) -> Source:
-        """Return the source of a thread that was deleted: there is nothing to read."""
-        source = cls(store, lambda: (thread_id, True), observer, "raise")
-        source.known_id, source.is_new = thread_id, True
-        return source
 
     @property
     def id(self) -> str:
@@ -133,6 +132,11 @@ class Source:
         """
         if not self.is_new or self.may_be_stored:
             self.store.delete(self.id)
+
+    def become_deleted(self) -> None:
+        """Count as a thread that was deleted: there is nothing to read."""
+        self.destroyed = self.is_new = True
+        self.may_be_stored = False
 
     def begin_again(self) -> None:
         """Forget what reads have found: from now on the request counts as a new one."""

@@ -42,11 +42,6 @@ class ThreadState(MutableMapping[str, Any]):
         return self._contents.is_loaded
 
     @property
-    def degraded(self) -> bool:
-        """Whether a read has failed: what is computed from then on is not saved."""
-        return self._contents.is_degraded
-
-    @property
     def dirty(self) -> bool:
         """Whether a save would have something to do. Reads nothing."""
         with self._lock:
@@ -83,8 +78,11 @@ class ThreadState(MutableMapping[str, Any]):
         return self
 
     def __repr__(self) -> str:
-        condition = "degraded" if self.degraded else "read" if self.loaded else "not read"
-        return f"<ThreadState of {self._contents.thread_id}, {condition}>"
+        contents = self._contents
+        condition = (
+            "degraded" if contents.is_degraded else "read" if contents.is_loaded else "not read"
+        )
+        return f"<ThreadState of {contents.thread_id}, {condition}>"
 
     def __copy__(self) -> dict[str, Any]:
         return self.copy()

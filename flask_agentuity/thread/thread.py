@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -15,8 +14,6 @@ from .source import RestorePolicy, Source, ThreadObserver
 from .state import ThreadState
 
 __all__ = ["Thread", "ThreadObserver"]
-
-logger = logging.getLogger("flask_agentuity.thread")
 
 Listener = Callable[[str, "Thread"], Any]
 
@@ -51,10 +48,6 @@ class Thread:
         self._lock = self._source.lock
         self._contents = Contents(self._source)
         self._state: ThreadState | None = None
-        self._destroyed = False
-        # A save was dropped because another request had deleted the thread.
-        self._gone = False
-        self._saved = False
         self._listeners: list[Listener] = []
 
     @property
@@ -81,7 +74,7 @@ class Thread:
         """
         self._source.id  # noqa: B018 - using the metadata touches the thread
         with self._lock:
-            if not self._destroyed and self._contents.metadata.is_unread:
+            if not self._source.destroyed and self._contents.metadata.is_unread:
                 self._contents.load_metadata()
             return self._contents.metadata.get()
 
@@ -106,7 +99,7 @@ class Thread:
     @property
     def dirty(self) -> bool:
         """Whether :meth:`save` would have something to write. Reads nothing."""
-        if self._destroyed or self._source.known_id is None:
+        if self._source.destroyed or self._source.known_id is None:
             return False
         with self._lock:
             return self._contents.is_dirty()
@@ -115,26 +108,6 @@ class Thread:
     def degraded(self) -> bool:
         """Whether the thread could not be read: what is computed without it is not saved."""
         return self._contents.is_degraded
-
-    @property
-    def touched(self) -> bool:
-        """Whether its id, state or metadata was used."""
-        return self._source.known_id is not None
-
-    @property
-    def destroyed(self) -> bool:
-        """Whether :meth:`destroy` was called."""
-        return self._destroyed
-
-    @property
-    def saved(self) -> bool:
-        """Whether a save has stored something."""
-        return self._saved
-
-    @property
-    def was_missing(self) -> bool:
-        """Whether a read has found that nothing is stored."""
-        return bool(self._source.was_missing)
 
     def save(self) -> None:
         """Write what has changed; nothing is sent when nothing has.
@@ -150,7 +123,7 @@ class Thread:
         :raises StoreError: the store could not write it, or changes were made on a state
             that could not be read (see :attr:`degraded`); those are not saved.
         """
-        if self._source.known_id is None or self._destroyed:
+        if self._source.known_id is None or self._source.destroyed:
             return
         try:
             with self._lock:
@@ -171,13 +144,13 @@ class Thread:
         :raises RuntimeError: if there are other changes that were not saved.
         """
         with self._lock:
-            if self.dirty and not self._gone:
+            if self.dirty and not self._source.gone:
                 raise RuntimeError(
                     f"Thread {self.id} has changes that were not saved. Call save() before"
                     " refresh()."
                 )
-            self._gone = False
-            if not self._destroyed:
+            self._source.gone = False
+            if not self._source.destroyed:
                 self._contents.forget()
 
     def destroy(self) -> None:
@@ -187,15 +160,12 @@ class Thread:
 
         :raises StoreError: if the store could not delete it; it is then not destroyed.
         """
-        thread_id = self.id
+        self._source.id  # noqa: B018 - destroying the thread touches it
         with self._lock:
-            if self._destroyed:
+            if self._source.destroyed:
                 return
             self._source.delete()
-            self._destroyed = True
-            source = Source.of_deleted(self._source.store, thread_id, self._observer)
-            self._contents = Contents(source)
-            self._state = ThreadState(self._contents, source)
+            self._contents.become_deleted()
         for listener in list(self._listeners):
             self._observer.call_listener(listener, "destroyed", self)
         self._observer.thread_destroyed(self)
@@ -229,16 +199,6 @@ class Thread:
     def __repr__(self) -> str:
         return f"<Thread {self._source.known_id or '(not touched)'}>"
 
-    def warn_of_unsaved(self) -> None:
-        """Log changes that came too late to be saved, if there are any."""
-        with self._lock:
-            contents = self._contents
-            late_state = contents.used and contents.is_dirty()
-            late_metadata = contents.metadata.used and contents.metadata.is_dirty()
-        if not late_state and not late_metadata:
-            return
-        _log_unsaved(self.id, self._destroyed)
-
     def _save(self) -> None:
         contents = self._contents
         contents.used = contents.metadata.used = False
@@ -247,19 +207,24 @@ class Thread:
             try:
                 written = self._source.write(operations, changes.counted)
             except ThreadGone:
-                self._gone = True
+                self._source.gone = True
                 raise
             except OutcomeUnknown:
                 # It may be stored: sending it again could double what was pushed.
                 contents.commit(changes, None)
-                self._saved = True
+                self._source.saved = True
                 raise
             contents.commit(changes, written)
-            self._saved = True
+            self._source.saved = True
             self._observer.thread_saved(self)
         if changes.lost:
             contents.commit(changes, None)
             raise _lost(changes, self.id)
+
+
+def contents_of(thread: Thread) -> Contents:
+    """Return what this package knows of *thread* beyond what its users do."""
+    return thread._contents
 
 
 def _lost(changes: Changes, thread_id: str) -> StoreError:
@@ -267,24 +232,6 @@ def _lost(changes: Changes, thread_id: str) -> StoreError:
         f"Changes of {', '.join(changes.lost)} in thread {thread_id} were not saved: the"
         " thread could not be read, and saving them might replace what is stored."
     )
-
-
-def _log_unsaved(thread_id: str, was_destroyed: bool) -> None:
-    about = {"thread_id": thread_id}
-    if was_destroyed:
-        logger.warning(
-            "Thread %s was changed after destroy(); the change is not saved."
-            " Start another conversation with new().",
-            thread_id,
-            extra=about,
-        )
-    else:
-        logger.error(
-            "Thread %s was changed after it had been saved for the response; the change is"
-            " lost. Call its save(), or make the change before the response ends.",
-            thread_id,
-            extra=about,
-        )
 
 
 def _require_event(event: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..log_context import RequestIds, find_request_ids_with
+from ..thread.thread import contents_of
 from .app_threads import find_threads_of
 from .flask_internals import current_app_object, current_request
 
@@ -18,6 +19,6 @@ def _ids_of_request() -> RequestIds:
     except RuntimeError:
         return None, None
     scope = None if threads is None else vars(current).get(threads.scope_key)
-    if scope is None or not scope.thread.touched:
+    if scope is None or contents_of(scope.thread).source.known_id is None:
         return None, None
     return scope.thread.id, scope.session.id

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from blinker import NamedSignal
 
 from ..errors import AgentuityError, StoreError, ThreadGone
+from ..thread.late_changes import forget_late_changes
 from ..thread.session import Session
-from ..thread.thread import Thread
+from ..thread.thread import Thread, contents_of
 from . import events as signals
 
 if TYPE_CHECKING:
@@ -65,6 +66,29 @@ class Observer:
             )
         self.send(signals.thread_save_failed, thread, error)
 
+    def report_late_changes(self, thread: Thread) -> None:
+        """Report changes that came too late to be saved."""
+        contents = contents_of(thread)
+        forget_late_changes(contents)
+        error: AgentuityError
+        if contents.source.destroyed:
+            logger.warning(
+                "Thread %s was changed after destroy(); the change is not saved."
+                " Start another conversation with new().",
+                thread.id,
+                extra=self._about(thread),
+            )
+            error = ThreadGone(thread.id)
+        else:
+            logger.error(
+                "Thread %s was changed after it had been saved for the response; the change is"
+                " lost. Call its save(), or make the change before the response ends.",
+                thread.id,
+                extra=self._about(thread),
+            )
+            error = AgentuityError(f"Thread {thread.id} was changed too late to be saved.")
+        self.send(signals.thread_save_failed, thread, error)
+
     def thread_destroyed(self, thread: Thread) -> None:
         self.send(signals.thread_destroyed, thread)
 
@@ -113,7 +137,7 @@ class RequestObserver(Observer):
 
     def thread_saved(self, thread: Thread) -> None:
         if (
-            thread.was_missing
+            contents_of(thread).source.was_missing
             and not self._has_begun
             and not thread.is_new
             and self._threads.has_own_provider

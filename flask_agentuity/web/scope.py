@@ -13,8 +13,9 @@ from flask import Request, Response
 
 from ..errors import StateTooLarge, StoreError, ThreadGone
 from ..per_process import PerProcess
-from ..thread.session import Session
-from ..thread.thread import Thread
+from ..thread.late_changes import has_late_changes
+from ..thread.session import Session, complete
+from ..thread.thread import Thread, contents_of
 from ..thread.turns import Turn, take_turn
 from . import events as signals
 from .observer import RequestObserver
@@ -124,7 +125,7 @@ class RequestScope:
             self._streaming = False
             replaced.close()
         self._failed = self.error is not None or response.status_code >= 500
-        if self.thread.touched or self._earlier:
+        if contents_of(self.thread).source.known_id is not None or self._earlier:
             failure = None if self._failed else self._save()
             if failure is not None:
                 response = self._replace(response, failure)
@@ -193,11 +194,12 @@ class RequestScope:
         if not has_cache_control:
             headers.add("Cache-Control", "private")
         app, thread, gone = self._threads.app, self.thread, self._observer.gone
-        if thread.destroyed or (gone and thread.id in gone):
+        source = contents_of(thread).source
+        if source.destroyed or (gone and thread.id in gone):
             # A client that does not know the id yet must not learn it.
-            if thread.destroyed or not thread.is_new:
+            if source.destroyed or not thread.is_new:
                 provider.end_thread_id(app, response, thread.id)
-        elif not self._failed or thread.saved:
+        elif not self._failed or source.saved:
             provider.set_thread_id(app, response, thread.id)
 
     def _finish_stream(self, error: BaseException | None) -> None:
@@ -218,7 +220,7 @@ class RequestScope:
         self.error = None
         if not ended_before:
             if self._session is not None:
-                self._session.complete()
+                complete(self._session)
             if self._turn is not None:
                 self._turn.end()
             if signals.session_completed.receivers:
@@ -226,5 +228,7 @@ class RequestScope:
         # A copied context may end later, with its own changes.
         if not self._failed:
             for thread in (*self._earlier, self.thread):
-                if not (self._observer.gone and thread.id in self._observer.gone):
-                    thread.warn_of_unsaved()
+                if self._observer.gone and thread.id in self._observer.gone:
+                    continue
+                if has_late_changes(contents_of(thread)):
+                    self._observer.report_late_changes(thread)

@@ -16,6 +16,8 @@ from flask_agentuity.errors import (
     StateTooLarge,
     StoreError,
 )
+from flask_agentuity.thread.late_changes import forget_late_changes, has_late_changes
+from flask_agentuity.thread.thread import contents_of
 
 DOWN = ServiceUnavailable("The service is down.")
 
@@ -60,9 +62,9 @@ def test_a_save_that_failed_can_be_repeated() -> None:
         with pytest.raises(StoreError):
             thread.save()
         assert thread.dirty
-        assert not thread.saved
+        assert not contents_of(thread).source.saved
     thread.save()
-    assert thread.saved
+    assert contents_of(thread).source.saved
     assert stored(store) == {"messages": [1, 2], "new": [1]}
     assert begin(store).metadata == {"owner": "ada"}
     assert watcher.told.count("save_failed") == 2
@@ -126,7 +128,7 @@ def test_saving_an_untouched_thread_does_nothing() -> None:
     assert not thread.dirty
     thread.save()
     assert store.calls == (0, 0)
-    assert not thread.touched
+    assert contents_of(thread).source.known_id is None
 
 
 def test_a_new_thread_is_never_read() -> None:
@@ -235,7 +237,7 @@ def test_destroy_deletes_and_nothing_brings_the_thread_back() -> None:
     assert store.deletes == [THREAD_ID]
     assert heard == [("destroyed", thread)]
     assert watcher.told[-1] == "destroyed"
-    assert thread.destroyed
+    assert contents_of(thread).source.destroyed
     messages.append(2)
     metadata["b"] = 2
     kept.push("messages", 3)
@@ -273,7 +275,7 @@ def test_a_thread_that_could_not_be_deleted_is_not_destroyed() -> None:
     store.delete = fail  # type: ignore[method-assign]
     with pytest.raises(ServiceUnavailable):
         thread.destroy()
-    assert not thread.destroyed
+    assert not contents_of(thread).source.destroyed
     assert "destroyed" not in watcher.told
     store.delete = works  # type: ignore[method-assign]
     thread.save()
@@ -341,43 +343,32 @@ def test_listeners_can_be_removed_and_only_known_events_are_heard() -> None:
             method("saved", listener)
 
 
-def test_what_is_changed_too_late_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    store = RecordingStore()
-    thread = begin(store)
+def test_changes_since_the_last_save_are_known() -> None:
+    thread = begin(RecordingStore())
+    contents = contents_of(thread)
     thread.state["a"] = 1
     thread.metadata["m"] = 1
     thread.save()
-    thread.warn_of_unsaved()
-    assert caplog.records == []
+    assert not has_late_changes(contents)
     thread.state["a"] = 2
     assert thread.dirty
-    thread.warn_of_unsaved()
-    assert THREAD_ID in caplog.text
-    assert caplog.records[0].levelname == "ERROR"
-
-
-def test_metadata_changed_too_late_is_told(caplog: pytest.LogCaptureFixture) -> None:
-    thread = begin(RecordingStore())
-    thread.metadata["m"] = 1
+    assert has_late_changes(contents)
+    forget_late_changes(contents)
+    assert not has_late_changes(contents)
     thread.save()
-    thread.warn_of_unsaved()
-    assert caplog.records == []
     thread.metadata["m"] = 2
-    thread.warn_of_unsaved()
-    assert THREAD_ID in caplog.text
+    assert has_late_changes(contents)
 
 
-def test_changes_after_destroy_are_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_changes_after_destroy_are_known() -> None:
     changes: list[Callable[[Thread], None]] = [
         lambda thread: thread.state.update(a=1),
         lambda thread: thread.metadata.update(a=1),
     ]
     for change in changes:
         thread = begin(RecordingStore())
+        thread.state["before"] = 1
         thread.destroy()
-        thread.warn_of_unsaved()
-        assert caplog.records == []
+        assert not has_late_changes(contents_of(thread))
         change(thread)
-        thread.warn_of_unsaved()
-        assert "after destroy()" in caplog.text
-        caplog.clear()
+        assert has_late_changes(contents_of(thread))
