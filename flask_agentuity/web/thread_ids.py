@@ -7,14 +7,20 @@ import secrets
 
 from ..errors import InvalidThreadId
 
-_RULE = "thrd_ followed by only [a-zA-Z0-9-], 32 to 64 characters in total"
-_THREAD_ID = re.compile(r"thrd_[a-zA-Z0-9-]{27,59}", re.ASCII)
+_PREFIX = "thrd_"
+_SHORTEST, _LONGEST = 32, 64
+_RULE = f"{_PREFIX} followed by only [a-zA-Z0-9-], {_SHORTEST} to {_LONGEST} characters in total"
+#: The form of a thread id, as a regular expression.
+THREAD_ID_PATTERN = (
+    rf"{_PREFIX}[a-zA-Z0-9-]{{{_SHORTEST - len(_PREFIX)},{_LONGEST - len(_PREFIX)}}}"
+)
+_THREAD_ID = re.compile(THREAD_ID_PATTERN, re.ASCII)
 _LONGEST_SHOWN = 100
 
 
 def make_thread_id() -> str:
     """Return a new thread id: ``thrd_`` and 32 random hexadecimal digits."""
-    return f"thrd_{secrets.token_hex(16)}"
+    return f"{_PREFIX}{secrets.token_hex(16)}"
 
 
 def is_thread_id(value: object) -> bool:
@@ -25,10 +31,26 @@ def is_thread_id(value: object) -> bool:
 def require_thread_id(value: object) -> str:
     """Return *value* if it is a valid thread id.
 
-    :raises InvalidThreadId: otherwise; the message contains the value and the rule.
+    :raises InvalidThreadId: otherwise; the message contains the value, the part of the rule that
+        it breaks, and the rule.
     """
     if not isinstance(value, str) or not is_thread_id(value):
         shown = repr(value)
         shown = shown if len(shown) <= _LONGEST_SHOWN else f"{shown[:_LONGEST_SHOWN]}..."
-        raise InvalidThreadId(f"{shown} is not a thread id. The rule: {_RULE}.")
+        raise InvalidThreadId(f"{shown} is not a thread id: {_fault(value)}. The rule: {_RULE}.")
     return value
+
+
+def _fault(value: object) -> str:
+    """Return what is wrong with *value*, in the order in which the JavaScript runtime checks."""
+    if not isinstance(value, str):
+        return f"it is a {type(value).__name__}, not a string"
+    if not value:
+        return "it is empty"
+    if not value.startswith(_PREFIX):
+        return f"it does not begin with {_PREFIX}"
+    if len(value) > _LONGEST:
+        return f"it is too long, with {len(value):,} characters"
+    if len(value) < _SHORTEST:
+        return f"it is too short, with {len(value)} characters"
+    return "it contains characters that are not allowed"
