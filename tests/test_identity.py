@@ -24,7 +24,8 @@ from werkzeug.test import EnvironBuilder, TestResponse
 
 from flask_agentuity import ThreadIDProvider, ThreadManager
 from flask_agentuity.errors import ConfigurationError, InvalidThreadId
-from flask_agentuity.web.provider import CookieSettings, SignedIDProvider
+from flask_agentuity.web.cookie import CookieSettings
+from flask_agentuity.web.provider import SignedIDProvider
 from flask_agentuity.web.signing import instance_secret, sign, verify
 
 VECTORS: dict[str, Any] = json.loads(
@@ -35,14 +36,12 @@ APP = Flask("vectors")
 
 
 def provider(secret: str) -> SignedIDProvider:
-    return SignedIDProvider(lambda: [secret.encode()], CookieSettings(), lambda: False)
+    return SignedIDProvider(lambda: [secret.encode()], CookieSettings())
 
 
 def header_value(secret: str, thread_id: str) -> str:
-    """Return the header that a response has."""
-    response = Response()
-    provider(secret).set_thread_id(APP, response, thread_id)
-    return response.headers["x-thread-id"]
+    """Return the header that names a thread."""
+    return provider(secret).header_value(thread_id)
 
 
 def request(cookie: str | None = None, header: str | None = None) -> Request:
@@ -155,8 +154,11 @@ def get(app: Flask, path: str = "/", **options: Any) -> TestResponse:
     return app.test_client(use_cookies=False).get(path, **options)
 
 
-def cookie_of(response: TestResponse) -> SimpleCookie:
-    return SimpleCookie(response.headers.get("Set-Cookie", ""))
+def cookies_of(response: TestResponse) -> SimpleCookie:
+    cookies = SimpleCookie()
+    for header in response.headers.getlist("Set-Cookie"):
+        cookies.load(header)
+    return cookies
 
 
 FORGED = provider("another secret").cookie_value(ID)
@@ -197,7 +199,7 @@ def test_a_bad_cookie_is_a_new_thread(
     assert response.status_code == 200
     assert json_of(response)["new"]
     assert json_of(response)["id"] != ID
-    assert unquote(cookie_of(response)["atid"].value).startswith(json_of(response)["id"] + ".")
+    assert unquote(cookies_of(response)["atid"].value).startswith(json_of(response)["id"] + ".")
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
@@ -251,18 +253,19 @@ def test_a_good_cookie_among_bad_ones_of_its_name_is_found(tmp_path: Path) -> No
 
 
 def test_the_cookie_and_header_of_a_touched_thread(tmp_path: Path) -> None:
-    response = get(make_app(tmp_path))
+    response = get(make_app(tmp_path), headers={"x-thread-id": ""})
     thread_id = json_of(response)["id"]
-    assert len(response.headers.getlist("Set-Cookie")) == 1
-    morsel = cookie_of(response)["atid"]
-    assert morsel.value == provider("secret").cookie_value(thread_id)
-    assert "%" in morsel.value
-    assert morsel["max-age"] == "604800"
-    assert morsel["path"] == "/"
-    assert morsel["samesite"] == "Lax"
-    assert morsel["httponly"]
-    assert not morsel["secure"]
-    assert not morsel["domain"]
+    assert len(response.headers.getlist("Set-Cookie")) == 2
+    cookies = cookies_of(response)
+    assert cookies["atid"].value == provider("secret").cookie_value(thread_id)
+    assert "%" in cookies["atid"].value
+    for morsel in cookies["atid"], cookies["atid_at"]:
+        assert morsel["max-age"] == "604800"
+        assert morsel["path"] == "/"
+        assert morsel["samesite"] == "Lax"
+        assert morsel["httponly"]
+        assert not morsel["secure"]
+        assert not morsel["domain"]
     assert response.headers["x-thread-id"] == header_value("secret", thread_id)
     assert set(response.vary) == {"Cookie", "x-thread-id"}
     assert response.headers["Cache-Control"] == "private"
@@ -278,14 +281,15 @@ def test_the_cookie_as_it_is_configured(tmp_path: Path) -> None:
         AGENTUITY_THREAD_COOKIE_SAMESITE="None",
         AGENTUITY_THREAD_COOKIE_MAX_AGE=60,
     )
-    for path in ("/", "/destroy"):
-        response = get(app, path)
-        morsel = cookie_of(response)["talk"]
-        assert morsel["domain"] == "example.com"
-        assert morsel["path"] == "/chat"
-        assert morsel["secure"]
-        assert morsel["samesite"] == "None"
-        assert morsel["max-age"] == ("60" if path == "/" else "0")
+    for path, max_age in (("/", "60"), ("/destroy", "0")):
+        response = get(app, path, headers={"Cookie": f"talk={GOOD}"})
+        for name in ("talk", "talk_at"):
+            morsel = cookies_of(response)[name]
+            assert morsel["domain"] == "example.com"
+            assert morsel["path"] == "/chat"
+            assert morsel["secure"]
+            assert morsel["samesite"] == "None"
+            assert morsel["max-age"] == max_age
     again = get(app, headers={"Cookie": f"talk={GOOD}"})
     assert json_of(again)["id"] == ID
 
@@ -304,7 +308,7 @@ def test_what_the_app_says_of_caching_is_kept(tmp_path: Path) -> None:
 
 def test_destroy_ends_the_cookie(tmp_path: Path) -> None:
     response = get(make_app(tmp_path), "/destroy", headers={"Cookie": f"atid={GOOD}"})
-    morsel = cookie_of(response)["atid"]
+    morsel = cookies_of(response)["atid"]
     assert morsel.value == ""
     assert morsel["max-age"] == "0"
     assert morsel["path"] == "/"
@@ -325,11 +329,11 @@ def test_secure_goes_by_the_scheme_that_a_trusted_proxy_says(
 ) -> None:
     app = make_app(tmp_path, AGENTUITY_THREAD_COOKIE_SECURE=setting)
     forwarded = {"X-Forwarded-Proto": "https"}
-    assert bool(cookie_of(get(app, headers=forwarded))["atid"]["secure"]) is http
-    assert bool(cookie_of(get(app, base_url="https://localhost"))["atid"]["secure"]) is https
+    assert bool(cookies_of(get(app, headers=forwarded))["atid"]["secure"]) is http
+    assert bool(cookies_of(get(app, base_url="https://localhost"))["atid"]["secure"]) is https
     app.wsgi_app = ProxyFix(app.wsgi_app)  # type: ignore[method-assign]
-    assert bool(cookie_of(get(app, headers=forwarded))["atid"]["secure"]) is https
-    assert bool(cookie_of(get(app))["atid"]["secure"]) is http
+    assert bool(cookies_of(get(app, headers=forwarded))["atid"]["secure"]) is https
+    assert bool(cookies_of(get(app))["atid"]["secure"]) is http
 
 
 # ------------------------------------------------------------------------------- secrets
@@ -339,7 +343,7 @@ def test_fallbacks_verify_and_do_not_sign(tmp_path: Path) -> None:
     app = make_app(tmp_path, SECRET_KEY="new", SECRET_KEY_FALLBACKS=["older", "secret", b"raw"])
     response = get(app, headers={"Cookie": f"atid={GOOD}"})
     assert json_of(response)["id"] == ID
-    assert cookie_of(response)["atid"].value == provider("new").cookie_value(ID)
+    assert cookies_of(response)["atid"].value == provider("new").cookie_value(ID)
     raw = provider("raw").cookie_value(ID)
     assert json_of(get(app, headers={"Cookie": f"atid={raw}"}))["id"] == ID
     assert json_of(get(app, headers={"Cookie": f"atid={FORGED}"}))["new"]
@@ -372,7 +376,7 @@ def test_without_a_secret_one_is_kept_in_the_instance_folder(tmp_path: Path) -> 
     first = make_app(tmp_path, SECRET_KEY=None)
     assert get(first, "/untouched").status_code == 200
     assert list(tmp_path.iterdir()) == []
-    cookie = cookie_of(get(first))["atid"].value
+    cookie = cookies_of(get(first))["atid"].value
     (kept,) = tmp_path.iterdir()
     assert stat.S_IMODE(kept.stat().st_mode) == 0o600
     assert len(kept.read_bytes()) == 64
@@ -452,7 +456,7 @@ def test_a_provider_of_ones_own_says_which_thread_it_is(tmp_path: Path) -> None:
     assert "Set-Cookie" in get(app).headers
 
 
-@pytest.mark.parametrize("bad", ["user-5", "", None, 5, ID + "\n", "thrd_" + "é" * 32])
+@pytest.mark.parametrize("bad", ["user-5", "", 5, ID + "\n", "thrd_" + "é" * 32])
 def test_a_bad_id_of_a_provider_is_refused_with_the_id_and_the_rule(
     tmp_path: Path, bad: Any
 ) -> None:

@@ -12,7 +12,8 @@ from werkzeug.test import EnvironBuilder, TestResponse
 
 from flask_agentuity import ThreadManager
 from flask_agentuity.web.app_threads import threads_of
-from flask_agentuity.web.provider import CookieSettings, SignedIDProvider
+from flask_agentuity.web.cookie import CookieSettings
+from flask_agentuity.web.provider import SignedIDProvider
 from flask_agentuity.web.signing import AppSecrets, sign
 from flask_agentuity.web.thread_ids import make_thread_id
 
@@ -22,7 +23,7 @@ SECRET = b"secret 5"
 
 
 def provider(*secrets: bytes) -> SignedIDProvider:
-    return SignedIDProvider(lambda: secrets, CookieSettings(), lambda: False)
+    return SignedIDProvider(lambda: secrets, CookieSettings())
 
 
 def with_cookie(value: str) -> Request:
@@ -113,7 +114,7 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_a_remembered_id_does_not_outlive_its_secret() -> None:
     secrets: list[bytes] = [b"first"]
-    ours = SignedIDProvider(lambda: secrets, CookieSettings(), lambda: False)
+    ours = SignedIDProvider(lambda: secrets, CookieSettings())
     first = ours.cookie_value(ID)
     assert ours.find_thread_id(with_cookie(first)) == ID
     # In place: the provider must not compare the list with itself.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -21,7 +21,7 @@ from .flask_internals import current_app_object, current_request
 from .provider import SignedIDProvider, ThreadIDProvider
 from .scope import RequestScope
 from .signing import AppSecrets
-from .thread_ids import require_thread_id
+from .thread_ids import make_thread_id, require_thread_id
 
 NO_THREAD = (
     "This request has no thread: its view or blueprint is exempt, or it serves static files."
@@ -60,7 +60,7 @@ class AppThreads:
         self.signed_provider = SignedIDProvider(
             AppSecrets(settings.secret, app.config, app.instance_path),
             settings.cookie,
-            lambda: current_request().is_secure,
+            settings.header,
         )
         #: Decides which thread a request belongs to.
         self.provider: ThreadIDProvider = self.signed_provider
@@ -69,6 +69,7 @@ class AppThreads:
         self.answered_key = f"{self.scope_key}.answered"
         #: The key in the WSGI environment for the time at which the request began.
         self.began_key = f"{self.scope_key}.began"
+        self._given_key = f"{self.scope_key}.given"
         #: Receivers of signals, which hold them weakly.
         self.receivers: list[Callable[..., Any]] = []
         self._app = weakref.ref(app)
@@ -144,10 +145,39 @@ class AppThreads:
         """Take notice of a change of the exempt views and blueprints."""
         self._exempt_endpoints.clear()
 
+    def new_thread_id(self, current: Request) -> str:
+        """Return the id of another conversation for the request *current*."""
+        if self._given_id(current) is None:
+            return make_thread_id()
+        return require_thread_id(self.provider.new_thread_id(self.app, current))
+
+    def teller(self, current: Request) -> ThreadIDProvider:
+        """Return the provider that tells the client of *current* about its thread."""
+        return self.signed_provider if self._given_id(current) is None else self.provider
+
+    def vary(self, teller: ThreadIDProvider) -> Sequence[str]:
+        """Return the request headers that decide about the thread whose provider is *teller*."""
+        if teller is self.provider:
+            return teller.vary
+        return list(dict.fromkeys((*self.provider.vary, *teller.vary)))
+
     def _identify(self, current: Request) -> tuple[str, bool]:
-        provider = self.provider
-        thread_id = require_thread_id(provider.get_thread_id(self.app, current))
-        return thread_id, provider.is_made_now(thread_id, current)
+        given = self._given_id(current)
+        if given is None:
+            return self.signed_provider.identify(current)
+        thread_id = require_thread_id(given)
+        return thread_id, self.provider.is_made_now(thread_id, current)
+
+    def _given_id(self, current: Request) -> str | None:
+        """Return what the app's own provider says of *current*; it is asked once."""
+        if self.provider is self.signed_provider:
+            return None
+        found = current.__dict__
+        try:
+            given: str | None = found[self._given_key]
+        except KeyError:
+            given = found[self._given_key] = self.provider.get_thread_id(self.app, current)
+        return given
 
     def _is_exempt(self, current: Request, endpoint: str | None) -> bool:
         if endpoint is None:

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit, urlunsplit
 from ..document.codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError
 from ..stores.base import DEFAULT_TTL
-from .provider import CookieSettings
+from .cookie import CookieSettings
+from .provider import HeaderMode
 
 #: The store if none is configured: a file in the instance folder.
 DEFAULT_STORE = "sqlite:///agentuity_threads.db"
@@ -36,6 +37,7 @@ class AppSettings:
     sdk_key: str | None = field(repr=False)
     secret: bytes | None = field(repr=False)
     cookie: CookieSettings
+    header: HeaderMode
     ttl: float | None
     max_bytes: int
     on_restore_error: Literal["empty", "raise"]
@@ -73,6 +75,7 @@ def read_settings(
         sdk_key=sdk_key,
         secret=secret,
         cookie=_read_cookie(read),
+        header=read("THREAD_HEADER", "auto", _choice("auto", "always", "never")),
         ttl=read("THREAD_TTL", DEFAULT_TTL, _seconds_or_never, none_counts=True),
         max_bytes=read("THREAD_MAX_BYTES", MAX_DOCUMENT_BYTES, _positive_integer),
         on_restore_error=read("THREAD_ON_RESTORE_ERROR", "empty", _choice("empty", "raise")),

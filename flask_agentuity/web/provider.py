@@ -5,12 +5,11 @@ from __future__ import annotations
 import hmac
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import unquote
 
-from werkzeug.http import dump_cookie
-
+from .cookie import CookieSettings, ThreadCookie
+from .flask_internals import current_request
 from .signing import sign, verify
 from .thread_ids import make_thread_id
 
@@ -19,6 +18,8 @@ if TYPE_CHECKING:
 
 #: The header of requests and responses, as the JavaScript runtime names it.
 THREAD_HEADER = "x-thread-id"
+#: When responses have the header: always, never, or if the request had it.
+HeaderMode = Literal["auto", "always", "never"]
 _HEADER_IN_ENVIRON = "HTTP_X_THREAD_ID"
 
 # A browser sends cookies of the same name once for each domain and path that set one.
@@ -38,8 +39,8 @@ class ThreadIDProvider(ABC):
     vary: Sequence[str] = ("Cookie",)
 
     @abstractmethod
-    def get_thread_id(self, app: Flask, request: Request) -> str:
-        """Return the thread id of *request*.
+    def get_thread_id(self, app: Flask, request: Request) -> str | None:
+        """Return the thread id of *request*, or None to use the signed header or cookie.
 
         An invalid id raises :exc:`~flask_agentuity.errors.InvalidThreadId` in the request.
         """
@@ -63,26 +64,6 @@ class ThreadIDProvider(ABC):
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class CookieSettings:
-    """The attributes of the default provider's cookie. The maximum age is in seconds."""
-
-    name: str = "atid"
-    domain: str | None = None
-    path: str = "/"
-    secure: bool | Literal["auto"] = "auto"
-    samesite: str | None = "Lax"
-    max_age: int = 604_800
-
-
-class _CookieAttributes(TypedDict):
-    path: str
-    domain: str | None
-    secure: bool
-    httponly: bool
-    samesite: str | None
-
-
 class _Signed(NamedTuple):
     """A thread id as headers and cookies contain it, and the secrets that this depends on."""
 
@@ -91,33 +72,46 @@ class _Signed(NamedTuple):
     cookie: str
 
 
+class _Sent(NamedTuple):
+    """The valid thread ids that a request has brought; *cookie* is only read without a header.
+
+    *is_current*: whether the cookie is as it would be written now, with the secret that signs.
+    """
+
+    header: str | None
+    cookie: str | None = None
+    is_current: bool = False
+
+
 class SignedIDProvider(ThreadIDProvider):
     """The default provider: a signed header ``x-thread-id``, else a signed cookie, else a new id.
 
     Invalid headers and cookies are ignored.
     """
 
-    vary = ("Cookie", THREAD_HEADER)
     _MADE = "flask_agentuity.made_thread_id"
 
     def __init__(
         self,
         secrets: Callable[[], Sequence[bytes]],
         cookie: CookieSettings,
-        is_secure: Callable[[], bool],
+        header: HeaderMode = "auto",
     ) -> None:
         """Create the provider of one app.
 
         :param secrets: returns the secrets; the first one signs, each of them verifies.
-        :param is_secure: returns whether the current request was made over HTTPS.
+        :param header: when a response has the header; with ``"never"``, requests cannot use it
+            either.
         """
         self._secrets = secrets
-        self._is_secure = is_secure
+        self._header = header
         self.cookie = cookie
+        self._thread_cookie = ThreadCookie(cookie)
+        self.vary = ("Cookie",) if header == "never" else ("Cookie", THREAD_HEADER)
+        # Attributes of requests, which several apps may share.
+        self._sent_key = f"flask_agentuity.sent.{id(self)}"
         # Only ids that a client has sent with a valid signature, so that others cannot fill it.
         self._verified: dict[str, _Signed] = {}
-        # The attributes as Set-Cookie contains them, by whether the cookie is secure.
-        self._attributes_text: dict[bool, str] = {}
 
     def identify(self, request: Request) -> tuple[str, bool]:
         """Return the thread id of *request*, and whether it was generated for this request."""
@@ -137,35 +131,91 @@ class SignedIDProvider(ThreadIDProvider):
 
     def find_thread_id(self, request: Request) -> str | None:
         """Return the id of a valid header, else of a valid cookie, else None."""
-        secrets = tuple(self._secrets())
-        # Looking up a missing name in request.headers raises and catches an exception.
-        header: str | None = request.environ.get(_HEADER_IN_ENVIRON)
-        if header and (found := self._read(header.strip(), ";", secrets)):
-            return found
-        for value in request.cookies.getlist(self.cookie.name)[:_MOST_COOKIES]:
-            if found := self._read(value, ".", secrets):
-                return found
-        return None
+        sent = self._sent(request)
+        return sent.header or sent.cookie
 
     def set_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
-        signed = self._signed(thread_id)
-        secure = self._is_secure() if self.cookie.secure == "auto" else self.cookie.secure
-        attributes = self._attributes_text.get(secure) or self._write_attributes(secure)
-        headers = response.headers
-        headers.set(THREAD_HEADER, signed.header)
-        headers.add("Set-Cookie", f"{self.cookie.name}={signed.cookie}{attributes}")
+        """Send the header if the client uses it, and the cookie if it has news.
+
+        The cookie has news if the thread is new to this client, or replaces the one that its
+        cookie names, or if the cookie has to be renewed. A response that only repeated the
+        cookie would put a client back into this thread that has begun another one meanwhile.
+        """
+        self.tell(current_request(), response, thread_id, None)
+
+    def tell(
+        self, request: Request, response: Response, thread_id: str, began: float | None
+    ) -> None:
+        """Do what :meth:`set_thread_id` does, in the response to *request*.
+
+        :param began: when the request began, by :func:`time.monotonic`.
+        """
+        sent = self._sent(request)
+        if sent.header is None:
+            has_news = sent.cookie != thread_id or self._thread_cookie.is_due(
+                request, thread_id, began, is_current=sent.is_current
+            )
+        else:
+            # A client with the header keeps the id itself. Its cookie may be of another thread.
+            has_news = thread_id != sent.header == self._sent_cookie(request).cookie
+        if has_news:
+            value = self.cookie_value(thread_id)
+            self._thread_cookie.set(response.headers, request, thread_id, value)
+        if self._header == "always" or (
+            self._header == "auto" and _HEADER_IN_ENVIRON in request.environ
+        ):
+            response.headers.set(THREAD_HEADER, self.header_value(thread_id))
 
     def end_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
-        secure = self._is_secure() if self.cookie.secure == "auto" else self.cookie.secure
-        response.delete_cookie(self.cookie.name, **self._cookie_attributes(secure))
+        """End the client's cookie, unless the header named the thread and the cookie another."""
+        request = current_request()
+        sent = self._sent(request)
+        if sent.header is None:
+            ends = sent.cookie is not None
+        else:
+            ends = sent.header == self._sent_cookie(request).cookie
+        if ends:
+            self._thread_cookie.end(response.headers, request)
 
     def cookie_value(self, thread_id: str) -> str:
         """Return the cookie's value for *thread_id*, percent-encoded."""
         return self._signed(thread_id).cookie
 
+    def header_value(self, thread_id: str) -> str:
+        """Return the header's value for *thread_id*."""
+        return self._signed(thread_id).header
+
     def read_cookie_value(self, value: str) -> str | None:
         """Return the id in a cookie's *value*, or None if it is not valid."""
         return self._read(value, ".", tuple(self._secrets()))
+
+    def _sent(self, request: Request) -> _Sent:
+        found = vars(request)
+        sent: _Sent | None = found.get(self._sent_key)
+        if sent is None:
+            # Looking up a missing name in request.headers raises and catches an exception.
+            header = request.environ.get(_HEADER_IN_ENVIRON)
+            thread_id = None
+            if header and self._header != "never":
+                thread_id = self._read(header.strip(), ";", tuple(self._secrets()))
+            sent = _Sent(thread_id) if thread_id else self._sent_cookie(request)
+            found[self._sent_key] = sent
+        return sent
+
+    def _sent_cookie(self, request: Request) -> _Sent:
+        values = request.cookies.getlist(self.cookie.name)[:_MOST_COOKIES]
+        if not values:
+            return _Sent(None)
+        secrets = tuple(self._secrets())
+        found = {
+            thread_id: each for each in values if (thread_id := self._read(each, ".", secrets))
+        }
+        if not found:
+            return _Sent(None)
+        thread_id = next(iter(found))
+        if len(found) > 1:
+            thread_id = self._thread_cookie.latest(request, found)
+        return _Sent(None, thread_id, found[thread_id] == self._signed(thread_id).cookie)
 
     def _read(
         self, text: str, separator: Literal[";", "."], secrets: tuple[bytes, ...]
@@ -198,26 +248,6 @@ class SignedIDProvider(ThreadIDProvider):
         if known is not None and known.secrets == secrets:
             return known
         return _make_signed(thread_id, secrets)
-
-    def _write_attributes(self, secure: bool) -> str:
-        # Equal in every response, and most of the work of writing a cookie.
-        cookie = dump_cookie(
-            self.cookie.name,
-            max_age=self.cookie.max_age,
-            sync_expires=False,
-            **self._cookie_attributes(secure),
-        )
-        text = self._attributes_text[secure] = cookie.removeprefix(f"{self.cookie.name}=")
-        return text
-
-    def _cookie_attributes(self, secure: bool) -> _CookieAttributes:
-        return {
-            "path": self.cookie.path,
-            "domain": self.cookie.domain,
-            "secure": secure,
-            "httponly": True,
-            "samesite": self.cookie.samesite,
-        }
 
 
 def _make_signed(thread_id: str, secrets: tuple[bytes, ...]) -> _Signed:

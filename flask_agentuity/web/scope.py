@@ -18,9 +18,9 @@ from ..thread.session import Session, complete
 from ..thread.thread import Thread, contents_of
 from ..thread.turns import Turn, take_turn
 from . import events as signals
+from .flask_internals import current_request
 from .observer import RequestObserver
 from .streaming import SavingBody
-from .thread_ids import require_thread_id
 
 if TYPE_CHECKING:
     from .app_threads import AppThreads
@@ -100,8 +100,7 @@ class RequestScope:
 
     def start_another(self, current: Request) -> Thread:
         """Replace the request's thread with a new one. The earlier one is saved as well."""
-        provider = self._threads.provider
-        thread_id = require_thread_id(provider.new_thread_id(self._threads.app, current))
+        thread_id = self._threads.new_thread_id(current)
         policy = self._threads.settings.on_restore_error
         thread = Thread(
             self._threads.store,
@@ -180,7 +179,8 @@ class RequestScope:
         return threads.app.make_response(threads.app.handle_user_exception(failure))
 
     def _add_headers(self, response: Response) -> None:
-        provider, headers = self._threads.provider, response.headers
+        current, headers = current_request(), response.headers
+        provider = self._threads.teller(current)
         varies = has_cache_control = False
         # Looking up a missing name in the headers would raise and catch an exception.
         for name, _ in headers:
@@ -188,18 +188,24 @@ class RequestScope:
             varies = varies or lower == "vary"
             has_cache_control = has_cache_control or lower == "cache-control"
         if varies:
-            response.vary.update(provider.vary)
+            response.vary.update(self._threads.vary(provider))
         else:
-            headers.add("Vary", ", ".join(provider.vary))
+            headers.add("Vary", ", ".join(self._threads.vary(provider)))
         if not has_cache_control:
             headers.add("Cache-Control", "private")
         app, thread, gone = self._threads.app, self.thread, self._observer.gone
         source = contents_of(thread).source
-        if source.destroyed or (gone and thread.id in gone):
-            # A client that does not know the id yet must not learn it.
-            if source.destroyed or not thread.is_new:
+        if source.destroyed:
+            provider.end_thread_id(app, response, thread.id)
+        elif gone and thread.id in gone:
+            # The client may have another conversation by now, whose cookie this must not end.
+            if provider is not self._threads.signed_provider and not thread.is_new:
                 provider.end_thread_id(app, response, thread.id)
-        elif not self._failed or source.saved:
+        elif self._failed and not source.saved:
+            pass
+        elif provider is self._threads.signed_provider:
+            self._threads.signed_provider.tell(current, response, thread.id, self._began)
+        else:
             provider.set_thread_id(app, response, thread.id)
 
     def _finish_stream(self, error: BaseException | None) -> None:
