@@ -7,13 +7,17 @@ import sqlite3
 import threading
 import time
 import weakref
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
 from ...errors import StoreError
 from .file import open_file
+from .journal import Log, is_busy
 
 _IDLE_CONNECTIONS = 16
+#: Writes between two looks at the length of the log.
+_WRITES = 64
 
 
 class Connections:
@@ -36,6 +40,8 @@ class Connections:
         #: Held by the thread of this process that writes.
         self.writing = threading.Lock()
         self._process = os.getpid()
+        self._log = Log(path)
+        self._written = 0
         self._closed = False
         _all_connections.add(self)
 
@@ -89,19 +95,41 @@ class Connections:
     def wait_to_write(self, thread_id: str, writing: threading.Lock) -> float:
         """Wait until no other thread of this process writes.
 
-        SQLite polls while it waits; here the next thread is woken at once. Returns how many
-        seconds of the timeout are left to wait for other processes.
+        SQLite polls while it waits; here the next thread is woken at once. Returns the time, by
+        :func:`time.monotonic`, at which the timeout ends.
         """
         deadline = time.monotonic() + self._timeout
         if not writing.acquire(timeout=self._timeout):
             raise self.failure(thread_id, "other threads of this process are writing")
-        return max(0.0, deadline - time.monotonic())
+        return deadline
 
-    def begin_within(self, connection: sqlite3.Connection, seconds: float) -> None:
-        """Begin a transaction that writes, and wait for other processes for *seconds* at most."""
-        connection.execute(f"PRAGMA busy_timeout = {int(seconds * 1000)}")
-        connection.execute("BEGIN IMMEDIATE")
-        connection.execute(f"PRAGMA busy_timeout = {int(self._timeout * 1000)}")
+    def begin_before(self, deadline: float | None, connection: sqlite3.Connection) -> None:
+        """Begin a transaction that writes after other processes, until *deadline* at most.
+
+        SQLite's own waiting leaves longer and longer pauses, so a process that has waited for long
+        is overtaken by those that have just begun. Here all look again after the same pauses.
+        """
+        if deadline is None:
+            # SQLite has waited once.
+            (waited,) = connection.execute("PRAGMA busy_timeout").fetchone()
+            deadline = time.monotonic() + self._timeout - waited / 1000
+        while time.monotonic() < deadline:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+            else:
+                return
+        raise sqlite3.OperationalError("database is locked")
+
+    def note_written(self, connection: sqlite3.Connection) -> None:
+        """Take note that a transaction was committed, and keep the log short."""
+        self._written += 1
+        if self._written >= _WRITES:
+            self._written = 0
+            with suppress(sqlite3.OperationalError):
+                self._log.shorten(connection)
 
     def failure(self, thread_id: str, reason: object) -> StoreError:
         """Return the error for a thread that could not be served."""
@@ -184,9 +212,9 @@ class WritingLoan(Loan):
     def __enter__(self) -> sqlite3.Connection:
         connections = self._connections
         writing = self._writing = connections.writing
-        seconds = None
+        deadline = None
         if not writing.acquire(blocking=False):
-            seconds = connections.wait_to_write(self._thread_id, writing)
+            deadline = connections.wait_to_write(self._thread_id, writing)
         try:
             connection, self._process = connections.take()
         except BaseException as error:
@@ -195,10 +223,12 @@ class WritingLoan(Loan):
         self._connection = connection
         try:
             # A deferred transaction would fail at its first write if another came first.
-            if seconds is None:
+            try:
                 connection.execute("BEGIN IMMEDIATE")
-            else:
-                connections.begin_within(connection, seconds)
+            except sqlite3.OperationalError as error:
+                if not is_busy(error):
+                    raise
+                connections.begin_before(deadline, connection)
         except BaseException as error:
             try:
                 connections.take_back(connection, self._process, keep=False)
@@ -220,6 +250,7 @@ class WritingLoan(Loan):
             except sqlite3.Error as failure:
                 kind, error, traceback = type(failure), failure, failure.__traceback__
             if error is None:
+                self._connections.note_written(self._connection)
                 self._connections.take_back(self._connection, self._process, keep=True)
             else:
                 Loan.__exit__(self, kind, error, traceback)

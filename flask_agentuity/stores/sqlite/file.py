@@ -10,11 +10,14 @@ from pathlib import Path
 
 from ...errors import StoreError
 from ...per_process import PerProcess
-from .journal import enter_wal, require_wal
+from .journal import KEPT, enter_wal, journal_mode, require_wal
 from .schema import APPLICATION_ID, FORMAT_VERSION, SCHEMA, UPGRADES
 
 #: The part of the file that reads take from the system's memory, without copying each page.
 _MAPPED_BYTES = 1 << 28
+#: Milliseconds for which SQLite waits for a lock. Readers never have to in the write-ahead log,
+#: except for a short time after a crash. Writers try again, see :mod:`.connections`.
+_WAIT = 2
 #: Conversations are private: only the user that runs the app may read the file.
 _MODE = 0o600
 
@@ -36,6 +39,9 @@ def open_file(path: Path, timeout: float, synchronous: str) -> sqlite3.Connectio
         )
     try:
         _File(path, connection, timeout).prepare()
+        if journal_mode(connection) == "wal":
+            connection.execute(f"PRAGMA busy_timeout = {min(_WAIT, int(timeout * 1000))}")
+        connection.execute(f"PRAGMA journal_size_limit = {KEPT}")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
     except BaseException:

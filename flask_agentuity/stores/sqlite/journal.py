@@ -1,4 +1,4 @@
-"""The write-ahead log of the file: entered."""
+"""The write-ahead log of the file: entered, and kept short."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from ...errors import StoreError
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 #: Seconds between two attempts to change the mode of a file that others use.
 _PAUSE = 0.01
+#: The log is begun again when it is longer than this, in bytes.
+LONGEST = 16 << 20
+#: What is kept of a log that was longer, in bytes, because growing a file takes time.
+KEPT = 8 << 20
+#: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.
+_READERS = 50
+
+
+def is_busy(error: sqlite3.OperationalError) -> bool:
+    """Return whether another connection has a lock that was needed."""
+    return error.sqlite_errorcode & 0xFF in _BUSY
 
 
 def journal_mode(connection: sqlite3.Connection) -> str:
@@ -45,6 +56,38 @@ def enter_wal(connection: sqlite3.Connection, timeout: float) -> None:
         return
 
 
+class Log:
+    """The write-ahead log of one file, as one process keeps it short.
+
+    SQLite copies the log into the file now and then, but begins it again only at a moment at which
+    no connection reads it. If readers follow one another without a gap, it grows without end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = Path(f"{path}-wal")
+        self._limit = LONGEST
+
+    def shorten(self, connection: sqlite3.Connection) -> None:
+        """Begin the log again if it has become too long. It must not be in a transaction."""
+        if self._size() <= self._limit:
+            return
+        # Most of the work is done while others can still write.
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute(f"PRAGMA busy_timeout = {_READERS}")
+        # Readers that begin now need only the file.
+        (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        connection.execute(f"PRAGMA busy_timeout = {before}")
+        # A backup can read for a long time: writers must not wait for it again and again.
+        self._limit = self._size() + LONGEST if is_busy else LONGEST
+
+    def _size(self) -> int:
+        try:
+            return self._path.stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
 def _change_mode(connection: sqlite3.Connection, timeout: float) -> str:
     """Return the mode after asking for a write-ahead log."""
     # Changing the mode does not wait for other connections as a transaction does.
@@ -53,6 +96,6 @@ def _change_mode(connection: sqlite3.Connection, timeout: float) -> str:
         try:
             return str(connection.execute("PRAGMA journal_mode = WAL").fetchone()[0])
         except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF not in _BUSY or time.monotonic() > deadline:
+            if not is_busy(error) or time.monotonic() > deadline:
                 raise
             time.sleep(_PAUSE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -78,26 +79,60 @@ def test_a_database_that_stays_busy_is_a_store_error(path: Path) -> None:
 def test_the_timeout_is_one_for_threads_and_processes_together(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    times, is_waiting = [100.0, 104.0], threading.Event()
+    times, is_waiting = [100.0, 104.0, 105.0], threading.Event()
 
     def monotonic() -> float:
         is_waiting.set()
         return times.pop(0)
 
-    with closing(SQLiteStore(path, timeout=5)) as store:
+    failed: list[StoreError] = []
+
+    def delete() -> None:
+        with pytest.raises(StoreError, match="locked") as caught:
+            store.delete(ID)
+        failed.append(caught.value)
+
+    with closing(SQLiteStore(path, timeout=5)) as store, connected(path) as other:
         store.merge(ID, messages(1))
         monkeypatch.setattr(
             "flask_agentuity.stores.sqlite.connections.time", SimpleNamespace(monotonic=monotonic)
         )
+        other.execute("BEGIN IMMEDIATE")
         with statements(store) as traced:
             with store._connections.writing:
-                writer = threading.Thread(target=lambda: store.delete(ID))
+                writer = threading.Thread(target=delete)
                 writer.start()
                 assert is_waiting.wait(30)
             # Four of the five seconds have gone by.
             writer.join(30)
-        assert traced[:3] == [
-            "PRAGMA busy_timeout = 1000",
-            "BEGIN IMMEDIATE",
-            "PRAGMA busy_timeout = 5000",
-        ]
+        assert traced == ["BEGIN IMMEDIATE"] * 2
+        assert len(failed) == 1
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_the_timeout_is_not_exceeded(path: Path, mode: str) -> None:
+    """Without a write-ahead log, SQLite itself waits for the whole timeout."""
+    with closing(SQLiteStore(path, timeout=0.2)) as store, connected(path) as other:
+        store.merge(ID, messages(1))
+        (connection,) = store._connections._idle
+        other.execute("BEGIN IMMEDIATE")
+        if mode == "delete":
+            connection.execute("PRAGMA busy_timeout = 200")
+        with statements(store) as traced, pytest.raises(StoreError, match="locked"):
+            store.delete(ID)
+        assert (traced.count("BEGIN IMMEDIATE") == 1) == (mode == "delete")
+
+
+def test_who_waits_looks_often(store: SQLiteStore, path: Path) -> None:
+    """SQLite's own pauses grow to 100 milliseconds, in which others take turn after turn."""
+    store.merge(ID, [Set("a", b"1")])
+    with statements(store) as traced, connected(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writer = threading.Thread(target=store.merge, args=(ID, [Set("a", b"2")]))
+        writer.start()
+        while traced.count("BEGIN IMMEDIATE") < 10:
+            assert writer.is_alive()
+            time.sleep(0.001)
+        other.execute("COMMIT")
+        writer.join(30)
+    assert store.restore(ID) == b'{"state":{"a":2}}'

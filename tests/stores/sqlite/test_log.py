@@ -1,0 +1,89 @@
+"""The length of the write-ahead log."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+import pytest
+
+from flask_agentuity.document.operations import Set
+from flask_agentuity.stores.sqlite import journal
+from flask_agentuity.stores.sqlite.store import SQLiteStore
+
+from .support import ID, connected, statements
+
+VALUE = b'"%b"' % (b"x" * 100_000)
+
+
+@contextmanager
+def reading_without_a_gap(path: Path) -> Iterator[None]:
+    """Read in two threads: each begins before the other ends."""
+    end = threading.Event()
+    may_begin = [threading.Event(), threading.Event()]
+    def read(number: int) -> None:
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            while not end.is_set():
+                if not may_begin[number].wait(0.01):
+                    continue
+                may_begin[number].clear()
+                connection.execute("BEGIN")
+                connection.execute("SELECT count(*) FROM threads").fetchall()
+                # The other one reads before this one stops.
+                may_begin[1 - number].set()
+                while not may_begin[number].wait(0.01) and not end.is_set():
+                    pass
+                connection.execute("COMMIT")
+
+    readers = [threading.Thread(target=read, args=(number,)) for number in range(2)]
+    may_begin[0].set()
+    for reader in readers:
+        reader.start()
+    yield
+    end.set()
+    for reader in readers:
+        reader.join(60)
+
+
+def length(path: Path) -> int:
+    return Path(f"{path}-wal").stat().st_size
+
+
+def test_readers_that_follow_one_another_do_not_let_the_log_grow(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LONGEST", 2 << 20)
+    store._connections._log = journal.Log(path)
+    store.merge(ID, [Set("a", VALUE)])
+    lengths = []
+    with reading_without_a_gap(path):
+        for _ in range(600):
+            store.merge(ID, [Set("a", VALUE)])
+            lengths.append(length(path))
+    # 60 megabytes were written, and more than 6 between two looks.
+    assert max(lengths) < 25 << 20
+
+
+def test_a_reader_that_stays_is_not_waited_for_again_and_again(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LONGEST", 4 << 20)
+    monkeypatch.setattr(journal, "_READERS", 1)
+    store._connections._log = journal.Log(path)
+    store.merge(ID, [Set("a", VALUE)])
+    with connected(path) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM threads").fetchall()
+        with statements(store) as traced:
+            for _ in range(200):
+                store.merge(ID, [Set("a", VALUE)])
+        assert length(path) > 20_000_000
+        # One for each four megabytes.
+        assert 2 <= len([each for each in traced if "RESTART" in each]) <= length(path) >> 22
+        reader.execute("COMMIT")
+    for _ in range(200):
+        store.merge(ID, [Set("a", VALUE)])
+    assert length(path) <= journal.KEPT
