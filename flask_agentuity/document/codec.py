@@ -15,6 +15,9 @@ from typing import Any
 import orjson
 
 from ..errors import StateNotSerializable, StateTooLarge, StoreError
+from .keys import decode_key as decode_key
+from .keys import encode_key as encode_key
+from .keys import require_key as require_key
 
 #: The largest document, in UTF-8 bytes, that Agentuity's thread service takes (its
 #: JavaScript runtime does not send a larger one).
@@ -86,27 +89,6 @@ def check(value: Any, encoded: bytes, path: str = "state") -> None:
         equal = False
     if not equal and (error := _explain(value, path)):
         raise error
-
-
-def encode_key(key: str) -> bytes:
-    """Return *key* as a JSON string.
-
-    :raises StateNotSerializable: when it is not a string, or not one that UTF-8 can hold.
-    """
-    require_key(key)
-    return orjson.dumps(key)
-
-
-def require_key(key: object) -> None:
-    """Refuse a key of a state that is not a plain string of valid Unicode."""
-    if type(key) is not str:
-        raise StateNotSerializable(
-            f"state[{key!r}]", f"a key must be a string, not {type(key).__name__}"
-        )
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise StateNotSerializable(f"state[{key!r}]", "the key holds a lone surrogate") from None
 
 
 def decode(encoded: bytes | str) -> Any:

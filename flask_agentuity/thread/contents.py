@@ -56,13 +56,15 @@ class Contents:
         """
         self.used = True
         entry = self._entries.find(key)
-        if entry is not None and entry.in_memory:
+        if entry is None:
+            if not isinstance(key, str):
+                raise KeyError(key)
+            if not self._entries.is_complete:
+                self.load((key,))
+            entry = self._entries.get(key)
+        if entry.in_memory:
             return entry.value
-        if not isinstance(key, str):
-            raise KeyError(key)
-        entry = self._entries.get(key)
         stored = NOTHING if entry.removed else self._fetch(entry)
-        entry = self._entries.get(key)
         # A failed read has taken everything into memory that was there to be taken.
         return entry.value if entry.in_memory else entry.take(stored, self.thread_id)
 
@@ -164,8 +166,9 @@ class Contents:
         except StoreError as error:
             self.fail(error)
             return
-        self.metadata.learn((snapshot or Snapshot({})).metadata)
-        self._entries.learn(snapshot or Snapshot({}), keys)
+        snapshot = snapshot or Snapshot({})
+        self.metadata.learn(snapshot.metadata)
+        self._entries.learn(snapshot, keys)
         self.source.tell_restored()
 
     def load_metadata(self) -> None:
@@ -259,7 +262,6 @@ class Contents:
         """Return the decoded value that is stored of a key."""
         if not isinstance(entry.stored, bytes) and entry.stored is not Stored.MISSING:
             self.load((entry.key,))
-            entry = self._entries.get(entry.key)
         if not isinstance(entry.stored, bytes):
             return NOTHING
         if entry.decoded is not NOTHING:

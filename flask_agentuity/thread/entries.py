@@ -85,16 +85,25 @@ class Entries:
             for key in unfetched if keys is None else keys:
                 _learn_key(self.get(key), snapshot)
             return
-        others = self._entries
-        self._entries = {
-            key: others.pop(key) if key in others else Entry(key) for key in snapshot.encoded
-        }
-        self._entries.update(others)
-        for entry in self:
+        version, others = snapshot.version, self._entries
+        self._entries = entries = {}
+        for key, encoded in snapshot.encoded.items():
+            entry = others.pop(key, None) if others else None
+            if entry is None:
+                stored = Stored.UNFETCHED if encoded is None else encoded
+                entry = Entry(key, stored, version)
+                if key in snapshot.without_null:
+                    entry.without_null = True
+                if key in snapshot.decoded:
+                    entry.decoded = snapshot.decoded[key]
+            elif entry.stored is Stored.UNKNOWN:
+                _learn_key(entry, snapshot)
+            entries[key] = entry
+        for key, entry in others.items():
             if entry.stored is Stored.UNKNOWN:
                 _learn_key(entry, snapshot)
-        self.is_complete = True
-        self._version = snapshot.version
+            entries[key] = entry
+        self.is_complete, self._version = True, version
 
     def find_changes(self) -> Changes:
         """Return what has changed.

@@ -172,26 +172,20 @@ class Caller:
     def _take(self, name: bytes, thread_id: str, moved: exceptions.MovedError | None) -> Line:
         try:
             pool = self._pool or self._pool_of(name, moved)
-            return self._kept_line(pool) or self._new_line(pool)
+            server = self._server_of(pool)
+            while server.kept:
+                try:
+                    line = server.kept.pop()
+                except IndexError:
+                    # Another thread has taken it.
+                    break
+                if line.is_ready():
+                    return line
+                line.discard()
+            keep = self._may_keep(pool)
+            return Line(pool.get_connection(), pool, server.clock, keep=keep)
         except ERRORS as error:
             raise self._not_sent(thread_id, error) from error
-
-    def _kept_line(self, pool: redis.ConnectionPool) -> Line | None:
-        kept = self._server_of(pool).kept
-        while kept:
-            try:
-                line = kept.pop()
-            except IndexError:
-                # Another thread has taken it.
-                break
-            if line.is_ready():
-                return line
-            line.discard()
-        return None
-
-    def _new_line(self, pool: redis.ConnectionPool) -> Line:
-        clock = self._server_of(pool).clock
-        return Line(pool.get_connection(), pool, clock, keep=self._may_keep(pool))
 
     def _server_of(self, pool: redis.ConnectionPool) -> _Server:
         servers = self._servers.get()

@@ -151,6 +151,7 @@ class Line:
     def _exchange(self, packed: bytes, count: int) -> list[Any]:
         try:
             self._sock.sendall(packed)
+            self._receive()
             replies: list[Any] = []
             gets = self._reader.gets
             while len(replies) < count:

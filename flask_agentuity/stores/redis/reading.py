@@ -33,18 +33,20 @@ def compose(
     :param strings: the strings that were read, by encoded keys.
     :raises StoreError: if the thread is damaged.
     """
-    if not fields.keys() - _NO_THREAD:
+    head = fields.get(b"head")
+    if head is None and not fields.keys() - _NO_THREAD:
         return None
     try:
-        if head_field(fields) == b"head":
-            return _compose(fields, strings)
+        if head is not None or head_field(fields) == b"head":
+            return _compose(head or b"", fields, strings)
         return _compose_former(fields, strings)
     except ValueError as error:
         raise codec.damaged(thread_id, str(error)) from None
 
 
-def _compose(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) -> Snapshot | None:
-    head = fields.get(b"head", b"")
+def _compose(
+    head: bytes, fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]
+) -> Snapshot | None:
     parts = head.split(b" ")
     if len(parts) != 7:
         raise ValueError("what is known of the whole thread is not as it should be")
@@ -56,7 +58,7 @@ def _compose(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) 
     if not entries and b"metadata" not in fields:
         return None
     entries.sort()
-    encoded = {codec.decode(key): _value(key, rest, strings) for _, key, rest in entries}
+    encoded = {codec.decode_key(key): _value(key, rest, strings) for _, key, rest in entries}
     return _snapshot(encoded, fields, int(parts[5]), Seen(head, fields, strings))
 
 
