@@ -16,6 +16,7 @@ from ..stores import ThreadStore, open_store
 from ..thread.session import Session
 from ..thread.thread import Thread
 from . import events as signals
+from .caching import SharedCaches
 from .config import AppSettings
 from .flask_internals import current_app_object, current_request
 from .provider import SignedIDProvider, ThreadIDProvider
@@ -70,6 +71,8 @@ class AppThreads:
         #: The key in the WSGI environment for the time at which the request began.
         self.began_key = f"{self.scope_key}.began"
         self._given_key = f"{self.scope_key}.given"
+        #: Keeps responses that depend on the visitor out of shared caches.
+        self.shared_caches = SharedCaches(self.signed_provider)
         #: Receivers of signals, which hold them weakly.
         self.receivers: list[Callable[..., Any]] = []
         self._app = weakref.ref(app)

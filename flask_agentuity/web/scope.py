@@ -18,6 +18,7 @@ from ..thread.session import Session, complete
 from ..thread.thread import Thread, contents_of
 from ..thread.turns import Turn, take_turn
 from . import events as signals
+from .caching import CACHE_HEADERS
 from .flask_internals import current_request
 from .observer import RequestObserver
 from .streaming import SavingBody
@@ -124,7 +125,8 @@ class RequestScope:
             self._streaming = False
             replaced.close()
         self._failed = self.error is not None or response.status_code >= 500
-        if contents_of(self.thread).source.known_id is not None or self._earlier:
+        touched = contents_of(self.thread).source.known_id is not None or bool(self._earlier)
+        if touched:
             failure = None if self._failed else self._save()
             if failure is not None:
                 response = self._replace(response, failure)
@@ -137,6 +139,9 @@ class RequestScope:
         )
         self._observer.answered = True
         if self._streaming:
+            if not touched:
+                threads = self._threads
+                threads.shared_caches.exclude_stream(response, current_request(), threads.provider)
             body = SavingBody(response.response, self._finish_stream, response.content_length)
             self._body = weakref.ref(body)
             response.response = body
@@ -181,17 +186,19 @@ class RequestScope:
     def _add_headers(self, response: Response) -> None:
         current, headers = current_request(), response.headers
         provider = self._threads.teller(current)
-        varies = has_cache_control = False
+        varies = is_told_to_caches = False
         # Looking up a missing name in the headers would raise and catch an exception.
         for name, _ in headers:
             lower = name.lower()
             varies = varies or lower == "vary"
-            has_cache_control = has_cache_control or lower == "cache-control"
+            is_told_to_caches = is_told_to_caches or lower in CACHE_HEADERS
         if varies:
             response.vary.update(self._threads.vary(provider))
         else:
             headers.add("Vary", ", ".join(self._threads.vary(provider)))
-        if not has_cache_control:
+        if is_told_to_caches:
+            self._threads.shared_caches.exclude(response, current.endpoint)
+        else:
             headers.add("Cache-Control", "private")
         app, thread, gone = self._threads.app, self.thread, self._observer.gone
         source = contents_of(thread).source
