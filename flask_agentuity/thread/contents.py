@@ -173,18 +173,9 @@ class Contents:
 
     def load_metadata(self) -> None:
         """Read the metadata unless it is known."""
-        if not self._entries.is_complete:
-            self.load()
-        if self.metadata.known or self._degraded is not None:
-            return
         # A state that was cleared needs no reading; its metadata does.
-        try:
-            snapshot = self.source.read(())
-        except StoreError as error:
-            self.fail(error)
-            return
-        self.metadata.learn((snapshot or Snapshot({})).metadata)
-        self.source.tell_restored()
+        if not (self.metadata.known and self._entries.is_complete):
+            self.load()
 
     def fail(self, error: StoreError) -> None:
         """Go on without what could not be read, or raise *error*: the policy decides.

@@ -24,6 +24,7 @@ def reading_without_a_gap(path: Path) -> Iterator[None]:
     """Read in two threads: each begins before the other ends."""
     end = threading.Event()
     may_begin = [threading.Event(), threading.Event()]
+
     def read(number: int) -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             while not end.is_set():
