@@ -51,6 +51,9 @@ class PerProcess(Generic[T]):
         self._made: dict[_Process, T] = {}
         self._making: dict[_Process, threading.Lock] = {}
 
+    def __reduce__(self) -> tuple[type[PerProcess[T]], tuple[Callable[[], T]]]:
+        return type(self), (self._make,)
+
     def get(self) -> T:
         """Return the value of this process."""
         process = _current

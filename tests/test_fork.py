@@ -116,7 +116,7 @@ def test_a_fork_waits_for_another_thread_that_writes(store: SQLiteStore) -> None
     entered, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with store._connections.lend() as connection:
+        with store._connections.read() as connection:
             connection.execute("BEGIN IMMEDIATE")
             entered.set()
             assert go_on.wait(60)
@@ -137,7 +137,7 @@ def test_a_fork_waits_for_another_thread_that_writes(store: SQLiteStore) -> None
 def test_a_fork_in_the_middle_of_a_transaction_of_the_same_thread(store: SQLiteStore) -> None:
     """The child inherits the statement that is under way, and must not end it."""
     child = 0
-    with store._connections.lend() as connection:
+    with store._connections.read() as connection:
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("UPDATE threads SET metadata = CAST('{\"m\":1}' AS BLOB)")
         with warnings.catch_warnings():
@@ -162,7 +162,7 @@ def test_a_fork_in_the_middle_of_a_transaction_of_the_same_thread(store: SQLiteS
 
 def test_a_fork_while_others_wait_to_write(store: SQLiteStore) -> None:
     """Their turn to write stays in the parent; the child has one of its own."""
-    with store._connections.write():
+    with store._connections.transaction():
         waiting = threading.Thread(target=lambda: store.merge(ID, [Push("messages", b"1")]))
         waiting.start()
         assert in_child(lambda: not store._connections.writing.locked()) == 0

@@ -7,7 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from ..document import codec
 from ..document.apply import apply_operations, find_operations
@@ -32,6 +32,8 @@ DEFAULT_TTL = 604_800.0
 #: Seconds for which a store remembers that a thread was deleted.
 TOMBSTONE_SECONDS = 3_600.0
 
+_RENAMED = {"peek": "restore_without_renewing", "adopt": "import_thread"}
+
 # Locks of one process for the writes of a store; threads share them by their ids.
 _WRITING_LOCKS = 64
 
@@ -46,6 +48,13 @@ class _InThisProcess:
     )
     #: For each thread whose turn is taken: who has it, and until when.
     turns: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+
+def _follow_renamed_methods(cls: type) -> None:
+    """Let a store that was written for version 1 use the former names of methods."""
+    for former, present in _RENAMED.items():
+        if former in vars(cls) and present not in vars(cls):
+            setattr(cls, present, vars(cls)[former])
 
 
 class ThreadStore(Finding, ABC):
@@ -73,8 +82,17 @@ class ThreadStore(Finding, ABC):
     #: deletes its runs.
     runs: RunStore | None = None
 
+    _in_process: PerProcess[_InThisProcess]
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Self:
+        store = super().__new__(cls)
+        # Here because a subclass need not call __init__.
+        store._in_process = PerProcess(_InThisProcess)
+        return store
+
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
+        _follow_renamed_methods(cls)
         if cls.edits and "edits" not in vars(cls) and _write_bypasses_its_class(cls):
             cls.edits = False
             cls.write = ThreadStore.write  # type: ignore[method-assign]
@@ -116,7 +134,7 @@ class ThreadStore(Finding, ABC):
         :raises StateTooLarge: if it would be over the limit; nothing was applied.
         :raises StoreError: if it cannot be written, or what is stored is damaged.
         """
-        with self._here.merging:
+        with self._in_process.get().merging:
             snapshot = codec.split_document(self.restore(thread_id), thread_id) or Snapshot({})
             state = complete(snapshot, thread_id)
             apply(thread_id, state, operations)
@@ -137,7 +155,7 @@ class ThreadStore(Finding, ABC):
         :raises StoreError: if it cannot be written, or what is stored is damaged.
         """
         # A merge may lock by itself, so this is another lock.
-        with self._here.writing[hash(thread_id) % _WRITING_LOCKS]:
+        with self._in_process.get().writing[hash(thread_id) % _WRITING_LOCKS]:
             if write.owner is not None and not self.owners:
                 write = require_owned(self.read(thread_id, ()), thread_id, write)
             counts = any(
@@ -178,24 +196,22 @@ class ThreadStore(Finding, ABC):
         """
         return with_owner(codec.split_document(self.restore(thread_id), thread_id))
 
-    def peek(self, thread_id: str) -> bytes | None:
+    def restore_without_renewing(self, thread_id: str) -> bytes | None:
         """Like :meth:`restore`, without postponing the time at which the thread expires.
 
         A store that cannot do that restores it.
         """
         return self.restore(thread_id)
 
-    def adopt(self, thread: ListedThread, document: bytes) -> bool:
-        """Store a thread that comes from another store, with its times.
+    def import_thread(self, thread: ListedThread, document: bytes) -> bool:
+        """Store a thread that comes from another store, with its owner and its times.
 
         Returns False, and changes nothing, if the stored thread is as new or newer, so a
         transfer can be repeated.
 
         :raises StoreError: if this store cannot keep times.
         """
-        raise StoreError(
-            f"{type(self).__name__} cannot take over threads with their times. {WHO_CAN}"
-        )
+        raise StoreError(f"{type(self).__name__} cannot import threads with their times. {WHO_CAN}")
 
     def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
         """Give *holder* the exclusive turn on the thread for *seconds*; False if another has it.
@@ -204,7 +220,7 @@ class ThreadStore(Finding, ABC):
         only; a store that several processes can reach overrides both methods.
         """
         now = time.monotonic()
-        here = self._here
+        here = self._in_process.get()
         with here.merging:
             for other, (_, until) in list(here.turns.items()):
                 if until <= now:
@@ -217,7 +233,7 @@ class ThreadStore(Finding, ABC):
 
     def end_turn(self, thread_id: str, holder: str) -> None:
         """Give the turn back. Nothing happens if *holder* does not have it."""
-        here = self._here
+        here = self._in_process.get()
         with here.merging:
             if here.turns.get(thread_id, ("", 0.0))[0] == holder:
                 del here.turns[thread_id]
@@ -242,34 +258,25 @@ class ThreadStore(Finding, ABC):
     def close(self) -> None:
         """Close connections and files. A closed store may not be used again."""
 
-    @property
-    def _here(self) -> _InThisProcess:
-        try:
-            here: PerProcess[_InThisProcess] = vars(self)["_per_process"]
-        except KeyError:
-            # Subclasses need not call __init__. setdefault is atomic: all threads get one value.
-            here = vars(self).setdefault("_per_process", PerProcess(_InThisProcess))
-        return here.get()
-
 
 class KeyedStore(ThreadStore):
     """A store that keeps each key of a state by itself. Documents are composed of the keys.
 
-    A subclass has :meth:`read`, :meth:`peek_at`, :meth:`write` and :meth:`delete`.
+    A subclass has :meth:`read`, :meth:`read_without_renewing`, :meth:`write` and :meth:`delete`.
     """
 
     @abstractmethod
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None: ...
 
     @abstractmethod
-    def peek_at(self, thread_id: str) -> Snapshot | None:
+    def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         """Read everything, without postponing the time at which the thread expires."""
 
     def restore(self, thread_id: str) -> bytes | None:
         return self._document(thread_id, self.read(thread_id))
 
-    def peek(self, thread_id: str) -> bytes | None:
-        return self._document(thread_id, self.peek_at(thread_id))
+    def restore_without_renewing(self, thread_id: str) -> bytes | None:
+        return self._document(thread_id, self.read_without_renewing(thread_id))
 
     def _document(self, thread_id: str, snapshot: Snapshot | None) -> bytes | None:
         if snapshot is None:

@@ -11,7 +11,7 @@ from typing import Any
 from ..document import codec
 from ..errors import StateNotSerializable
 
-_LABEL_BYTES = 400
+_TERM_BYTES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +89,13 @@ class Query:
         return page_of(threads, self.limit)
 
 
-def encode_labels(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
+def index_terms(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return what an index keeps of *metadata*: the scalars, each as its key and its JSON text.
 
     Long ones are cut: an index finds candidates, and :func:`matches` decides.
     """
     return [
-        (key, codec.encode(value, "metadata")[:_LABEL_BYTES].decode(errors="ignore"))
+        (key, codec.encode(value, "metadata")[:_TERM_BYTES].decode(errors="ignore"))
         for key, value in metadata.items()
         if not isinstance(value, dict | list | tuple)
     ]

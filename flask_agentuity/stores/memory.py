@@ -86,7 +86,7 @@ class MemoryStore(KeyedStore):
         with self._lock.get():
             return _snapshot(self._find(thread_id))
 
-    def peek_at(self, thread_id: str) -> Snapshot | None:
+    def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         with self._lock.get():
             stored = self._threads.get(thread_id)
             return None if stored is None or self._expired(stored) else _snapshot(stored)
@@ -154,7 +154,7 @@ class MemoryStore(KeyedStore):
             ]
         return iter(found)
 
-    def adopt(self, thread: ListedThread, document: bytes) -> bool:
+    def import_thread(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         metadata = codec.encode(thread.metadata, "metadata")
@@ -164,12 +164,12 @@ class MemoryStore(KeyedStore):
             if stored and stored.updated >= thread.updated:
                 return False
             version = self._next_version(thread.id, stored.version if stored else 0, now)
-            adopted = _Stored(state, metadata, thread.created, thread.updated, now, version)
-            adopted.born = version
-            adopted.owner = thread.owner
-            adopted.assigned = dict.fromkeys(state, version)
-            codec.require_size(adopted.size(), self.max_bytes, thread.id)
-            self._threads[thread.id] = adopted
+            imported = _Stored(state, metadata, thread.created, thread.updated, now, version)
+            imported.born = version
+            imported.owner = thread.owner
+            imported.assigned = dict.fromkeys(state, version)
+            codec.require_size(imported.size(), self.max_bytes, thread.id)
+            self._threads[thread.id] = imported
             return True
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:

@@ -79,7 +79,7 @@ class TestAMinimalStore:
         store.merge(thread_id, [Set("a", b"1")], {"owner": "ada"})
         with pytest.raises(StoreError, match="MinimalStore cannot list threads"):
             store.list({"owner": "ada"})
-        with pytest.raises(StoreError, match="cannot take over threads"):
-            store.adopt(ListedThread(thread_id, {}, 1.0, 2.0, 0), b"{}")
+        with pytest.raises(StoreError, match="cannot import threads"):
+            store.import_thread(ListedThread(thread_id, {}, 1.0, 2.0, 0), b"{}")
         with pytest.raises(StoreError, match="cannot remove expired threads"):
             store.purge()

@@ -84,7 +84,7 @@ def test_a_page_within_one_moment_costs_no_more_than_any(
 ) -> None:
     """As after an import: a cursor is found by halving, not by passing all before it."""
     for _ in range(1_500):
-        store.adopt(ListedThread(new_id(), {}, 5.0, 7.0, 0), b'{"a":1}')
+        store.import_thread(ListedThread(new_id(), {}, 5.0, 7.0, 0), b'{"a":1}')
     cursor = None
     for _ in range(60):
         cursor = store.list(limit=20, cursor=cursor).cursor
@@ -211,7 +211,7 @@ def test_a_change_comes_later_than_the_one_before(store: RedisStore, ahead: floa
     first, second = new_id(), new_id()
     then = time.time() + ahead
     for thread_id in (first, second):
-        store.adopt(ListedThread(thread_id, {"owner": "ada"}, 5.0, then, 0), b'{"l":[1]}')
+        store.import_thread(ListedThread(thread_id, {"owner": "ada"}, 5.0, then, 0), b'{"l":[1]}')
     for operation in (Push("l", b"1"), Set("a", b"1"), Push("l", b"1", 5)):
         for thread_id in (first, second):
             before = store.list({"owner": "ada"}).threads

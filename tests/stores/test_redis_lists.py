@@ -72,7 +72,7 @@ def string(client: redis.Redis, thread_id: str, key: str = "l") -> bytes:
 
 
 @pytest.mark.parametrize("window", [1, 2, len(ODD_ITEMS), len(ODD_ITEMS) + 1, 1_000])
-@pytest.mark.parametrize("way", ["set", "pushed", "adopted", "in one call"])
+@pytest.mark.parametrize("way", ["set", "pushed", "imported", "in one call"])
 def test_a_window_is_given_to_a_list_of_odd_items(
     store: RedisStore, thread_id: str, way: str, window: int
 ) -> None:
@@ -82,9 +82,9 @@ def test_a_window_is_given_to_a_list_of_odd_items(
     elif way == "pushed":
         for operation in pushes("l", ODD_ITEMS):
             store.merge(thread_id, [operation])
-    elif way == "adopted":
+    elif way == "imported":
         document = codec.join_document({"l": codec.encode(ODD_ITEMS)})
-        store.adopt(ListedThread(thread_id, {}, 5.0, 5.0, 0), document)
+        store.import_thread(ListedThread(thread_id, {}, 5.0, 5.0, 0), document)
     if way == "in one call":
         store.merge(thread_id, [Set("l", codec.encode(ODD_ITEMS)), last])
     else:

@@ -80,8 +80,8 @@ def test_threads_are_on_all_nodes(store: RedisStore, nodes: list[RedisServer]) -
         store.delete(thread_id)
     assert listed(store) == ids[9::-1]
     now = time.time() + 60
-    assert store.adopt(ListedThread(ids[0], {}, now, now, 0), b'{"state":{"a":1}}')
-    assert not store.adopt(ListedThread(ids[0], {}, now, now, 0), b'{"state":{"a":2}}')
+    assert store.import_thread(ListedThread(ids[0], {}, now, now, 0), b'{"state":{"a":1}}')
+    assert not store.import_thread(ListedThread(ids[0], {}, now, now, 0), b'{"state":{"a":2}}')
     assert listed(store)[0] == ids[0]
     assert store.purge() == 0
 

@@ -31,7 +31,7 @@ class TestThirdPartyStore(StoreConformance):
             claimed = {
                 "edits": store.edits,
                 "lists": kind.list is not ThreadStore.list or kind.find is not ThreadStore.find,
-                "transfers": kind.adopt is not ThreadStore.adopt,
+                "transfers": kind.import_thread is not ThreadStore.import_thread,
                 "turns": True,
             }
         return claimed.__getitem__

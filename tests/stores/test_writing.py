@@ -193,7 +193,7 @@ def test_a_function_is_applied_again_and_never_under_the_lock(store: BusyStore) 
     def double(stored: bytes | None) -> bytes:
         calls.append(stored)
         # Would block indefinitely if the store held its lock.
-        assert store.peek(ID) is not None
+        assert store.restore_without_renewing(ID) is not None
         return b"%d" % (2 * int(stored or b"0"))
 
     store.others = [lambda: store.by_another(Increment("n"))] * 6

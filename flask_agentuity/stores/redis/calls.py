@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -51,6 +52,7 @@ class Caller:
         self._paused_until = 0.0
         self._cluster: redis.RedisCluster | None = None
         self._pool: redis.ConnectionPool | None = None
+        self._making = PerProcess(threading.Lock)
         self._servers: PerProcess[dict[redis.ConnectionPool, _Server]] = PerProcess(dict)
         self._closed = False
         if isinstance(client, Client):
@@ -219,9 +221,11 @@ class Caller:
     def _meet(self) -> None:
         if self._client is None:
             assert self._make is not None
-            # setdefault is atomic: of two clients made at once, the second is closed.
+            # Not under the lock: where making it fails, threads would fail one after another.
             made = self._make()
-            self._client = vars(self).setdefault("_made", made)
+            with self._making.get():
+                if self._client is None:
+                    self._client = made
             if self._client is not made:
                 made.close()
         # Checked once, because it is slow for these classes.

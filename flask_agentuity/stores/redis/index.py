@@ -53,12 +53,12 @@ class _Stream:
 def find(
     caller: Caller,
     partitions: Iterable[Partition],
-    labels: Sequence[bytes],
+    terms: Sequence[bytes],
     after: tuple[float, str] | None,
     count: int,
     accept: Callable[[Row], bool],
 ) -> list[Row]:
-    """Return the *count* latest updated threads after a position that have *labels* and that
+    """Return the *count* latest updated threads after a position that have *terms* and that
     *accept* accepts.
     """
     streams = [_Stream(partition.index, after) for partition in partitions]
@@ -66,7 +66,7 @@ def find(
     share = min(count, 3 + 2 * count // len(streams))
     waiting = streams
     while waiting:
-        calls = [(stream.index, _question(stream, share, labels)) for stream in waiting]
+        calls = [(stream.index, _question(stream, share, terms)) for stream in waiting]
         for stream, reply in zip(waiting, caller.run_each("(all)", PAGE, calls), strict=True):
             _take(stream, reply, accept)
         best = heapq.nlargest(
@@ -119,11 +119,11 @@ def scan(caller: Caller, partitions: Iterable[Partition]) -> Iterator[Row]:
                 break
 
 
-def _question(stream: _Stream, count: int, labels: Sequence[bytes]) -> list[Any]:
+def _question(stream: _Stream, count: int, terms: Sequence[bytes]) -> list[Any]:
     updated, thread_id = (
         ("", "") if stream.after is None else (repr(stream.after[0]), stream.after[1])
     )
-    return [count, MOST_LOOKED_AT, updated, thread_id, *labels]
+    return [count, MOST_LOOKED_AT, updated, thread_id, *terms]
 
 
 def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:

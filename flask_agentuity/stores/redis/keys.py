@@ -48,13 +48,13 @@ def string_name(thread: bytes, key: bytes) -> bytes:
     return b"%b.%b" % (thread, key)
 
 
-def label_name(index: bytes, label: bytes) -> bytes:
-    """Return the name of the index of threads with a label."""
-    return b"%b.%b" % (index, label)
+def term_name(index: bytes, term: bytes) -> bytes:
+    """Return the name of the index of threads with an index term."""
+    return b"%b.%b" % (index, term)
 
 
-def encode_label(key: str, value: str) -> bytes:
-    """Return a label of a thread; it has no line feed."""
+def encode_term(key: str, value: str) -> bytes:
+    """Return an index term of a thread; it has no line feed."""
     return b"%b:%b" % (codec.encode_key(key), value.encode())
 
 

@@ -13,7 +13,7 @@ A thread's own key is a hash. Its fields are
   unconditionally (0: never); and ``=`` with a small value, ``*`` with the size of a long value, or
   ``|`` with the size of a list, its number of items, the offset of the first item in its string,
   and the number of bytes behind the last item,
-* ``metadata``: its JSON, followed by lines with the labels by which it can be found,
+* ``metadata``: its JSON, followed by lines with the index terms by which it can be found,
 * ``nulls``, if any value may contain a null,
 * ``gone``: the time in microseconds at which a thread with this id was deleted, and its last
   version. It stays for an hour,
@@ -27,7 +27,7 @@ A long value, and a list that has items, is stored in a string, named by the thr
 the key in JSON. ``lua/lists.lua`` describes the string of a list.
 
 The index is a sorted set of the ids of threads by the time of the last update, and another one for
-each label, named by the key of the index, a dot and the label.
+each index term, named by the key of the index, a dot and the term.
 
 The former format had a field ``thread`` instead of ``head``, entries without a version, and lists
 with commas between the items. Threads in that format can be read. The first write to such a thread

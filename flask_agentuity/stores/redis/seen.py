@@ -91,7 +91,7 @@ def prepare_push(seen: Seen, run: Run, milliseconds: int, max_bytes: int) -> Pre
             b"%d" % seconds[0],
             b"%d" % seconds[1],
             version,
-            # The most that the metadata, its labels and the punctuation may take.
+            # The most that the metadata, its index terms and the punctuation may take.
             b"%d" % (max_bytes - 23 - new_size),
             b"%d" % milliseconds,
             b"%d" % run.nulls,

@@ -25,7 +25,7 @@ from ...document.operations import (
     Truncate,
 )
 from .. import listing
-from .keys import encode_label
+from .keys import encode_term
 
 #: Values up to this size, in bytes, are read with every thread; larger ones only if requested.
 INLINE_BYTES = 1000
@@ -56,7 +56,8 @@ class Steps:
     """The steps of one write, as arguments of the script.
 
     ``operations`` has the operations of each step, ``runs`` those of each step that pushes.
-    ``labels`` are the labels of new metadata. ``nulls`` says whether a value may contain a null.
+    ``terms`` are the index terms of new metadata. ``nulls`` says whether a value may contain a
+    null.
 
     ``place_of`` returns the offset of an item in the string of its list, if it is known, for an
     encoded key and an index.
@@ -64,7 +65,7 @@ class Steps:
 
     arguments: list[bytes] = field(default_factory=list)
     keys: dict[bytes, None] = field(default_factory=dict)
-    labels: list[bytes] = field(default_factory=list)
+    terms: list[bytes] = field(default_factory=list)
     operations: list[Sequence[Operation]] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     nulls: bool = False
@@ -100,9 +101,9 @@ class Steps:
             case Clear():
                 self.arguments.append(b"clear")
             case SetMetadata(value):
-                self.arguments += (b"metadata", self._labelled(value))
+                self.arguments += (b"metadata", self._with_terms(value))
             case ReplaceMetadata(old, new):
-                self.arguments += (b"replace_metadata", self._labelled(new), _compared(old))
+                self.arguments += (b"replace_metadata", self._with_terms(new), _compared(old))
             case Edit() | EditMetadata():
                 raise TypeError("an edit must be merged before it is written")
             case _:
@@ -121,10 +122,10 @@ class Steps:
         self.operations.append(pushes)
         self.runs.append(run)
 
-    def adopt(self, created: float, updated: float) -> None:
+    def import_thread(self, created: float, updated: float) -> None:
         """Add a step that replaces the thread if it was updated earlier. Times are in seconds."""
         self.operations.append([])
-        self.arguments += (b"adopt", repr(created).encode(), repr(updated).encode())
+        self.arguments += (b"import", repr(created).encode(), repr(updated).encode())
 
     def _splice(self, splice: Splice) -> None:
         arguments = [b"splice", self._key(splice.key), b"%d" % splice.since]
@@ -141,11 +142,11 @@ class Steps:
             arguments += (_compared(b"\n".join(change.gone)), b"%d" % len(change.new), new)
         self.arguments += arguments
 
-    def _labelled(self, metadata: bytes) -> bytes:
-        """Return metadata followed by its labels, as it is stored."""
-        labels = listing.encode_labels(codec.decode(metadata))
-        encoded = [encode_label(*label) for label in labels]
-        self.labels += encoded
+    def _with_terms(self, metadata: bytes) -> bytes:
+        """Return metadata followed by its index terms, as it is stored."""
+        terms = listing.index_terms(codec.decode(metadata))
+        encoded = [encode_term(*term) for term in terms]
+        self.terms += encoded
         return b"\n".join([metadata, *encoded])
 
     def _key(self, key: str) -> bytes:

@@ -28,7 +28,7 @@ from .advice import advise
 from .calls import Caller
 from .client import Client, client_maker
 from .failures import ERRORS
-from .keys import Keyspace, encode_label, require_partitions, require_prefix, string_name
+from .keys import Keyspace, encode_term, require_partitions, require_prefix, string_name
 from .line import Line
 from .merging import Merger
 from .reading import compose, head_field, pairs
@@ -113,7 +113,7 @@ class RedisStore(KeyedStore):
             names[0], thread_id, lambda line: self._read(line, names, thread_id, wanted)
         )
 
-    def peek_at(self, thread_id: str) -> Snapshot | None:
+    def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         return self._read_all(thread_id, 0)
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
@@ -139,11 +139,11 @@ class RedisStore(KeyedStore):
             listed[row.id] = _listed(row)
             return query.matches(listed[row.id])
 
-        labels = [encode_label(*label) for label in listing.encode_labels(query.metadata)]
+        terms = [encode_term(*term) for term in listing.index_terms(query.metadata)]
         rows = redis_index.find(
             self._caller,
             self._partitions("(all)"),
-            labels,
+            terms,
             query.after,
             query.limit + 1,
             accept,
@@ -154,15 +154,15 @@ class RedisStore(KeyedStore):
         for row in redis_index.scan(self._caller, self._partitions("(all)")):
             yield _listed(row)
 
-    def adopt(self, thread: ListedThread, document: bytes) -> bool:
+    def import_thread(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         steps = Steps()
-        steps.adopt(thread.created, thread.updated)
+        steps.import_thread(thread.created, thread.updated)
         for key, value in state.items():
             steps.add(Set(key, value))
         steps.add(SetMetadata(codec.encode(thread.metadata, "metadata")))
-        return self._writer.adopt(self._names(thread.id), thread, steps)
+        return self._writer.import_thread(self._names(thread.id), thread, steps)
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         return redis_index.sweep(self._caller, self._partitions("(all)"), progress)

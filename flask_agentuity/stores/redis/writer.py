@@ -13,7 +13,7 @@ from ..base import TOMBSTONE_SECONDS
 from ..listing import ListedThread
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .calls import Caller
-from .keys import label_name, string_name
+from .keys import string_name, term_name
 from .line import Line
 from .scripts import WRITE
 from .seen import Seen, prepare_push
@@ -89,7 +89,7 @@ class Writer:
         reply = self._run(names, thread_id, write, steps, head, lock)
         return self._outcome(thread_id, steps, reply, write.counted)
 
-    def adopt(self, names: tuple[bytes, bytes], thread: ListedThread, steps: Steps) -> bool:
+    def import_thread(self, names: tuple[bytes, bytes], thread: ListedThread, steps: Steps) -> bool:
         """Replace a thread by one from another store; False if the stored one is not older."""
         reply = self._run(names, thread.id, Write(()), steps)
         if reply[0] == b"kept":
@@ -134,7 +134,7 @@ class Writer:
     ) -> Any:
         thread, index = names
         keys = [thread, index, *[string_name(thread, key) for key in steps.keys]]
-        keys += [label_name(index, label) for label in steps.labels]
+        keys += [term_name(index, term) for term in steps.terms]
         limits = self._milliseconds, self._max_bytes
         settings = b"%d %d %d %d" % (*limits, len(steps.keys), steps.nulls)
         return self._send(thread_id, write, keys, settings, (head, *steps.arguments), lock)

@@ -1,4 +1,4 @@
-"""The connections of one process to one SQLite file: opened, lent, and not used after a fork."""
+"""The connections of one process to one SQLite file: opened, reused, and not used after a fork."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _WRITES = 64
 
 
 class Connections:
-    """The open connections of one process to one file, lent to one thread at a time.
+    """The open connections of one process to one file, each used by one thread at a time.
 
     SQLite forbids using a connection after a fork: idle ones are closed before it, and a child
     does not touch any that it inherits.
@@ -33,7 +33,7 @@ class Connections:
         self._synchronous = synchronous
         self._idle: list[sqlite3.Connection] = []
         # The threads that have a connection in use.
-        self._lent: list[int] = []
+        self._in_use: list[int] = []
         self._forking = False
         self._lock = threading.Lock()
         self._returned = threading.Condition(self._lock)
@@ -45,21 +45,21 @@ class Connections:
         self._closed = False
         _all_connections.add(self)
 
-    def lend(self, thread_id: str = "(all)") -> Loan:
-        """Lend a connection for the time of a block, to read what belongs to a thread.
+    def read(self, thread_id: str = "(all)") -> ReadConnection:
+        """Return a connection for the time of a block, to read what belongs to a thread.
 
         :raises StoreError: instead of any error of SQLite in the block; it names the thread.
         """
-        return Loan(self, thread_id)
+        return ReadConnection(self, thread_id)
 
-    def write(self, thread_id: str = "(all)") -> WritingLoan:
-        """Lend a connection inside a transaction that writes: it commits, or rolls back.
+    def transaction(self, thread_id: str = "(all)") -> Transaction:
+        """Return a connection inside a transaction that writes: it commits, or rolls back.
 
-        :raises StoreError: as :meth:`lend`, and if others write for longer than the timeout.
+        :raises StoreError: as :meth:`read`, and if others write for longer than the timeout.
         """
-        return WritingLoan(self, thread_id)
+        return Transaction(self, thread_id)
 
-    def take(self) -> tuple[sqlite3.Connection, int]:
+    def check_out(self) -> tuple[sqlite3.Connection, int]:
         """Return a connection, and the process that it belongs to."""
         if self._process != os.getpid():
             self.after_fork_in_child()
@@ -67,19 +67,19 @@ class Connections:
         with self._lock:
             if self._closed:
                 raise StoreError(f"The store of {self._path} was closed.")
-            self._lent.append(threading.get_ident())
+            self._in_use.append(threading.get_ident())
             if self._idle:
                 return self._idle.pop(), process
         try:
             return open_file(self._path, self._timeout, self._synchronous), process
         except BaseException:
             with self._lock:
-                self._lent.remove(threading.get_ident())
+                self._in_use.remove(threading.get_ident())
                 self._returned.notify_all()
             raise
 
-    def take_back(self, connection: sqlite3.Connection, process: int, *, keep: bool) -> None:
-        """Take back what was lent to this thread, to lend it again if it is to be kept."""
+    def check_in(self, connection: sqlite3.Connection, process: int, *, keep: bool) -> None:
+        """Take back the connection of this thread, to use it again if it is to be kept."""
         if process != self._process:
             _inherited.append(connection)
             return
@@ -88,7 +88,7 @@ class Connections:
                 self._idle.append(connection)
             else:
                 connection.close()
-            self._lent.remove(threading.get_ident())
+            self._in_use.remove(threading.get_ident())
             if self._forking:
                 self._returned.notify_all()
 
@@ -149,7 +149,7 @@ class Connections:
         # the child. It is there for a short time: at most it waits for another writer.
         thread = threading.get_ident()
         self._returned.wait_for(
-            lambda: all(lent == thread for lent in self._lent), self._timeout + 1
+            lambda: all(user == thread for user in self._in_use), self._timeout + 1
         )
         for connection in self._idle:
             connection.close()
@@ -162,7 +162,7 @@ class Connections:
     def after_fork_in_child(self) -> None:
         _inherited.extend(self._idle)
         self._idle = []
-        self._lent = []
+        self._in_use = []
         self._forking = False
         self._lock = threading.Lock()
         self._returned = threading.Condition(self._lock)
@@ -170,7 +170,7 @@ class Connections:
         self._process = os.getpid()
 
 
-class Loan:
+class ReadConnection:
     """A connection for the time of a block."""
 
     __slots__ = ("_connection", "_connections", "_process", "_thread_id")
@@ -181,7 +181,7 @@ class Loan:
 
     def __enter__(self) -> sqlite3.Connection:
         try:
-            self._connection, self._process = self._connections.take()
+            self._connection, self._process = self._connections.check_out()
         except BaseException as error:
             raise self._failure(error) from error
         return self._connection
@@ -194,7 +194,7 @@ class Loan:
     ) -> None:
         failed = isinstance(error, sqlite3.Error)
         # The connection itself may be the cause.
-        self._connections.take_back(self._connection, self._process, keep=not failed)
+        self._connections.check_in(self._connection, self._process, keep=not failed)
         if error is not None and failed:
             raise self._failure(error) from error
 
@@ -204,7 +204,7 @@ class Loan:
         return error
 
 
-class WritingLoan(Loan):
+class Transaction(ReadConnection):
     """A connection inside a transaction that writes."""
 
     __slots__ = ("_writing",)
@@ -216,7 +216,7 @@ class WritingLoan(Loan):
         if not writing.acquire(blocking=False):
             deadline = connections.wait_to_write(self._thread_id, writing)
         try:
-            connection, self._process = connections.take()
+            connection, self._process = connections.check_out()
         except BaseException as error:
             writing.release()
             raise self._failure(error) from error
@@ -231,7 +231,7 @@ class WritingLoan(Loan):
                 connections.begin_before(deadline, connection)
         except BaseException as error:
             try:
-                connections.take_back(connection, self._process, keep=False)
+                connections.check_in(connection, self._process, keep=False)
             finally:
                 writing.release()
             raise self._failure(error) from error
@@ -251,9 +251,9 @@ class WritingLoan(Loan):
                 kind, error, traceback = type(failure), failure, failure.__traceback__
             if error is None:
                 self._connections.note_written(self._connection)
-                self._connections.take_back(self._connection, self._process, keep=True)
+                self._connections.check_in(self._connection, self._process, keep=True)
             else:
-                Loan.__exit__(self, kind, error, traceback)
+                ReadConnection.__exit__(self, kind, error, traceback)
         finally:
             self._writing.release()
 

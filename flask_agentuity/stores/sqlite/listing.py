@@ -12,7 +12,7 @@ from ..listing import ListedThread, Query
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
-# Labels that more threads have are not counted further.
+# IndexTerms that more threads have are not counted further.
 _MOST_COUNTED = 500
 
 _COLUMNS = "t.id, t.metadata, t.created, t.updated, t.entries_size, t.owner"
@@ -39,15 +39,15 @@ def list_threads(
     if query.owner is not None:
         conditions.append("t.owner = ?")
         arguments.append(query.owner)
-    labels = listing.encode_labels(query.metadata)
-    if len(labels) > 1:
+    terms = listing.index_terms(query.metadata)
+    if len(terms) > 1:
         # The rarest says which threads are looked at, the others only test those.
-        labels.sort(key=lambda label: _count_label(connection, label))
-    for place, label in enumerate(labels):
+        terms.sort(key=lambda term: _count_term(connection, term))
+    for place, term in enumerate(terms):
         conditions.append(
             f"EXISTS ({_FOUND_BY} AND thread = t.number)" if place else f"t.number IN ({_FOUND_BY})"
         )
-        arguments.extend(label)
+        arguments.extend(term)
     found: list[ListedThread] = []
     while len(found) < limit:
         rows = connection.execute(
@@ -72,10 +72,10 @@ def scan_threads(
     return [(number, used, _listed(*row)) for number, used, *row in rows]
 
 
-def _count_label(connection: sqlite3.Connection, label: tuple[str, str]) -> int:
-    """Return how many threads have a label, up to a limit."""
+def _count_term(connection: sqlite3.Connection, term: tuple[str, str]) -> int:
+    """Return how many threads have an index term, up to a limit."""
     (count,) = connection.execute(
-        f"SELECT count(*) FROM ({_FOUND_BY} LIMIT ?)", (*label, _MOST_COUNTED)
+        f"SELECT count(*) FROM ({_FOUND_BY} LIMIT ?)", (*term, _MOST_COUNTED)
     ).fetchone()
     return int(count)
 

@@ -1,11 +1,11 @@
-"""The metadata of a thread inside a write, and its labels, by which threads are found."""
+"""The metadata of a thread inside a write, and its index terms, by which threads are found."""
 
 from __future__ import annotations
 
 from ...document.merge import rebase_metadata
 from ...document.operations import EditMetadata
 from .statements import Statements
-from .steps import Labels, MetadataStep, prepare_metadata
+from .steps import IndexTerms, MetadataStep, prepare_metadata
 
 _FIND = "SELECT key, value FROM labels WHERE thread = ?"
 _ADD = "INSERT INTO labels (key, value, thread) VALUES (?, ?, ?)"
@@ -16,7 +16,7 @@ _ERASE = "DELETE FROM labels WHERE thread = ?"
 class OpenMetadata:
     """The metadata of one thread. ``conflict``: they are not as a step expects."""
 
-    __slots__ = ("_labels", "_statements", "_stored", "_thread", "conflict", "value")
+    __slots__ = ("_statements", "_stored", "_terms", "_thread", "conflict", "value")
 
     def __init__(self, statements: Statements, thread: int, value: bytes) -> None:
         self._statements = statements
@@ -24,7 +24,7 @@ class OpenMetadata:
         self._stored = self.value = value
         self.conflict = False
         # Those that are stored, unless they have to be looked up, and those to be stored.
-        self._labels: tuple[Labels | None, Labels] | None = None
+        self._terms: tuple[IndexTerms | None, IndexTerms] | None = None
 
     def apply(self, step: MetadataStep) -> None:
         """Apply *step*, or note a conflict."""
@@ -36,22 +36,22 @@ class OpenMetadata:
         if step.old is not None and step.old != self.value:
             self.conflict = True
             return
-        self._labels = (self._labels[0] if self._labels else step.old_labels), step.labels
+        self._terms = (self._terms[0] if self._terms else step.old_terms), step.terms
         self.value = step.value
 
-    def write_labels(self) -> None:
-        """Write the labels that have changed."""
-        if self._labels is None or self.value == self._stored:
+    def write_terms(self) -> None:
+        """Write the index terms that have changed."""
+        if self._terms is None or self.value == self._stored:
             return
-        stored, labels = self._labels
+        stored, terms = self._terms
         if stored is None:
             rows = self._statements.select(_FIND, (self._thread,))
             stored = frozenset((key, value) for key, value in rows)
-        for label in stored - labels:
-            self._statements.run(_REMOVE, (*label, self._thread))
-        for label in labels - stored:
-            self._statements.run(_ADD, (*label, self._thread))
+        for term in stored - terms:
+            self._statements.run(_REMOVE, (*term, self._thread))
+        for term in terms - stored:
+            self._statements.run(_ADD, (*term, self._thread))
 
-    def erase_labels(self) -> None:
-        """Remove all labels."""
+    def erase_terms(self) -> None:
+        """Remove all index terms."""
         self._statements.run(_ERASE, (self._thread,))

@@ -140,7 +140,7 @@ class OpenThread:
     def erase(self) -> None:
         """Remove everything that is stored of the thread."""
         self._clear()
-        self.metadata.erase_labels()
+        self.metadata.erase_terms()
         self._statements.run(_ERASE_THREAD, (self.head.number,))
 
     def _push(self, run: PushRun, *, is_edit: bool = False) -> None:

@@ -30,7 +30,7 @@ from . import schema
 from .packing import Packed
 
 #: What an index keeps of the metadata: keys with the JSON text of scalars.
-Labels = frozenset[tuple[str, str]]
+IndexTerms = frozenset[tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,12 +80,12 @@ class SpliceList:
 
 @dataclass(frozen=True, slots=True)
 class SetMetadataValue:
-    """New metadata with its labels; ``old`` and its labels where that is a condition."""
+    """New metadata with its index terms; ``old`` and its index terms where that is a condition."""
 
     value: bytes
-    labels: Labels
+    terms: IndexTerms
     old: bytes | None = None
-    old_labels: Labels | None = None
+    old_terms: IndexTerms | None = None
 
 
 MetadataStep = SetMetadataValue | EditMetadata
@@ -107,14 +107,14 @@ def keys_of(steps: Sequence[Step]) -> set[str]:
 
 def prepare_metadata(value: bytes, old: bytes | None = None) -> SetMetadataValue:
     """Return the step to new metadata, under the condition that they are *old* (None: none)."""
-    old_labels = None
+    old_terms = None
     if old is not None:
         try:
-            old_labels = _labels_of(old)
+            old_terms = _terms_of(old)
         except (ValueError, AttributeError):
-            # What is stored is damaged, and so its labels have to be looked up.
-            old_labels = None
-    return SetMetadataValue(value, _labels_of(value), old, old_labels)
+            # What is stored is damaged, and so its index terms have to be looked up.
+            old_terms = None
+    return SetMetadataValue(value, _terms_of(value), old, old_terms)
 
 
 def _runs(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
@@ -163,8 +163,8 @@ def _prepare_pushes(pushes: Sequence[Push]) -> PushRun:
     return PushRun(first.key, pushes, nulls, first.max_records, first.keep_first, unique)
 
 
-def _labels_of(metadata: bytes) -> Labels:
-    return frozenset(listing.encode_labels(codec.decode(metadata)))
+def _terms_of(metadata: bytes) -> IndexTerms:
+    return frozenset(listing.index_terms(codec.decode(metadata)))
 
 
 def _pack(value: bytes) -> Value:

@@ -92,7 +92,7 @@ class SQLiteStore(KeyedStore):
         return cls(path, **{**options, **named})
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
-        with self._connections.lend(thread_id) as connection:
+        with self._connections.read(thread_id) as connection:
             found = read_thread(connection, thread_id, keys)
         if found is None:
             return None
@@ -104,8 +104,8 @@ class SQLiteStore(KeyedStore):
             self._renew(thread_id)
         return None if head.is_empty else snapshot
 
-    def peek_at(self, thread_id: str) -> Snapshot | None:
-        with self._connections.lend(thread_id) as connection:
+    def read_without_renewing(self, thread_id: str) -> Snapshot | None:
+        with self._connections.read(thread_id) as connection:
             found = read_thread(connection, thread_id, None)
         if found is None or found[0].is_empty or found[0].is_expired(time.time(), self.ttl):
             return None
@@ -123,7 +123,7 @@ class SQLiteStore(KeyedStore):
                 steps = steps or prepare(write.operations)
                 planned = plan_write(seen, steps, write, now, self.max_bytes)
         outcome: Written | Conflict
-        with self._connections.write(thread_id) as connection:
+        with self._connections.transaction(thread_id) as connection:
             if planned is not None and planned.run(connection):
                 outcome, skipped = planned.written, planned.skipped
             else:
@@ -135,7 +135,7 @@ class SQLiteStore(KeyedStore):
         return outcome
 
     def delete(self, thread_id: str) -> None:
-        with self._connections.write(thread_id) as connection:
+        with self._connections.transaction(thread_id) as connection:
             stored = find_thread(connection, thread_id)
             if stored is not None:
                 open_stored(connection, stored, 0).erase()
@@ -144,13 +144,13 @@ class SQLiteStore(KeyedStore):
 
     def find(self, query: Query) -> Page:
         used_since = 0.0 if self.ttl is None else time.time() - self.ttl
-        with self._connections.lend() as connection:
+        with self._connections.read() as connection:
             return query.page_of(list_threads(connection, query, used_since))
 
     def scan(self) -> Iterator[ListedThread]:
         last = 0
         while True:
-            with self._connections.lend() as connection:
+            with self._connections.read() as connection:
                 rows = scan_threads(connection, last, _SCANNED)
             if not rows:
                 return
@@ -159,12 +159,12 @@ class SQLiteStore(KeyedStore):
                     yield thread
             last = rows[-1][0]
 
-    def adopt(self, thread: ListedThread, document: bytes) -> bool:
+    def import_thread(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         steps = prepare([Set(key, value) for key, value in state.items()])
         metadata = prepare_metadata(codec.encode(thread.metadata, "metadata"))
-        with self._connections.write(thread.id) as connection:
+        with self._connections.transaction(thread.id) as connection:
             now = time.time()
             stored = find_thread(connection, thread.id)
             if (
@@ -252,7 +252,7 @@ class SQLiteStore(KeyedStore):
 
     def _renew(self, thread_id: str) -> None:
         try:
-            with self._connections.write(thread_id) as connection:
+            with self._connections.transaction(thread_id) as connection:
                 connection.execute(
                     "UPDATE threads SET used = ? WHERE id = ?", (time.time(), thread_id)
                 )
@@ -271,8 +271,8 @@ class SQLiteStore(KeyedStore):
 
     def _purge_batch(self) -> int:
         now = time.time()
-        with self._connections.lend() as connection:
+        with self._connections.read() as connection:
             if not is_purge_due(connection, now, self.ttl):
                 return 0
-        with self._connections.write() as connection:
+        with self._connections.transaction() as connection:
             return purge_batch(connection, now, self.ttl)

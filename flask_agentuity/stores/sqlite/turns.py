@@ -16,10 +16,10 @@ def take_turn(
     """Give *holder* the turn, for the first time or again; False if another has it."""
     arguments = (thread_id, holder, now)
     # A request that waits looks often, and looking takes no lock.
-    with connections.lend(thread_id) as connection:
+    with connections.read(thread_id) as connection:
         if connection.execute(_IS_TAKEN, arguments).fetchone():
             return False
-    with connections.write(thread_id) as connection:
+    with connections.transaction(thread_id) as connection:
         if connection.execute(_IS_TAKEN, arguments).fetchone():
             return False
         connection.execute(_REMOVE_ENDED, (now,))
@@ -29,5 +29,5 @@ def take_turn(
 
 def end_turn(connections: Connections, thread_id: str, holder: str) -> None:
     """Give the turn back, if *holder* has it."""
-    with connections.write(thread_id) as connection:
+    with connections.transaction(thread_id) as connection:
         connection.execute(_END, (thread_id, holder))

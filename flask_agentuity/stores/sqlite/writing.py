@@ -127,7 +127,7 @@ def _begin(
 
 
 def _next_head(thread: OpenThread, now: float) -> Head:
-    thread.metadata.write_labels()
+    thread.metadata.write_terms()
     before = thread.head
     return Head(
         before.number,

@@ -179,7 +179,7 @@ class DeletionConformance(Suite):
         assert store.restore(thread_id) is None
         assert store.read(thread_id) is None
         assert store.read(thread_id, ["n"]) is None
-        assert store.peek(thread_id) is None
+        assert store.restore_without_renewing(thread_id) is None
         if self.lists:
             assert store.list().threads == []
             assert list(store.scan()) == []

@@ -136,14 +136,14 @@ class ListingConformance(Suite):
             for known in (thread_id, other):
                 store.merge(known, [Push("l", b"1"), Set("t", codec.encode("x" * 2_000))], {"m": 1})
             document = store.restore(thread_id)
-            assert store.peek(new_id()) is None
+            assert store.restore_without_renewing(new_id()) is None
             clock.advance(8.0)
-            assert store.peek(thread_id) == document
+            assert store.restore_without_renewing(thread_id) == document
             assert store.restore(other) == document
             assert len(list(store.scan())) == 2
             clock.advance(4.0)
-            assert store.peek(thread_id) is None
-            assert store.peek(other) == document
+            assert store.restore_without_renewing(thread_id) is None
+            assert store.restore_without_renewing(other) == document
 
     # Pages
 
@@ -165,7 +165,7 @@ class ListingConformance(Suite):
         with closing(self.open(place, ttl=None)) as store:
             ids = [new_id() for _ in range(9)]
             for thread_id in ids:
-                assert store.adopt(ListedThread(thread_id, {}, 5.0, 7.0, 0), b'{"a":1}')
+                assert store.import_thread(ListedThread(thread_id, {}, 5.0, 7.0, 0), b'{"a":1}')
             found = [thread.id for page in pages_of(store, None, 2) for thread in page.threads]
             assert found == sorted(ids, reverse=True)
 

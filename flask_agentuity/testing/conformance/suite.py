@@ -62,9 +62,10 @@ class Suite:
     #: Whether :meth:`ThreadStore.write` checks what edits replace, gives every write a new
     #: version and keeps deleted threads deleted (:attr:`ThreadStore.edits`).
     edits: ClassVar[bool] = False
-    #: Whether :meth:`ThreadStore.list`, :meth:`ThreadStore.scan` and :meth:`ThreadStore.peek` work.
+    #: Whether :meth:`ThreadStore.list`, :meth:`ThreadStore.scan` and
+    #: :meth:`ThreadStore.restore_without_renewing` work.
     lists: ClassVar[bool] = False
-    #: Whether :meth:`ThreadStore.adopt` takes over threads with their times. Needs ``lists``.
+    #: Whether :meth:`ThreadStore.import_thread` keeps the times of threads. Needs ``lists``.
     transfers: ClassVar[bool] = False
     #: Whether turns hold for every store that sees the same threads.
     turns: ClassVar[bool] = False

@@ -26,9 +26,9 @@ from .suite import ODD_KEYS, Clock, Suite, needs
 @needs("transfers")
 @needs("lists")
 class TransferConformance(Suite):
-    """What adopt() does, seen through list()."""
+    """What import_thread() does, seen through list()."""
 
-    def test_adopting_keeps_everything(self, store: ThreadStore, thread_id: str) -> None:
+    def test_importing_keeps_everything(self, store: ThreadStore, thread_id: str) -> None:
         now = time.time()
         document = codec.join_document(
             {key: codec.encode([key, {"n": 1.5}]) for key in ODD_KEYS}
@@ -36,7 +36,7 @@ class TransferConformance(Suite):
         )
         metadata = {"owner": "Zoë", "tags": [1, None], "title": LONG}
         thread = ListedThread(thread_id, metadata, now - 1000.125, now - 500.25, 1)
-        assert store.adopt(thread, document) is True
+        assert store.import_thread(thread, document) is True
         expected = document[:-1] + b',"metadata":%b}' % codec.encode(metadata)
         assert store.restore(thread_id) == expected
         assert only(store) == ListedThread(
@@ -44,20 +44,22 @@ class TransferConformance(Suite):
         )
         assert listed(store, {"title": LONG, "owner": "Zoë"}) == [thread_id]
 
-    def test_an_adopted_thread_goes_on(self, store: ThreadStore, thread_id: str) -> None:
+    def test_an_imported_thread_goes_on(self, store: ThreadStore, thread_id: str) -> None:
         then = time.time() - 500
-        store.adopt(ListedThread(thread_id, {"m": 1}, then, then, 0), b'{"state":{"l":[1]}}')
+        store.import_thread(
+            ListedThread(thread_id, {"m": 1}, then, then, 0), b'{"state":{"l":[1]}}'
+        )
         store.merge(thread_id, [Push("l", b"2"), Set("a", b"1")])
         assert store.restore(thread_id) == b'{"state":{"l":[1,2],"a":1},"metadata":{"m":1}}'
         thread = only(store)
         assert thread.created == then
         assert thread.updated > then + 400
 
-    def test_adopted_threads_are_listed_by_their_times(self, store: ThreadStore) -> None:
+    def test_imported_threads_are_listed_by_their_times(self, store: ThreadStore) -> None:
         now = time.time()
         ids = [new_id() for _ in range(4)]
         for thread_id, age in zip(ids, (30, 10, 40, 20), strict=True):
-            store.adopt(ListedThread(thread_id, {}, now - 50, now - age, 0), b'{"a":1}')
+            store.import_thread(ListedThread(thread_id, {}, now - 50, now - age, 0), b'{"a":1}')
         assert listed(store) == [ids[1], ids[3], ids[0], ids[2]]
 
     def test_the_metadata_of_the_document_does_not_count(
@@ -65,27 +67,27 @@ class TransferConformance(Suite):
     ) -> None:
         now = time.time()
         document = b'{"state":{"a":1},"metadata":{"owner":"bob"}}'
-        store.adopt(ListedThread(thread_id, {"owner": "ada"}, now, now, 0), document)
+        store.import_thread(ListedThread(thread_id, {"owner": "ada"}, now, now, 0), document)
         assert store.restore(thread_id) == b'{"state":{"a":1},"metadata":{"owner":"ada"}}'
         assert listed(store, {"owner": "bob"}) == []
 
     def test_only_a_newer_thread_replaces(self, store: ThreadStore, thread_id: str) -> None:
         now = time.time()
 
-        def adopt(age: float, document: bytes, **metadata: str) -> bool:
+        def import_it(age: float, document: bytes, **metadata: str) -> bool:
             thread = ListedThread(thread_id, metadata, now - 100, now - age, 0)
-            return store.adopt(thread, document)
+            return store.import_thread(thread, document)
 
-        assert adopt(50, b'{"state":{"a":1,"l":[1,2]}}', owner="ada")
+        assert import_it(50, b'{"state":{"a":1,"l":[1,2]}}', owner="ada")
         before = store.list()
-        assert not adopt(50, b'{"state":{"a":2}}', owner="bob")
-        assert not adopt(51, b'{"state":{"a":2}}', owner="bob")
+        assert not import_it(50, b'{"state":{"a":2}}', owner="bob")
+        assert not import_it(51, b'{"state":{"a":2}}', owner="bob")
         assert store.list() == before
         assert listed(store, {"owner": "bob"}) == []
         assert store.restore(thread_id) == (
             b'{"state":{"a":1,"l":[1,2]},"metadata":{"owner":"ada"}}'
         )
-        assert adopt(49, b'{"state":{"b":[3]}}', title="new")
+        assert import_it(49, b'{"state":{"b":[3]}}', title="new")
         assert store.restore(thread_id) == b'{"state":{"b":[3]},"metadata":{"title":"new"}}'
         assert listed(store, {"owner": "ada"}) == []
         assert only(store).updated == now - 49
@@ -93,53 +95,59 @@ class TransferConformance(Suite):
     def test_a_thread_in_use_here_is_newer(self, store: ThreadStore, thread_id: str) -> None:
         change(store, thread_id, [Set("a", b"1")])
         then = only(store).updated - 1
-        assert not store.adopt(ListedThread(thread_id, {}, then, then, 0), b'{"state":{"a":2}}')
+        assert not store.import_thread(
+            ListedThread(thread_id, {}, then, then, 0), b'{"state":{"a":2}}'
+        )
         assert store.restore(thread_id) == b'{"state":{"a":1}}'
 
-    def test_adopting_keeps_to_the_limit(self, place: Any, thread_id: str) -> None:
+    def test_importing_keeps_to_the_limit(self, place: Any, thread_id: str) -> None:
         now = time.time()
         with closing(self.open(place, max_bytes=1_000)) as store:
-            store.adopt(ListedThread(thread_id, {}, now, now - 9, 0), b'{"state":{"a":1}}')
+            store.import_thread(ListedThread(thread_id, {}, now, now - 9, 0), b'{"state":{"a":1}}')
 
-            def adopt(size: int) -> bool:
+            def import_it(size: int) -> bool:
                 rest = size - len(b'{"state":{"a":""},"metadata":{"owner":"ada"}}')
                 document = b'{"state":{"a":"%b"}}' % (b"x" * rest)
-                return store.adopt(ListedThread(thread_id, {"owner": "ada"}, now, now, 0), document)
+                return store.import_thread(
+                    ListedThread(thread_id, {"owner": "ada"}, now, now, 0), document
+                )
 
             with pytest.raises(StateTooLarge) as caught:
-                adopt(1_001)
+                import_it(1_001)
             assert (caught.value.size, caught.value.limit) == (1_001, 1_000)
             assert store.restore(thread_id) == b'{"state":{"a":1}}'
             assert listed(store, {"owner": "ada"}) == []
-            assert adopt(1_000)
+            assert import_it(1_000)
             assert only(store).size == 1_000
 
-    def test_an_expired_thread_gives_way_to_the_adopted(
+    def test_an_expired_thread_gives_way_to_the_imported(
         self, place: Any, thread_id: str, clock: Clock
     ) -> None:
         now = time.time()
         thread = ListedThread(thread_id, {"owner": "ada"}, now - 9, now, 0)
         with closing(self.open(place, ttl=100.0)) as store:
             for _ in range(2):
-                assert store.adopt(thread, b'{"state":{"a":1}}')
-                assert not store.adopt(thread, b'{"state":{"a":1}}')
+                assert store.import_thread(thread, b'{"state":{"a":1}}')
+                assert not store.import_thread(thread, b'{"state":{"a":1}}')
                 clock.advance(101)
                 assert store.restore(thread_id) is None
 
-    def test_an_adopted_thread_lives_as_long_as_one_that_was_used_now(
+    def test_an_imported_thread_lives_as_long_as_one_that_was_used_now(
         self, place: Any, thread_id: str, clock: Clock
     ) -> None:
         then = time.time() - 10_000
         with closing(self.open(place, ttl=100.0)) as store:
-            assert store.adopt(ListedThread(thread_id, {}, then, then, 0), b'{"state":{"a":1}}')
+            assert store.import_thread(
+                ListedThread(thread_id, {}, then, then, 0), b'{"state":{"a":1}}'
+            )
             clock.advance(60)
             assert only(store).updated == then
             clock.advance(60)
             assert store.list() == Page([], None)
 
-    def test_nothing_can_be_adopted(self, store: ThreadStore, thread_id: str) -> None:
+    def test_nothing_can_be_imported(self, store: ThreadStore, thread_id: str) -> None:
         now = time.time()
-        store.adopt(ListedThread(thread_id, {}, now - 9, now - 9, 0), b'{"state":{"a":1}}')
-        store.adopt(ListedThread(thread_id, {}, now, now, 0), b"")
+        store.import_thread(ListedThread(thread_id, {}, now - 9, now - 9, 0), b'{"state":{"a":1}}')
+        store.import_thread(ListedThread(thread_id, {}, now, now, 0), b"")
         assert store.restore(thread_id) is None
         assert store.list() == Page([], None)

@@ -153,7 +153,7 @@ def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...
 
 
 def _find(thread_id: str) -> dict[str, Any] | None:
-    document = app_store().peek(require_thread_id(thread_id))
+    document = app_store().restore_without_renewing(require_thread_id(thread_id))
     snapshot = codec.split_document(document, thread_id)
     if snapshot is None:
         return None

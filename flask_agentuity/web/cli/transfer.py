@@ -43,7 +43,7 @@ def export_threads(file: str, where: tuple[str, ...], as_json: bool) -> None:
     with export_file(file) as output, counter("Threads exported:") as count:
         for thread in _find_all(store, wanted):
             try:
-                line = to_line(thread, store.peek(thread.id))
+                line = to_line(thread, store.restore_without_renewing(thread.id))
             except UNREACHABLE:
                 raise
             except StoreError as error:
@@ -112,7 +112,7 @@ class _Import:
     def take(self, number: int, line: bytes) -> None:
         """Import one line."""
         try:
-            if self._store.adopt(*from_line(line)):
+            if self._store.import_thread(*from_line(line)):
                 self.imported += 1
             else:
                 self.skipped += 1

@@ -162,7 +162,9 @@ def test_every_call_is_one_round_trip(redis_server: RedisServer, thread_id: str)
             lambda: store.save(thread_id, b'{"state":{"l":[1,2]}}'),
             lambda: store.list(),
             lambda: store.list({"owner": "ada"}, limit=1, cursor=listing.encode_cursor(5.0, "a")),
-            lambda: store.adopt(ListedThread(thread_id, {}, 5.0, time.time() + 9, 0), b'{"a":1}'),
+            lambda: store.import_thread(
+                ListedThread(thread_id, {}, 5.0, time.time() + 9, 0), b'{"a":1}'
+            ),
             lambda: store.delete(thread_id),
         ]
         for call in calls:

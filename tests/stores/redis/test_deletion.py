@@ -175,7 +175,7 @@ def test_versions_rise_over_a_deletion_whatever_the_clock_says(
 def test_a_thread_may_be_adopted_again(
     store: RedisStore, client: redis.Redis, thread_id: str, deleted: Write
 ) -> None:
-    assert store.adopt(ListedThread(thread_id, {}, 5.0, 6.0, 0), b'{"state":{"l":[7]}}')
+    assert store.import_thread(ListedThread(thread_id, {}, 5.0, 6.0, 0), b'{"state":{"l":[7]}}')
     assert store.restore(thread_id) == b'{"state":{"l":[7]}}'
     with pytest.raises(ThreadGone):
         store.write(thread_id, deleted)

@@ -96,7 +96,7 @@ def test_it_is_read_and_listed_as_it_is(
     store: RedisStore, client: redis.Redis, former: str
 ) -> None:
     before = contents(client)
-    assert store.restore(former) == store.peek(former) == DOCUMENT
+    assert store.restore(former) == store.restore_without_renewing(former) == DOCUMENT
     for key, value in STATE.items():
         snapshot = store.read(former, [key])
         assert snapshot is not None

@@ -52,13 +52,13 @@ def test_a_thread_is_few_keys_in_one_slot(
     assert set(client.hgetall(name(thread_id))) == {b"gone"}
 
 
-@pytest.mark.parametrize("way", ["cleared", "emptied", "windowed", "adopted"])
+@pytest.mark.parametrize("way", ["cleared", "emptied", "windowed", "imported"])
 def test_an_empty_thread_keeps_its_head_only(
     store: RedisStore, client: redis.Redis, thread_id: str, way: str
 ) -> None:
     then = time.time() - 50
     document = b'{"state":{"l":[1],"long":"%b"}}' % (b"x" * 2_000)
-    store.adopt(ListedThread(thread_id, {"owner": "ada"}, then, then, 0), document)
+    store.import_thread(ListedThread(thread_id, {"owner": "ada"}, then, then, 0), document)
     if way == "cleared":
         store.merge(thread_id, [Push("m", b"1"), Clear()], {})
     elif way == "emptied":
@@ -68,7 +68,7 @@ def test_an_empty_thread_keeps_its_head_only(
         assert client.dbsize() == 2
         store.merge(thread_id, [Delete("l")])
     else:
-        store.adopt(ListedThread(thread_id, {}, then, time.time() + 9, 0), b"")
+        store.import_thread(ListedThread(thread_id, {}, then, time.time() + 9, 0), b"")
     assert set(contents(client)) == {name(thread_id).encode()}
     assert set(client.hgetall(name(thread_id))) == {b"head"}
     assert client.ttl(name(thread_id)) > 604_000

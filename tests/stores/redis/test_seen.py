@@ -235,7 +235,7 @@ def test_a_thread_that_comes_from_the_future_stays_in_front(
     store: RedisStore, thread_id: str, known: bool
 ) -> None:
     then = time.time() + 9_000
-    store.adopt(ListedThread(thread_id, {}, 5.0, then, 0), b'{"state":{"l":[1]}}')
+    store.import_thread(ListedThread(thread_id, {}, 5.0, then, 0), b'{"state":{"l":[1]}}')
     for _ in range(3):
         (before,) = store.list().threads
         push(store, thread_id, seen(store, thread_id) if known else None, b"2")

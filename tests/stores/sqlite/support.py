@@ -95,7 +95,7 @@ def require_consistent(path: Path) -> None:
             labels = connection.execute(
                 "SELECT key, value FROM labels WHERE thread = ? ORDER BY key", (number,)
             ).fetchall()
-            assert labels == sorted(listing.encode_labels(json.loads(metadata)))
+            assert labels == sorted(listing.index_terms(json.loads(metadata)))
         known = "SELECT number FROM threads"
         for table in ("state_entries", "labels"):
             left = f"SELECT count(*) FROM {table} WHERE thread NOT IN ({known})"

@@ -95,7 +95,7 @@ def test_metadata_that_is_no_object_is_damage(
     store.merge(ID, [Set("a", b"1")], {"m": 1})
     with connected(path) as connection:
         connection.execute("UPDATE threads SET metadata = CAST(? AS BLOB)", (metadata,))
-    for act in (store.restore, store.peek):
+    for act in (store.restore, store.restore_without_renewing):
         with pytest.raises(StoreError, match=f"{ID} is damaged"):
             act(ID)
 

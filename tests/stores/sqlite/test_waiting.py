@@ -22,7 +22,7 @@ def test_threads_of_one_process_write_one_after_the_other(path: Path) -> None:
     """The next one is woken; SQLite itself would look again after up to 100 milliseconds."""
     with closing(SQLiteStore(path, timeout=0.05)) as store:
         store.merge(ID, messages(1))
-        with store._connections.write(), pytest.raises(StoreError, match="of this process"):
+        with store._connections.transaction(), pytest.raises(StoreError, match="of this process"):
             store.merge(ID, messages(1))
         store.merge(ID, messages(1))
         done: list[int] = []
@@ -33,11 +33,11 @@ def test_threads_of_one_process_write_one_after_the_other(path: Path) -> None:
             done.append(1)
 
         writers = [threading.Thread(target=write) for _ in range(4)]
-        with store._connections.write():
+        with store._connections.transaction():
             for writer in writers:
                 writer.start()
             # Only the one that writes has a connection.
-            assert len(store._connections._lent) == 1
+            assert len(store._connections._in_use) == 1
             assert done == []
         for writer in writers:
             writer.join(30)

@@ -44,7 +44,7 @@ def test_a_terminated_export_leaves_no_file(place: Path) -> None:
     code = (
         "import os, signal, sys\n"
         "from flask_agentuity.stores.sqlite.store import SQLiteStore\n"
-        "SQLiteStore.peek = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "SQLiteStore.restore_without_renewing = lambda *_: os.kill(os.getpid(), signal.SIGTERM)\n"
         "from flask.cli import main\n"
         "sys.argv[0] = 'flask'\n"
         "main()\n"
@@ -91,11 +91,11 @@ class Failing(MemoryStore):
 
     left = 3
 
-    def peek(self, thread_id: str) -> bytes | None:
+    def restore_without_renewing(self, thread_id: str) -> bytes | None:
         self.left -= 1
         if self.left < 0:
             raise ServiceUnavailable("it went away")
-        return super().peek(thread_id)
+        return super().restore_without_renewing(thread_id)
 
 
 def test_an_export_that_fails_leaves_what_was_there(tmp_path: Path) -> None:

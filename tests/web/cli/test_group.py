@@ -74,7 +74,7 @@ def test_errors_of_the_store_are_reported_without_a_traceback(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Down(MemoryStore):
-        def peek(self, thread_id: str) -> bytes | None:
+        def restore_without_renewing(self, thread_id: str) -> bytes | None:
             raise StoreError("it is \x1b[2Jdown")
 
         def scan(self) -> Iterator[ListedThread]:

@@ -22,10 +22,10 @@ from .running import ID, Runner, contents, line_of, new_id, runner_of
 
 def test_an_import_that_stops_reports_its_progress(tmp_path: Path) -> None:
     class Full(MemoryStore):
-        def adopt(self, thread: ListedThread, document: bytes) -> bool:
+        def import_thread(self, thread: ListedThread, document: bytes) -> bool:
             if len(self._threads) == 2:
                 raise StoreError("it is full")
-            return super().adopt(thread, document)
+            return super().import_thread(thread, document)
 
     file = tmp_path / "threads.jsonl"
     file.write_bytes(b"".join(line_of(id=new_id()) + b"\n" for _ in range(4)))
@@ -150,7 +150,7 @@ def test_an_import_into_a_store_that_cannot_take_it(tmp_path: Path) -> None:
     result = runner_of(MinimalStore(tmp_path))("import", file)
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Line 2 was skipped" in result.stderr
-    assert "Error: The import stopped at line 3: MinimalStore cannot take over" in result.stderr
+    assert "Error: The import stopped at line 3: MinimalStore cannot import" in result.stderr
 
 
 def test_files_that_are_not_there(threads: Runner, tmp_path: Path) -> None:

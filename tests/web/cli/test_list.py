@@ -55,7 +55,7 @@ def test_list(threads: Runner, store: ThreadStore) -> None:
 def test_list_in_pages(threads: Runner, store: ThreadStore) -> None:
     ids = [new_id() for _ in range(7)]
     for number, thread_id in enumerate(ids):
-        store.adopt(ListedThread(thread_id, {}, 1.0, time.time() - number, 0), b'{"a":1}')
+        store.import_thread(ListedThread(thread_id, {}, 1.0, time.time() - number, 0), b'{"a":1}')
     found: list[str] = []
     arguments: list[str] = []
     for _ in range(3):

@@ -265,7 +265,7 @@ def test_nothing_is_lost_on_the_way_through_redis(store: ThreadStore, made: list
     first, last = MemoryStore(ttl=None), MemoryStore(ttl=None)
     for state, metadata, created, updated in made:
         document = codec.join_document({key: codec.encode(value) for key, value in state.items()})
-        first.adopt(ListedThread(new_id(), metadata, created, updated, 0), document)
+        first.import_thread(ListedThread(new_id(), metadata, created, updated, 0), document)
     with tempfile.TemporaryDirectory() as folder:
         for source, target in ((first, store), (store, last)):
             file = Path(folder) / f"{type(source).__name__}.jsonl"
@@ -297,7 +297,7 @@ def test_ten_thousand_threads_move_from_sqlite_to_redis_and_back(
             document = codec.join_document({key: codec.encode(state[key]) for key in state})
             metadata = {"owner": f"user {number % 700}", "tags": [number], "title": content[:30]}
             created = updated - chance.random() * 1e6
-            first.adopt(ListedThread(new_id(), metadata, created, updated, 0), document)
+            first.import_thread(ListedThread(new_id(), metadata, created, updated, 0), document)
         files: list[Path] = []
         for source, target in ((first, store), (store, last), (last, None)):
             files.append(tmp_path / f"{len(files)}.jsonl")

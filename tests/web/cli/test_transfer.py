@@ -54,7 +54,7 @@ def test_nothing_is_lost_on_the_way(made: list[Any]) -> None:
     first = MemoryStore(ttl=None)
     for state, metadata, created, updated in made:
         document = codec.join_document({key: codec.encode(value) for key, value in state.items()})
-        first.adopt(ListedThread(new_id(), metadata, created, updated, 0), document)
+        first.import_thread(ListedThread(new_id(), metadata, created, updated, 0), document)
     with tempfile.TemporaryDirectory() as folder:
         way: list[MemoryStore | SQLiteStore] = [first]
         for name in ("second", "third"):

@@ -1,9 +1,9 @@
 -- Steps that only some writes have. The comments name their arguments.
 
 -- the times of creation and update
-function steps.adopt()
+function steps.import()
   local created, updated = argument(), argument()
-  adopted = is_new or tonumber(head.updated) < tonumber(updated)
+  imported = is_new or tonumber(head.updated) < tonumber(updated)
   head.created, head.updated, head.born = created, updated, version_text
   steps.clear()
 end
@@ -86,7 +86,7 @@ function steps.increment()
   end
 end
 
--- the new metadata with its labels, and the expected metadata without
+-- the new metadata with its index terms, and the expected metadata without
 function steps.replace_metadata()
   local text, expected = argument(), argument()
   if not is_same(string.match(metadata, '^[^\n]*'), expected) then

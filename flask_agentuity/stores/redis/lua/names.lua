@@ -27,8 +27,8 @@ end
 -- The names of the indexes that a thread with this metadata is in.
 local function index_names(index_name, text)
   local names = {index_name}
-  for label in string.gmatch(text or '', '\n([^\n]+)') do
-    names[#names + 1] = index_name .. '.' .. label
+  for term in string.gmatch(text or '', '\n([^\n]+)') do
+    names[#names + 1] = index_name .. '.' .. term
   end
   return names
 end

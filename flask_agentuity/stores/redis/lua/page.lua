@@ -1,12 +1,12 @@
 -- KEYS: the index. ARGV: how many threads are wanted, how many may be examined, the time and the id
--- after which they come ("" and "" for the first ones), and the labels that they have.
+-- after which they come ("" and "" for the first ones), and the index terms that they have.
 --
 -- Replies with a row for each thread (see rows.lua), and with the time and the id of the last one that
 -- was examined if there may be more.
 local index_name, wanted, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 local updated, id = ARGV[3], ARGV[4]
 
--- The threads with the rarest label are examined, and tested for the other labels.
+-- The threads with the rarest term are examined, and tested for the other terms.
 local names, chosen = {}, 1
 for place = 5, #ARGV do
   names[#names + 1] = index_name .. '.' .. ARGV[place]

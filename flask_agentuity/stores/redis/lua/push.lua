@@ -32,25 +32,25 @@ local function parsed_push(head, entry)
     stop = stop, length = stop + tail, items = items + 0, ttl = ttl, nulls = nulls,
     first_second = ttl == '0' and 0 or safe - (ttl * 1.2 + 1003) / 1000,
     last_second = ttl == '0' and math.huge or safe - (ttl + 1001) / 1000,
-    -- With all labels and all punctuation.
+    -- With all index terms and all punctuation.
     most_metadata = limit - 23 - size - added,
   }
 end
 
 -- Move the thread to the front of its indexes. Returns false if it is missing from one.
 local function is_moved(index_name, id, clock, metadata)
-  local labels = {}
+  local terms = {}
   if metadata then
-    for label in string.gmatch(metadata, '\n([^\n]+)') do
-      labels[#labels + 1] = index_name .. '.' .. label
-      redis.call('ZCARD', labels[#labels])
+    for term in string.gmatch(metadata, '\n([^\n]+)') do
+      terms[#terms + 1] = index_name .. '.' .. term
+      redis.call('ZCARD', terms[#terms])
     end
   end
   if redis.call('ZADD', index_name, 'XX', 'CH', clock, id) == 0 then
     return false
   end
-  for _, label in ipairs(labels) do
-    if redis.call('ZADD', label, 'XX', 'CH', clock, id) == 0 then
+  for _, term in ipairs(terms) do
+    if redis.call('ZADD', term, 'XX', 'CH', clock, id) == 0 then
       return false
     end
   end

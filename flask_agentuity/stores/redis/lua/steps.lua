@@ -8,7 +8,7 @@ local entries, changed, strings, cleared = {}, {}, {}, nil
 -- before it (-1: not a list); the numbers of skipped steps.
 local conflicts, counts, skipped = {}, {}, {}
 -- all_known: whether all entries of the thread are in the table.
-local steps, step_number, all_known, adopted, metadata_conflict = {}, 0, false, false, 0
+local steps, step_number, all_known, imported, metadata_conflict = {}, 0, false, false, 0
 -- load_edits defines the functions that few steps need, and puts some of them into edits.
 local edits, load_edits = nil, nil
 
@@ -134,7 +134,7 @@ function steps.prepared()
   next_argument = #ARGV + 1
 end
 
--- the metadata with its labels
+-- the metadata with its index terms
 function steps.metadata()
   metadata = argument()
 end

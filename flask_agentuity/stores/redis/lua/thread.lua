@@ -1,5 +1,5 @@
 -- KEYS: the thread, the index, the strings of the keys that the steps name, and the indexes of new
--- labels. ARGV[1]: the time to live in milliseconds (0: none), the size of the largest document, the
+-- index terms. ARGV[1]: the time to live in milliseconds (0: none), the size of the largest document, the
 -- number of keys that the steps name, 1 if a value may contain a null, the age of the request and the
 -- latest time of its beginning (0: not known) in microseconds, the version that it has read (0: none),
 -- the time in milliseconds for which deletions are remembered, and the token of the lock if the caller

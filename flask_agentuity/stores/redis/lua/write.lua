@@ -11,7 +11,7 @@ while next_argument <= #ARGV do
   end
   steps[step]()
   step_number = step_number + 1
-  if step == 'adopt' and not adopted then
+  if step == 'import' and not imported then
     return {'kept'}
   end
 end
@@ -19,7 +19,7 @@ if #conflicts > 0 or metadata_conflict == 1 then
   return {'conflict', conflicts, metadata_conflict}
 end
 local size_after = document_size(head.size, metadata)
-if size_after > limit and (adopted or size_after >= size_before) then
+if size_after > limit and (imported or size_after >= size_before) then
   return {'large', size_after}
 end
 local is_empty = size_after == 0
@@ -141,7 +141,7 @@ if metadata ~= former_metadata or is_empty then
 end
 
 head.version = version_text
-if not adopted then
+if not imported then
   local last = tonumber(head.updated)
   head.updated = now > last and clock or string.format('%.17g', last + math.max(1e-6, last * 2.3e-16))
 end
