@@ -15,6 +15,7 @@ from .errors import (
     StateTypeError,
     StoreError,
     ThreadGone,
+    TurnLost,
 )
 from .stores import ThreadStore
 from .thread.session import Session
@@ -58,6 +59,7 @@ __all__ = [
     "ThreadManager",
     "ThreadState",
     "ThreadStore",
+    "TurnLost",
     "current_session",
     "current_thread",
     "service_connected",

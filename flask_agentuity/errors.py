@@ -80,6 +80,25 @@ class ThreadGone(StoreError):
         return type(self), (self.thread_id,)
 
 
+class TurnLost(StoreError):
+    """Another request has taken over the turn of this one; the write was dropped.
+
+    A turn is taken over if its holder did not renew it for some seconds, because its process
+    or its machine was suspended or cut off from the store. See
+    :meth:`ThreadManager.one_at_a_time`.
+    """
+
+    def __init__(self, thread_id: str) -> None:
+        super().__init__(
+            f"The turn on thread {thread_id} was taken over by another request, or ended, before"
+            " this request saved its changes. They were dropped."
+        )
+        self.thread_id = thread_id
+
+    def __reduce__(self) -> tuple[type[TurnLost], tuple[str]]:
+        return type(self), (self.thread_id,)
+
+
 class ServiceUnavailable(StoreError):
     """There is no connection to the service now; nothing was sent."""
 

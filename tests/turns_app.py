@@ -12,7 +12,7 @@ from typing import Any
 from flask import Flask, Response, g, request
 
 from flask_agentuity import ThreadManager
-from flask_agentuity.thread import turns
+from flask_agentuity.stores import leases
 
 CHUNK = b"." * 65_536
 
@@ -20,7 +20,7 @@ CHUNK = b"." * 65_536
 def create_app() -> Flask:
     app = Flask("turns", instance_path=os.environ["SERVED_INSTANCE"])
     app.config["SECRET_KEY"] = "turns"
-    turns.LEASE_SECONDS = float(os.environ.get("TURNS_LEASE", turns.LEASE_SECONDS))
+    leases.LEASE_SECONDS = float(os.environ.get("TURNS_LEASE", leases.LEASE_SECONDS))
     events = Path(os.environ["SERVED_EVENTS"])
     threads = ThreadManager(app, store=os.environ.get("TURNS_STORE"))
 
@@ -67,7 +67,7 @@ def create_app() -> Flask:
         return Response(generate())
 
     @app.get("/wait")
-    @threads.one_at_a_time(timeout=60)
+    @threads.one_at_a_time(timeout=60, max_waiting=20)
     def wait() -> Any:
         mark = request.args["mark"]
         note("begin", mark)

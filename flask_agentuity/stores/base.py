@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from .finding import WHO_CAN, Finding
 from .listing import ListedThread
 from .owners import require_owned, with_owner
 from .runs import RunStore
+from .turns import TurnStore
 from .writing import Conflict, Write, Written, write_merged
 from .writing import warn_of_skipped as warn_of_skipped
 
@@ -42,12 +42,11 @@ _WRITING_LOCKS = 64
 class _InThisProcess:
     """What a store that leaves it to the base class has in each process."""
 
-    merging: threading.Lock = field(default_factory=threading.Lock)
+    # Looked up when it is called: gevent may replace it after this module was imported.
+    merging: threading.Lock = field(default_factory=lambda: threading.Lock())
     writing: Sequence[threading.Lock] = field(
         default_factory=lambda: [threading.Lock() for _ in range(_WRITING_LOCKS)]
     )
-    #: For each thread whose turn is taken: who has it, and until when.
-    turns: dict[str, tuple[str, float]] = field(default_factory=dict)
 
 
 def _follow_renamed_methods(cls: type) -> None:
@@ -57,7 +56,7 @@ def _follow_renamed_methods(cls: type) -> None:
             setattr(cls, present, vars(cls)[former])
 
 
-class ThreadStore(Finding, ABC):
+class ThreadStore(Finding, TurnStore, ABC):
     """Where documents live.
 
     A store of your own needs :meth:`restore`, :meth:`save` and :meth:`delete`. The
@@ -151,9 +150,11 @@ class ThreadStore(Finding, ABC):
 
         :raises ThreadGone: if the thread was deleted after the write's request began, or belongs
             to another owner.
+        :raises TurnLost: if the write belongs to a turn that another has taken over.
         :raises StateTooLarge: if it would be over the limit; nothing was applied.
         :raises StoreError: if it cannot be written, or what is stored is damaged.
         """
+        self._require_turn(thread_id, write.turn)
         # A merge may lock by itself, so this is another lock.
         with self._in_process.get().writing[hash(thread_id) % _WRITING_LOCKS]:
             if write.owner is not None and not self.owners:
@@ -212,31 +213,6 @@ class ThreadStore(Finding, ABC):
         :raises StoreError: if this store cannot keep times.
         """
         raise StoreError(f"{type(self).__name__} cannot import threads with their times. {WHO_CAN}")
-
-    def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Give *holder* the exclusive turn on the thread for *seconds*; False if another has it.
-
-        The holder takes the turn again to keep it longer. Turns are known within this process
-        only; a store that several processes can reach overrides both methods.
-        """
-        now = time.monotonic()
-        here = self._in_process.get()
-        with here.merging:
-            for other, (_, until) in list(here.turns.items()):
-                if until <= now:
-                    del here.turns[other]
-            current, _ = here.turns.get(thread_id, (holder, 0.0))
-            if current != holder:
-                return False
-            here.turns[thread_id] = holder, now + seconds
-            return True
-
-    def end_turn(self, thread_id: str, holder: str) -> None:
-        """Give the turn back. Nothing happens if *holder* does not have it."""
-        here = self._in_process.get()
-        with here.merging:
-            if here.turns.get(thread_id, ("", 0.0))[0] == holder:
-                del here.turns[thread_id]
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         """Remove every expired thread; returns how many.

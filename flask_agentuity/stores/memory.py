@@ -79,8 +79,8 @@ class MemoryStore(KeyedStore):
         self._threads: dict[str, _Stored] = {}
         # In the order of deletion.
         self._tombstones: dict[str, _Tombstone] = {}
-        self._lock = PerProcess(threading.Lock)
         self.runs = self._runs = MemoryRuns()
+        self._lock = PerProcess(lambda: threading.Lock())
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._lock.get():
@@ -95,6 +95,7 @@ class MemoryStore(KeyedStore):
         began = write.began_by(time.time)
         with self._lock.get():
             now = time.time()
+            self._require_turn(thread_id, write.turn)
             stored = self._find(thread_id)
             self._require_not_deleted(thread_id, write, began, stored)
             before = stored or _Stored(created=now, owner=write.owner)

@@ -91,6 +91,8 @@ class RemoteStore(ThreadStore):
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         _require_possible_size(thread_id, write.operations)
+        # A service knows no turns: they hold within this process.
+        self._require_turn(thread_id, write.turn)
         with _with_sizes(thread_id):
             return self._either(
                 lambda: self._editing.write(thread_id, write),

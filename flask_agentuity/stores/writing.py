@@ -59,7 +59,8 @@ class Write:
     deleted later is not written. ``counted`` are the keys for whose pushes the request
     needs to know how many items came before. ``owner`` is for whom the request works. A new
     thread belongs to that owner, and a thread of another owner is not written; None writes to
-    any thread. No write changes the owner of a thread.
+    any thread. No write changes the owner of a thread. ``turn`` is the fencing token of the
+    turn that the request has (None: it has none): once the turn is over, nothing is written.
     """
 
     operations: Sequence[Operation]
@@ -68,6 +69,7 @@ class Write:
     began: float = field(default_factory=time.monotonic)
     counted: Collection[str] = ()
     owner: str | None = None
+    turn: int | None = None
 
     def may_change(self, owner: str | None) -> bool:
         """Return whether the write may change a thread of *owner* (None: it has none)."""
@@ -147,7 +149,7 @@ class _Attempt:
 
     def as_write(self, write: Write) -> Write:
         counted = {*write.counted, *self.preceding} if self.preceding else write.counted
-        return Write(self.operations, write.version, self.seen, write.began, counted, write.owner)
+        return replace(write, operations=self.operations, seen=self.seen, counted=counted)
 
 
 def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:

@@ -265,6 +265,11 @@ class Contents:
             return NOTHING
 
 
+def forget_unseen(contents: Contents) -> bool:
+    """Have the state read again, if the app has not seen any of it; otherwise return False."""
+    return contents.is_degraded or contents._entries.forget_unseen()
+
+
 def _initial(operation: Queued) -> Any:
     """Return what an operation makes of a missing key before it applies; NOTHING: nothing."""
     match operation:

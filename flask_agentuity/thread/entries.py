@@ -48,6 +48,8 @@ class Entries:
         self.is_complete = False
         #: Whether the state was cleared since the last save.
         self.is_cleared = False
+        # Whether the app has seen which keys there are.
+        self._are_listed = False
         self._version = 0
 
     def __iter__(self) -> Iterator[Entry]:
@@ -71,6 +73,7 @@ class Entries:
 
     def names(self) -> list[str]:
         """Return the keys that the state has, in their order."""
+        self._are_listed = True
         return [key for key, entry in self._entries.items() if entry.exists]
 
     def clear(self) -> None:
@@ -104,6 +107,23 @@ class Entries:
                 _learn_key(entry, snapshot)
             entries[key] = entry
         self.is_complete, self._version = True, version
+
+    def forget_unseen(self) -> bool:
+        """Forget what was read, and keep changes; False if the app has seen what was read."""
+        if self.is_cleared or not self.is_complete:
+            return True
+        if self._are_listed or any(one.looked_at or one.status is Status.HELD for one in self):
+            return False
+        changed = [
+            one
+            for one in self
+            if one.status is not Status.IDLE or one.removed or one.watched is not None
+        ]
+        self._entries = {one.key: one for one in changed}
+        for one in changed:
+            one.stored, one.decoded = Stored.UNKNOWN, NOTHING
+        self.is_complete, self._version = False, 0
+        return True
 
     def find_changes(self) -> Changes:
         """Return what has changed.

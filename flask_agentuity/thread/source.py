@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..document.codec import Snapshot
-from ..errors import AgentuityError, StoreError
+from ..errors import AgentuityError, StoreError, TurnLost
 from ..stores.base import ThreadStore
 from ..stores.writing import Write, Written, write_merged
 
@@ -79,6 +79,10 @@ class Source:
         #: Whether a save has stored something.
         self.saved = False
         self.version = 0
+        #: The fencing token of the turn that the request has.
+        self.turn: int | None = None
+        #: Whether a write has found that another has taken the turn over.
+        self.has_lost_turn = False
         self._seen: Any = None
         self._began = time.monotonic() if began is None else began
         self._identify: Callable[[], tuple[str, bool]] | None = identify
@@ -114,14 +118,19 @@ class Source:
     def write(self, operations: list[Operation], counted: Collection[str]) -> Written:
         """Write *operations*, merged with what others have written.
 
-        :raises StoreError: if the store cannot write them, or the thread was deleted.
+        :raises StoreError: if the store cannot write them, the thread was deleted, or the turn
+            was lost.
         """
         self.may_be_stored = True
         # Counting would cost a store without edits another read.
         counted = counted if self.store.edits else ()
-        write = Write(operations, self.version, self._seen, self._began, counted)
+        write = Write(operations, self.version, self._seen, self._began, counted, turn=self.turn)
         self._seen = None
-        written = write_merged(self.store, self.id, write)
+        try:
+            written = write_merged(self.store, self.id, write)
+        except TurnLost:
+            self.has_lost_turn = True
+            raise
         self._seen = written.seen
         return written
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..document import codec
 from ..errors import AgentuityError, OutcomeUnknown, StoreError, ThreadGone
 from ..stores.base import ThreadStore
-from .contents import Contents
+from .contents import Contents, forget_unseen
 from .entries import Changes
 from .source import RestorePolicy, Source, ThreadObserver
 from .state import ThreadState
@@ -118,8 +118,8 @@ class Thread:
 
         :raises StateNotSerializable: a value was changed to what JSON cannot hold.
         :raises StateTooLarge: the document would be over the limit.
-        :raises ThreadGone: the thread was deleted after this request began; the changes
-            were dropped.
+        :raises ThreadGone: the thread was deleted after this request began.
+        :raises TurnLost: another request has taken over this one's turn; nothing is stored.
         :raises StoreError: the store could not write it, or changes were made on a state
             that could not be read (see :attr:`degraded`); those are not saved.
         """
@@ -225,6 +225,22 @@ class Thread:
 def contents_of(thread: Thread) -> Contents:
     """Return what this package knows of *thread* beyond what its users do."""
     return thread._contents
+
+
+def begin_turn(thread: Thread, token: int | None) -> bool:
+    """Write *thread* from now on only while the request has the turn with this fencing token.
+
+    What was read before is read again. Return False if the app has used some of it.
+    """
+    with thread._lock:
+        thread._source.turn = token
+        return forget_unseen(thread._contents)
+
+
+def end_turn(thread: Thread) -> None:
+    """Have later changes saved as those of a request without a turn, unless the turn was lost."""
+    if not thread._source.has_lost_turn:
+        thread._source.turn = None
 
 
 def _lost(changes: Changes, thread_id: str) -> StoreError:

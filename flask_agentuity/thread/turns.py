@@ -1,7 +1,7 @@
 """One request at a time on a thread: take the turn, keep it while it is used, give it back.
 
 A turn is a lease in the store. Its holder renews it while it works, so the turn of a killed
-worker ends when the lease expires.
+worker is taken over when it stands still; see :mod:`flask_agentuity.stores.leases`.
 """
 
 from __future__ import annotations
@@ -9,50 +9,58 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-import threading
 import time
 import weakref
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..errors import StoreError
+from ..stores import leases
 from ..stores.base import ThreadStore
+from ..stores.leases import Lease, Watch
+from .renewing import hold
 
 logger = logging.getLogger("flask_agentuity.turns")
 
-#: Seconds until the turn of a killed worker ends.
-LEASE_SECONDS = 15.0
+#: How many requests may wait for one turn, in all processes together.
+MOST_WAITING = 4
 _FIRST_LOOK, _LAST_LOOK = 0.01, 0.2
 
 
 class Turn:
     """The exclusive right to work on a thread. It ends with :meth:`end`, or with the object."""
 
-    def __init__(self, store: ThreadStore, thread_id: str, holder: str) -> None:
-        self._ended = threading.Event()
-        # The thread that renews the turn must not keep the object alive.
-        self._finalizer = weakref.finalize(self, self._ended.set)
-        self._store, self._thread_id, self._holder = store, thread_id, holder
-        threading.Thread(
-            target=_renew,
-            args=(store, thread_id, holder, self._ended),
-            name="flask_agentuity-turn",
-            daemon=True,
-        ).start()
+    def __init__(self, store: ThreadStore, lease: Lease) -> None:
+        self._store = store
+        self._held = hold(store, lease)
+        # What renews the turn must not keep the object alive.
+        self._finalizer = weakref.finalize(self, self._held.let_go)
+
+    @property
+    def token(self) -> int | None:
+        """The fencing token for writes under the turn; None if the store does not fence."""
+        return self._held.lease.token or None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether another has taken the turn over, as far as is known."""
+        return self._held.is_lost
 
     def end(self) -> None:
         """Give the turn back. A second call does nothing."""
-        if self._ended.is_set():
+        held = self._held
+        if held.is_let_go:
             return
-        self._ended.set()
+        held.is_let_go = held.is_given_back = True
         try:
-            self._store.end_turn(self._thread_id, self._holder)
+            self._store.end_turn(held.lease.thread_id, held.lease.holder)
         except StoreError as error:
-            logger.error(  # noqa: TRY400 - the lease expires, and the error says enough
+            logger.error(  # noqa: TRY400 - the lease ends, and the error says enough
                 "The turn on thread %s ends only when its lease does, in %d s: %s",
-                self._thread_id,
-                LEASE_SECONDS,
+                held.lease.thread_id,
+                leases.LEASE_SECONDS,
                 error,
-                extra={"thread_id": self._thread_id},
+                extra={"thread_id": held.lease.thread_id},
             )
 
 
@@ -61,44 +69,87 @@ def take_turn(
     thread_id: str,
     timeout: float,
     *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], None] = time.sleep,
+    most_waiting: int = MOST_WAITING,
+    clock: Callable[[], float] | None = None,
+    sleep: Callable[[float], None] | None = None,
 ) -> Turn | None:
     """Wait up to *timeout* seconds (0: do not wait) for the turn; return None on timeout.
 
+    If the holder seems to have been killed, it may take as long as a lease to be sure of it.
+
+    :param most_waiting: return None at once if so many others wait already.
+    :param clock: instead of :func:`time.monotonic`.
+    :param sleep: instead of :func:`time.sleep`.
     :raises StoreError: if the store cannot be asked.
     """
     holder = secrets.token_hex(8)
-    deadline = clock() + timeout
-    pause = _FIRST_LOOK
-    while not store.take_turn(thread_id, holder, LEASE_SECONDS):
-        left = deadline - clock()
-        if left <= 0:
+    lease: Lease | None = store.lease_turn(thread_id, holder)
+    assert lease is not None
+    if lease.holder != holder:
+        # Defaults would bind what gevent may replace after this module was imported.
+        waiter = _Waiter(store, holder, clock or time.monotonic, sleep or time.sleep)
+        lease = waiter.wait(lease, timeout, most_waiting)
+    return None if lease is None else Turn(store, lease)
+
+
+class _Waiter:
+    """A request that waits for the turn that another has."""
+
+    def __init__(
+        self,
+        store: ThreadStore,
+        holder: str,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._store, self._holder = store, holder
+        self._clock, self._sleep = clock, sleep
+        # The turn that this request is counted for.
+        self._waits_for: Lease | None = None
+
+    def wait(self, lease: Lease, timeout: float, most_waiting: int) -> Lease | None:
+        """Return the turn when it was taken; None on timeout, or if too many others wait."""
+        if timeout <= 0 and not lease.may_be_abandoned:
             return None
-        # Jitter spreads the attempts of those who wait.
-        sleep(min(left, random.uniform(pause / 2, pause)))
-        pause = min(_LAST_LOOK, pause * 1.5)
-    return Turn(store, thread_id, holder)
-
-
-def _renew(store: ThreadStore, thread_id: str, holder: str, ended: threading.Event) -> None:
-    while not ended.wait(LEASE_SECONDS / 3):
+        taken = None
         try:
-            if store.take_turn(thread_id, holder, LEASE_SECONDS):
-                if ended.is_set():
-                    # It was given back while it was being renewed, which took it again.
-                    store.end_turn(thread_id, holder)
-            else:
-                logger.error(
-                    "The turn on thread %s was lost: its lease ran out before it was renewed.",
-                    thread_id,
-                    extra={"thread_id": thread_id},
-                )
-                return
-        except StoreError as error:
-            logger.warning(
-                "The turn on thread %s could not be renewed: %s",
-                thread_id,
-                error,
-                extra={"thread_id": thread_id},
-            )
+            if self._enter(lease) <= most_waiting:
+                taken = self._look_again(lease, timeout)
+        finally:
+            self._leave(taken)
+        return taken
+
+    def _look_again(self, lease: Lease, timeout: float) -> Lease | None:
+        now = self._clock()
+        deadline = now + timeout
+        doubtful = lease if lease.may_be_abandoned else None
+        watch, pause = Watch(), _FIRST_LOOK
+        while True:
+            watch.look(lease, now)
+            if now >= deadline and lease != doubtful:
+                return None
+            # Jitter spreads the attempts of those who wait.
+            seconds = random.uniform(pause / 2, pause)
+            self._sleep(seconds if now >= deadline else min(deadline - now, seconds))
+            pause = min(_LAST_LOOK, pause * 1.5)
+            still = watch.stood_still(leases.LEASE_SECONDS)
+            lease = self._store.lease_turn(lease.thread_id, self._holder, still)
+            if lease.holder == self._holder:
+                return lease
+            now = self._clock()
+            if self._waits_for is None or self._waits_for.token != lease.token:
+                self._enter(lease)
+
+    def _enter(self, lease: Lease) -> int:
+        """Be counted among those who wait; return how many they are."""
+        waiting = self._store.count_waiting(lease, 1)
+        # If the turn is over, the next look may take it.
+        self._waits_for = lease if waiting else None
+        return waiting
+
+    def _leave(self, taken: Lease | None) -> None:
+        if self._waits_for is None or (taken is not None and taken.token):
+            # The count ended with the turn.
+            return
+        with suppress(StoreError):
+            self._store.count_waiting(self._waits_for, -1)

@@ -12,7 +12,7 @@ from flask import Flask, Response, current_app
 from flask.signals import got_request_exception
 from werkzeug.exceptions import Conflict, ServiceUnavailable
 
-from ..errors import AgentuityError, ConfigurationError, StoreError, ThreadGone
+from ..errors import AgentuityError, ConfigurationError, StoreError, ThreadGone, TurnLost
 from . import events as signals
 from .app_threads import AppThreads
 from .context_globals import globals_class
@@ -151,6 +151,10 @@ def _answer_store_error(error: StoreError) -> Any:
     if isinstance(error, ThreadGone):
         return current_app.handle_http_exception(
             Conflict("This conversation was deleted while the request was working on it.")
+        )
+    if isinstance(error, TurnLost):
+        return current_app.handle_http_exception(
+            Conflict("Another request has taken over this conversation. Nothing was saved.")
         )
     logger.error("A request was answered with 503: %s", error, exc_info=error)
     return current_app.handle_http_exception(ServiceUnavailable())

@@ -20,7 +20,7 @@ from .flask_internals import current_app_object
 from .hooks import register
 from .opening import open_thread
 from .provider import ThreadIDProvider
-from .turns import View, in_turns
+from .turns import MOST_WAITING, View, in_turns
 
 _EXTENSION = "agentuity"
 
@@ -105,7 +105,10 @@ class ThreadManager(Conversations):
             threads.provider = provider or threads.signed_provider
 
     def one_at_a_time(
-        self, on_busy: Literal["wait", "reject"] = "wait", timeout: float = 30.0
+        self,
+        on_busy: Literal["wait", "reject"] = "wait",
+        timeout: float = 30.0,
+        max_waiting: int = MOST_WAITING,
     ) -> Callable[[View], View]:
         """Return a decorator for views whose requests take turns if they share a thread.
 
@@ -118,14 +121,20 @@ class ThreadManager(Conversations):
             @threads.one_at_a_time(timeout=60)
             def chat(): ...
 
-        What a ``before_request`` function has read of the thread was read before the turn and
+        What a ``before_request`` function has used of the state was read before the turn and
         is not read again. Decorate that function too; it then takes the turn.
+
+        The turn of a killed worker can be taken over 5 seconds after others have begun to wait
+        for it. If a worker was suspended for so long, another may have its turn: then it saves
+        nothing, and ``save()`` raises :exc:`~flask_agentuity.TurnLost`.
 
         :param on_busy: ``"wait"`` for the turn, or ``"reject"`` with 409 Conflict.
         :param timeout: how long to wait, in seconds; then the response is 409 Conflict.
+        :param max_waiting: how many requests may wait for one thread, in all workers together;
+            the response to others is 409 Conflict at once.
         :raises ConfigurationError: if an argument is wrong.
         """
-        return in_turns(self._scope, on_busy, timeout)
+        return in_turns(self._scope, on_busy, timeout, max_waiting)
 
     def open(
         self, thread_id: str | None = None, *, create: bool | None = None

@@ -15,7 +15,7 @@ from ..errors import StateTooLarge, StoreError, ThreadGone
 from ..per_process import PerProcess
 from ..thread.late_changes import has_late_changes
 from ..thread.session import Session, complete
-from ..thread.thread import Thread, contents_of
+from ..thread.thread import Thread, begin_turn, contents_of, end_turn
 from ..thread.turns import Turn, take_turn
 from . import events as signals
 from .caching import CACHE_HEADERS
@@ -81,23 +81,28 @@ class RequestScope:
                     self._session = Session(self.thread, self._observer)
         return self._session
 
-    def acquire_turn(self, timeout: float) -> bool:
+    def acquire_turn(self, timeout: float, most_waiting: int) -> bool:
         """Keep other requests off the thread until this one has ended.
 
         :param timeout: how long to wait for the turn, in seconds.
+        :param most_waiting: do not wait if more others do.
         :returns: False on timeout.
         :raises StoreError: if the store cannot be reached.
         """
         if self._turn is None:
-            if self.thread.loaded:
+            thread = self.thread
+            turn = take_turn(self._threads.store, thread.id, timeout, most_waiting=most_waiting)
+            if turn is None:
+                return False
+            self._turn = turn
+            if not begin_turn(thread, turn.token):
                 logger.warning(
                     "Thread %s was read before its turn was taken, so what was read may be out of"
                     " date. Also decorate the function that reads it first with one_at_a_time().",
-                    self.thread.id,
-                    extra={"thread_id": self.thread.id},
+                    thread.id,
+                    extra={"thread_id": thread.id},
                 )
-            self._turn = take_turn(self._threads.store, self.thread.id, timeout)
-        return self._turn is not None
+        return True
 
     def start_another(self, current: Request) -> Thread:
         """Replace the request's thread with a new one. The earlier one is saved as well."""
@@ -236,6 +241,8 @@ class RequestScope:
                 complete(self._session)
             if self._turn is not None:
                 self._turn.end()
+                for thread in (*self._earlier, self.thread):
+                    end_turn(thread)
             if signals.session_completed.receivers:
                 self._threads.send(signals.session_completed, self.thread, self.session, error)
         # A copied context may end later, with its own changes.

@@ -147,6 +147,10 @@ def pass_time(client: Any, seconds: float) -> None:
                 elif field == b"lock":
                     holder, _, expires = text.partition(b" ")
                     client.hset(key, field, b"%b %d" % (holder, int(expires) - micros))
+        elif key.endswith(b":turn"):
+            token, renewals, renewed, rest = client.get(key).split(b" ", 3)
+            parts = token, renewals, b"%d" % (int(renewed) - micros), rest
+            client.set(key, b" ".join(parts), keepttl=True)
         left = client.pttl(key)
         if left >= 0:
             client.pexpire(key, int(left - seconds * 1000))

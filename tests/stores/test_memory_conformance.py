@@ -15,6 +15,7 @@ class TestMemoryStore(StoreConformance):
     lists = True
     transfers = True
     turns = True
+    leases = True
     runs = True
 
     def open(self, place: Any, **options: Any) -> ThreadStore:

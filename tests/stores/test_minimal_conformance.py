@@ -12,6 +12,7 @@ class TestMinimalStore(StoreConformance):
     """What the base class adds to the three methods that a store must have."""
 
     turns = True
+    leases = True
 
     def open(self, place: Any, **options: Any) -> ThreadStore:
         return MinimalStore(place, **options)

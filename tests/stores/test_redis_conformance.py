@@ -26,6 +26,7 @@ class TestRedisStore(StoreConformance):
     lists = True
     transfers = True
     turns = True
+    leases = True
 
     @pytest.fixture
     def place(self, redis_server: RedisServer) -> Any:

@@ -18,6 +18,7 @@ class TestSQLiteStore(StoreConformance):
     lists = True
     transfers = True
     turns = True
+    leases = True
 
     def open(self, place: Any, **options: Any) -> ThreadStore:
         return SQLiteStore(place / "threads.db", timeout=30.0, **options)

@@ -33,6 +33,7 @@ class TestThirdPartyStore(StoreConformance):
                 "lists": kind.list is not ThreadStore.list or kind.find is not ThreadStore.find,
                 "transfers": kind.import_thread is not ThreadStore.import_thread,
                 "turns": True,
+                "leases": not hasattr(kind.lease_turn, "of_version_1"),
             }
         return claimed.__getitem__
 

@@ -29,6 +29,10 @@ the key in JSON. ``lua/lists.lua`` describes the string of a list.
 The index is a sorted set of the ids of threads by the time of the last update, and another one for
 each index term, named by the key of the index, a dot and the term.
 
+The turn on a thread is a string, named by the thread's key and ``:turn``: the fencing token, the
+number of renewals, the time of the last one in microseconds, the number of requests that wait, and
+the holder. The last token is kept in a string named by the key of the index and ``.turns``.
+
 The former format had a field ``thread`` instead of ``head``, entries without a version, and lists
 with commas between the items. Threads in that format can be read. The first write to such a thread
 converts it. A process with the former version of this package finds a converted thread damaged; it
@@ -68,16 +72,21 @@ _THREAD = ("names", "clock", "expiry", "heads")
 
 READ = Script(*_THREAD, "touch", "read")
 RENEW = Script(*_THREAD, "touch", "renew")
-WRITE = Script(
+_WRITE: tuple[str | list[str], ...] = (
     *("push", *_THREAD, "lists", "cutting", "entries", "thread", "steps"),
     ["json", "unique", "splice", "values", "former", "edits"],
     *("write", "store"),
 )
+WRITE = Script(*_WRITE)
+#: The same for a write under a turn, whose token is one argument more.
+FENCED_WRITE = Script("fence", *_WRITE)
 DELETE = Script("names", "clock", "heads", "delete")
 LOCK = Script("clock", "lock")
 UNLOCK = Script("unlock")
-TAKE_TURN = Script("take_turn")
-END_TURN = Script("end_turn")
+LEASE_TURN = Script("clock", "turn", "lease_turn")
+RENEW_TURN = Script("clock", "turn", "renew_turn")
+END_TURN = Script("clock", "turn", "end_turn")
+COUNT_WAITING = Script("clock", "turn", "count_waiting")
 PAGE = Script("names", "rows", "page")
 SCAN = Script("names", "rows", "scan")
 SWEEP = Script("names", "sweep")

@@ -32,8 +32,9 @@ from .keys import Keyspace, encode_term, require_partitions, require_prefix, str
 from .line import Line
 from .merging import Merger
 from .reading import compose, head_field, pairs
-from .scripts import DELETE, END_TURN, READ, RENEW, TAKE_TURN, Script
+from .scripts import DELETE, READ, RENEW
 from .steps import Steps
+from .turns import RedisTurns
 from .writer import REMEMBERED, Writer
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
@@ -46,7 +47,7 @@ CLUSTER_PARTITIONS = 64
 _EDITS = (Edit, EditMetadata)
 
 
-class RedisStore(KeyedStore):
+class RedisStore(RedisTurns, KeyedStore):
     """Keeps threads in Redis, from 5.0 on, or Valkey, for many machines.
 
     :param client: a client of redis-py, ``Redis`` or ``RedisCluster``, or a function that
@@ -167,13 +168,6 @@ class RedisStore(KeyedStore):
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         return redis_index.sweep(self._caller, self._partitions("(all)"), progress)
 
-    def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
-        milliseconds = max(1, round(seconds * 1000))
-        return bool(self._call_turn(thread_id, TAKE_TURN, [holder, milliseconds]))
-
-    def end_turn(self, thread_id: str, holder: str) -> None:
-        self._call_turn(thread_id, END_TURN, [holder])
-
     def warnings(self) -> Sequence[str]:
         asked = (b"INFO", b"memory"), (b"INFO", b"persistence"), (b"CONFIG", b"GET", b"save")
         memory, persistence, save = self._caller.call(
@@ -236,10 +230,6 @@ class RedisStore(KeyedStore):
             names[0], thread_id, lambda line: line.run(READ, names, (renewed_for, REMEMBERED))
         )
         return compose(thread_id, pairs(fields), pairs(strings))
-
-    def _call_turn(self, thread_id: str, script: Script, arguments: Sequence[Any]) -> Any:
-        name = b"%b:turn" % self._names(thread_id)[0]
-        return self._caller.call(name, thread_id, lambda line: line.run(script, (name,), arguments))
 
 
 def _listed(row: redis_index.Row) -> ListedThread:

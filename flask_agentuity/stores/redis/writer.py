@@ -8,14 +8,14 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ...document import codec
-from ...errors import ServiceUnavailable, StateTooLarge, ThreadGone
+from ...errors import ServiceUnavailable, StateTooLarge, ThreadGone, TurnLost
 from ..base import TOMBSTONE_SECONDS
 from ..listing import ListedThread
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .calls import Caller
 from .keys import string_name, term_name
 from .line import Line
-from .scripts import WRITE
+from .scripts import FENCED_WRITE, WRITE
 from .seen import Seen, prepare_push
 from .steps import Run, Steps, encode_steps, single_run
 
@@ -156,7 +156,11 @@ class Writer:
             # The script takes the earlier time, because the age is outdated when it arrives.
             began = line.clock.latest(write.began) or 0
             variable = settings, age, began, write.version, REMEMBERED, lock
-            reply = line.run(WRITE, keys, (b"%b %d %d %d %d %b" % variable, *arguments))
+            settings_text = b"%b %d %d %d %d %b" % variable
+            if write.turn is None:
+                reply = line.run(WRITE, keys, (settings_text, *arguments))
+            else:
+                reply = line.run(FENCED_WRITE, keys, (settings_text, *arguments, write.turn))
             if reply.__class__ is bytes:
                 line.clock.note(sent, int(reply))
             elif reply[0] == b"written":
@@ -181,6 +185,8 @@ class Writer:
                 raise ThreadGone(thread_id)
             case b"large":
                 raise StateTooLarge(reply[1], self._max_bytes, thread_id)
+            case b"taken":
+                raise TurnLost(thread_id)
             case b"lost":
                 raise LockLost
             case status:

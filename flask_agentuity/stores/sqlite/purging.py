@@ -1,4 +1,4 @@
-"""Remove expired threads and old tombstones."""
+"""Remove expired threads, old tombstones and forgotten turns."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sqlite3
 
 from .opening import find_thread, open_stored
 from .tombstones import has_old_tombstones, purge_tombstones
+from .turns import has_forgotten_turns, purge_turns
 
 #: How many threads are removed in one transaction: few, so that requests need not wait long.
 BATCH = 20
@@ -16,7 +17,11 @@ _EXPIRED = "SELECT id FROM threads WHERE used < ? AND updated < ? LIMIT ?"
 
 def is_purge_due(connection: sqlite3.Connection, now: float, ttl: float | None) -> bool:
     """Return whether there is something to be removed."""
-    return bool(_find_expired(connection, now, ttl, 1)) or has_old_tombstones(connection, now)
+    return (
+        bool(_find_expired(connection, now, ttl, 1))
+        or has_old_tombstones(connection, now)
+        or has_forgotten_turns(connection, now)
+    )
 
 
 def purge_batch(connection: sqlite3.Connection, now: float, ttl: float | None) -> int:
@@ -26,6 +31,7 @@ def purge_batch(connection: sqlite3.Connection, now: float, ttl: float | None) -
         if (stored := find_thread(connection, thread_id)) is not None:
             open_stored(connection, stored, 0).erase()
     purge_tombstones(connection, now, _MOST_TOMBSTONES)
+    purge_turns(connection, now)
     return len(expired)
 
 

@@ -30,6 +30,16 @@ MOST_NAMED = 100
 #: The kinds of an entry: a short value in its row, a long value in one segment, a list.
 INLINE, LARGE, LIST = range(3)
 
+# The turns on threads. No token is used twice. `renewed` is by the clock of the process.
+_LEASES = """CREATE TABLE leases (
+    token INTEGER PRIMARY KEY AUTOINCREMENT,
+    thread_id TEXT NOT NULL UNIQUE,
+    holder TEXT NOT NULL,
+    renewals INTEGER NOT NULL DEFAULT 0,
+    renewed REAL NOT NULL,
+    waiting INTEGER NOT NULL DEFAULT 0
+);"""
+
 # `version` is 0 in threads of a file that was upgraded, until they are written. `born` is the
 # version of the first write, `deleted` when an earlier thread with this id was deleted.
 # `items_before` counts the items of a list before its last segment. It is valid there as long
@@ -75,17 +85,13 @@ CREATE TABLE labels (
     PRIMARY KEY (key, value, thread)
 ) WITHOUT ROWID;
 CREATE INDEX labels_thread ON labels (thread);
-CREATE TABLE turns (
-    thread_id TEXT PRIMARY KEY,
-    holder TEXT NOT NULL,
-    until REAL NOT NULL
-) WITHOUT ROWID;
 CREATE TABLE tombstones (
     thread_id TEXT PRIMARY KEY,
     deleted REAL NOT NULL,
     version INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX tombstones_deleted ON tombstones (deleted);
+{_LEASES}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
 """
@@ -111,8 +117,12 @@ CREATE INDEX tombstones_deleted ON tombstones (deleted);
 PRAGMA user_version = 3;
 """
 
-# Every new table, column and index of format 4 is added here and to SCHEMA.
-_UPGRADE_FROM_3 = """
+# Every new table, column and index of format 4 is added here and to SCHEMA. A turn that is taken
+# stays so, until those who wait have seen that it is not renewed.
+_UPGRADE_FROM_3 = f"""
+{_LEASES}
+INSERT INTO leases (thread_id, holder, renewed) SELECT thread_id, holder, 0 FROM turns;
+DROP TABLE turns;
 ALTER TABLE threads ADD COLUMN owner TEXT;
 CREATE INDEX threads_owner ON threads (owner) WHERE owner IS NOT NULL;
 PRAGMA user_version = 4;

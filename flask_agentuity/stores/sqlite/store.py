@@ -27,7 +27,7 @@ from .reading import read_thread
 from .seen import Seen
 from .steps import Step, keys_of, prepare, prepare_metadata
 from .tombstones import is_gone, put_tombstone
-from .turns import end_turn, take_turn
+from .turns import SQLiteTurns, require_turn
 from .url import read_url
 from .writing import open_for_write, plan_write, replace_thread, write_row
 
@@ -38,7 +38,7 @@ _PURGE_INTERVAL = 60.0
 _SCANNED = 500
 
 
-class SQLiteStore(KeyedStore):
+class SQLiteStore(SQLiteTurns, KeyedStore):
     """Keeps threads in one SQLite file, for many threads and processes of one machine.
 
     A file of the previous format is upgraded when it is opened. Processes that still run the
@@ -124,6 +124,8 @@ class SQLiteStore(KeyedStore):
                 planned = plan_write(seen, steps, write, now, self.max_bytes)
         outcome: Written | Conflict
         with self._connections.transaction(thread_id) as connection:
+            if write.turn is not None:
+                require_turn(connection, thread_id, write.turn)
             if planned is not None and planned.run(connection):
                 outcome, skipped = planned.written, planned.skipped
             else:
@@ -192,13 +194,6 @@ class SQLiteStore(KeyedStore):
             if progress:
                 progress(batch)
         return removed
-
-    def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
-        now = time.time()
-        return take_turn(self._connections, thread_id, holder, now, now + seconds)
-
-    def end_turn(self, thread_id: str, holder: str) -> None:
-        end_turn(self._connections, thread_id, holder)
 
     def close(self) -> None:
         self._connections.close()

@@ -74,7 +74,7 @@ from .runs import RunConformance  # noqa: E402
 from .sequences import SequenceConformance  # noqa: E402
 from .suite import Clock, Suite  # noqa: E402
 from .transfer import TransferConformance  # noqa: E402
-from .turns import TurnConformance  # noqa: E402
+from .turns import LeaseConformance, TurnConformance  # noqa: E402
 from .versions import VersionConformance  # noqa: E402
 from .write_sequences import WriteSequenceConformance  # noqa: E402
 
@@ -87,6 +87,7 @@ __all__ = [
     "DocumentConformance",
     "ExpiryConformance",
     "FilterConformance",
+    "LeaseConformance",
     "LimitConformance",
     "ListConformance",
     "ListingConformance",

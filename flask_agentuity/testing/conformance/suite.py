@@ -69,6 +69,9 @@ class Suite:
     transfers: ClassVar[bool] = False
     #: Whether turns hold for every store that sees the same threads.
     turns: ClassVar[bool] = False
+    #: Whether turns are taken over without clocks, and writes under a lost turn are refused
+    #: (:exc:`~flask_agentuity.TurnLost`). Needs ``turns``.
+    leases: ClassVar[bool] = False
     #: Whether the store keeps runs (:attr:`ThreadStore.runs`).
     runs: ClassVar[bool] = False
 

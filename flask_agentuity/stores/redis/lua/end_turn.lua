@@ -1,4 +1,5 @@
--- KEYS: the turn. ARGV: its holder.
-if redis.call('GET', KEYS[1]) == ARGV[1] then
-  redis.call('DEL', KEYS[1])
+-- ARGV: the holder.
+local turn = find_turn()
+if turn and turn.holder == ARGV[1] then
+  redis.call('DEL', turn_name)
 end

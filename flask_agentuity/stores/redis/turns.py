@@ -1,0 +1,48 @@
+"""Who has the turn on a thread, as a string beside the thread."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from ..leases import FORGOTTEN_SECONDS, Lease
+from ..turns import TurnStore
+from .calls import Caller
+from .scripts import COUNT_WAITING, END_TURN, LEASE_TURN, RENEW_TURN, Script
+
+_FORGOTTEN = round(FORGOTTEN_SECONDS * 1000)
+
+
+class RedisTurns(TurnStore):
+    """The turns of a store in Redis."""
+
+    _caller: Caller
+
+    @abstractmethod
+    def _names(self, thread_id: str) -> tuple[bytes, bytes]:
+        """Return the keys of a thread and of its index."""
+
+    def lease_turn(self, thread_id: str, holder: str, still: Lease | None = None) -> Lease:
+        seen = (still.token, still.renewals) if still else (0, 0)
+        arguments = holder, _FORGOTTEN, *seen
+        found, token, renewals, age = self._run_turn(LEASE_TURN, thread_id, arguments)
+        return Lease(thread_id, found.decode(), token, renewals, age / 1_000_000)
+
+    def renew_turns(self, leases: Sequence[Lease]) -> Sequence[Lease]:
+        return [
+            each
+            for each in leases
+            if not self._run_turn(RENEW_TURN, each.thread_id, (each.token, _FORGOTTEN))
+        ]
+
+    def end_turn(self, thread_id: str, holder: str) -> None:
+        self._run_turn(END_TURN, thread_id, (holder,))
+
+    def count_waiting(self, lease: Lease, change: int) -> int:
+        return int(self._run_turn(COUNT_WAITING, lease.thread_id, (lease.token, change)))
+
+    def _run_turn(self, script: Script, thread_id: str, arguments: Sequence[str | int]) -> Any:
+        thread, index = self._names(thread_id)
+        keys = b"%b:turn" % thread, b"%b.turns" % index
+        return self._caller.call(keys[0], thread_id, lambda line: line.run(script, keys, arguments))
