@@ -1,4 +1,8 @@
-"""WebSocket frames, parsed by websocket-client. Sans-I/O: bytes are fed in pieces of any size."""
+"""WebSocket frames, without I/O: bytes are fed in pieces of any size.
+
+websocket-client parses them. They are written by the package websockets if it is installed (the
+extra ``service``), because websocket-client masks in Python.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,14 @@ import struct
 from typing import NamedTuple
 
 from websocket import ABNF, WebSocketException, frame_buffer
+
+try:
+    # It masks in C: a frame of 100 KB takes a tenth of the time.
+    from websockets.frames import Frame, Opcode
+except ImportError:
+    _has_websockets = False
+else:
+    _has_websockets = True
 
 TEXT = ABNF.OPCODE_TEXT
 BINARY = ABNF.OPCODE_BINARY
@@ -55,6 +67,8 @@ def control_frame(opcode: int, payload: bytes = b"") -> bytes:
 
 
 def _masked_frame(opcode: int, payload: bytes) -> bytes:
+    if _has_websockets:
+        return bytes(Frame(Opcode(opcode), payload).serialize(mask=True))
     # websocket-client's own function copies the payload once more and checks constants.
     length = len(payload)
     if length < 126:

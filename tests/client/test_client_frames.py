@@ -115,3 +115,18 @@ def test_a_close_frame_is_read_and_written() -> None:
     assert frames.close_reason(struct.pack("!H", 1008) + b"b\xc3\xa4d\xff") == (1008, "bäd�")
     assert frames.close_reason(b"") == (None, "")
     assert len(frames.control_frame(frames.PONG, b"x" * 500)) == 2 + 4 + 125
+
+
+@pytest.mark.parametrize("has_websockets", [True, False])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536, 200_000])
+def test_a_text_frame_is_masked_and_read_as_it_was_written(
+    size: int, has_websockets: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(frames, "_has_websockets", has_websockets)
+    payload = b"abcde" * (size // 5 + 1)
+    payload = payload[:size]
+    frame = frames.text_frame(payload)
+    assert frame[0] == 0x80 | frames.TEXT
+    assert frame[1] & 0x80, "a client must mask its frames"
+    assert not size or payload not in frame
+    assert read(FrameReader(1_000_000), frame) == [Message(frames.TEXT, payload)]
