@@ -97,8 +97,8 @@ def test_what_json_cannot_hold_is_an_error_of_the_app() -> None:
 
 
 def test_a_state_over_the_limit_goes_by_the_policy(caplog: pytest.LogCaptureFixture) -> None:
-    for policy, status in (("log", 200), ("raise", 500)):
-        app, store, _ = make_app(AGENTUITY_THREAD_ON_SAVE_ERROR=policy)
+    for policy, status in (("log", 200), ("raise", 413)):
+        app, store, _ = make_app(AGENTUITY_THREAD_ON_TOO_LARGE=policy)
         store.max_bytes = 10
         assert app.test_client().get("/push").status_code == status
         assert any("the limit is 10" in message for message in errors(caplog))

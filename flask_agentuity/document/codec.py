@@ -214,7 +214,8 @@ class Snapshot:
     hold no null, so that no check has to look for one.
 
     ``version`` rises with every write and is 0 where a store has none. ``seen`` is what the
-    store wants to be told at the next write of the same request; only that store reads it.
+    store wants to be told at the next write of the same request; only that store reads it,
+    except for its attribute ``entries_size``, the size of all keys and values in the document.
     ``owner`` is to whom the thread belongs, None if it has no owner.
     """
 

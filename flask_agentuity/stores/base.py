@@ -77,6 +77,9 @@ class ThreadStore(Finding, TurnStore, ABC):
     #: :meth:`write` loses it, so that its own methods are used.
     edits = False
 
+    #: The largest document in bytes; None if the store has no limit, or none that is known.
+    max_bytes: int | None = None
+
     #: Where the runs of its threads are kept; None if the store keeps no runs. Deleting a thread
     #: deletes its runs.
     runs: RunStore | None = None

@@ -41,11 +41,20 @@ class _Stored:
     def is_empty(self) -> bool:
         return not self.state and self.metadata == codec.EMPTY_OBJECT
 
-    def size(self) -> int:
-        entries = sum(
+    def entries_size(self) -> int:
+        return sum(
             codec.entry_size(codec.encode_key(key), len(value)) for key, value in self.state.items()
         )
-        return codec.document_size(entries, len(self.metadata))
+
+    def size(self) -> int:
+        return codec.document_size(self.entries_size(), len(self.metadata))
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a request is told of a thread that it has written."""
+
+    entries_size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +83,7 @@ class MemoryStore(KeyedStore):
         max_bytes: int = codec.MAX_DOCUMENT_BYTES,
     ) -> None:
         self.ttl = ttl
-        self.max_bytes = max_bytes
+        self.max_bytes: int = max_bytes
         # A thread without state and metadata stays here, hidden, until it expires.
         self._threads: dict[str, _Stored] = {}
         # In the order of deletion.
@@ -119,7 +128,7 @@ class MemoryStore(KeyedStore):
             if stored or not after.is_empty:
                 self._threads[thread_id] = after
         warn_of_skipped(thread_id, applied.skipped)
-        return Written(version, None, applied.preceding, applied.merged)
+        return Written(version, _Seen(after.entries_size()), applied.preceding, applied.merged)
 
     def delete(self, thread_id: str) -> None:
         with self._lock.get():

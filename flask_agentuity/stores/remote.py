@@ -35,6 +35,7 @@ class RemoteStore(ThreadStore):
 
     shared_by_machines = True
     edits = True
+    max_bytes = codec.MAX_DOCUMENT_BYTES
 
     def __init__(self, client: ThreadClient) -> None:
         """Use *client*, which is closed with the store."""

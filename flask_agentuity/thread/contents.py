@@ -26,7 +26,8 @@ class Contents:
     def __init__(self, source: Source) -> None:
         #: Where they come from, and what has become of the thread.
         self.source = source
-        self._entries = Entries()
+        #: The keys of the state.
+        self.entries = Entries()
         self._degraded: Degraded | None = None
         # The failure that listeners are being told of.
         self._failure: StoreError | None = None
@@ -42,7 +43,7 @@ class Contents:
     @property
     def is_loaded(self) -> bool:
         """Whether it is known what the state holds, by a read or after ``clear()``."""
-        return self._entries.is_complete and self._degraded is None
+        return self.entries.is_complete and self._degraded is None
 
     @property
     def is_degraded(self) -> bool:
@@ -55,13 +56,13 @@ class Contents:
         :raises KeyError: if the state does not have the key.
         """
         self.used = True
-        entry = self._entries.find(key)
+        entry = self.entries.find(key)
         if entry is None:
             if not isinstance(key, str):
                 raise KeyError(key)
-            if not self._entries.is_complete:
+            if not self.entries.is_complete:
                 self.load((key,))
-            entry = self._entries.get(key)
+            entry = self.entries.get(key)
         if entry.in_memory:
             return entry.value
         stored = NOTHING if entry.removed else self._fetch(entry)
@@ -70,40 +71,40 @@ class Contents:
 
     def has(self, key: str) -> bool:
         """Return whether the state has a key."""
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry.stored is Stored.UNKNOWN and not entry.exists and not entry.removed:
             # The next step after asking for a key is to read it.
             self.load((key,))
-            entry = self._entries.get(key)
+            entry = self.entries.get(key)
         entry.looked_at = True
         return entry.exists
 
     def names(self, *, with_values: bool) -> list[str]:
         """Return the keys, in their order."""
-        if not self._entries.is_complete or (with_values and self._entries.has_unfetched()):
+        if not self.entries.is_complete or (with_values and self.entries.has_unfetched()):
             # Iteration wants the values: all of one moment, in one read.
             self.load(None if with_values else ())
-        return self._entries.names()
+        return self.entries.names()
 
     def assign(self, key: str, value: Any, encoded: bytes) -> None:
         """Assign a key."""
         self.used = True
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if isinstance(value, dict | list) and entry.in_memory and entry.value is value:
             # ``state[k] += [...]`` has changed it in place already: an append, no assignment.
             entry.checked = encoded
             return
-        entry.assign(value, encoded, after_clear=self._entries.is_cleared)
+        entry.assign(value, encoded, after_clear=self.entries.is_cleared)
 
     def change(self, key: str, function: Callable[[Any], Any], value: Any, encoded: bytes) -> None:
         """Assign what *function* has made of the value of a key that was read."""
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if entry.status is Status.HELD and not entry.queue:
             before = entry.function_result if entry.functions else entry.base
             # It can be applied again if nothing else has changed the value.
             repeatable = codec.encode_unchecked(entry.value, entry.path) == before
         else:
-            repeatable = not entry.in_memory and not entry.removed and not self._entries.is_cleared
+            repeatable = not entry.in_memory and not entry.removed and not self.entries.is_cleared
         functions = [*entry.functions, function] if repeatable else []
         self.assign(key, value, encoded)
         entry.functions, entry.function_result = functions, encoded
@@ -114,25 +115,25 @@ class Contents:
         :raises KeyError: if the state does not have it.
         """
         self.used = True
-        entry = self._entries.find(key)
-        if not self._entries.is_complete and not (entry and entry.exists):
+        entry = self.entries.find(key)
+        if not self.entries.is_complete and not (entry and entry.exists):
             self.load(())
-        entry = self._entries.find(key)
+        entry = self.entries.find(key)
         if entry is None or not entry.exists:
             raise KeyError(key)
         entry.delete()
 
     def clear(self) -> None:
         """Remove every key, without reading."""
-        self._entries.clear()
+        self.entries.clear()
         self.used = True
 
     def default(self, key: str, value: Any, encoded: bytes) -> Any:
         """Return the value of a key, which becomes *value* if it is missing."""
         with suppress(KeyError):
             return self.get(key)
-        entry = self._entries.get(key)
-        if entry.removed or self._entries.is_cleared:
+        entry = self.entries.get(key)
+        if entry.removed or self.entries.is_cleared:
             entry.assign(value, encoded, after_clear=True)
         else:
             entry.hold_default(value, encoded)
@@ -145,7 +146,7 @@ class Contents:
         :raises StateTypeError: if it is known that the value has another type.
         """
         self.used = True
-        entry = self._entries.get(key)
+        entry = self.entries.get(key)
         if self._degraded is not None and not entry.in_memory:
             initial = _initial(operation)
             if initial is not NOTHING:
@@ -168,13 +169,13 @@ class Contents:
             return
         snapshot = snapshot or Snapshot({})
         self.metadata.learn(snapshot.metadata)
-        self._entries.learn(snapshot, keys)
+        self.entries.learn(snapshot, keys)
         self.source.tell_restored()
 
     def load_metadata(self) -> None:
         """Read the metadata unless it is known."""
         # A state that was cleared needs no reading; its metadata does.
-        if not (self.metadata.known and self._entries.is_complete):
+        if not (self.metadata.known and self.entries.is_complete):
             self.load()
 
     def fail(self, error: StoreError) -> None:
@@ -190,21 +191,21 @@ class Contents:
             self.source.tell_restore_failed(error)
         finally:
             self._failure = None
-        safe = self._entries.find_changes().operations
+        safe = self.entries.find_changes().operations
         self.metadata.degrade()
-        self._entries.degrade(self.thread_id)
-        self._degraded = Degraded(safe, self._entries.encode())
+        self.entries.degrade(self.thread_id)
+        self._degraded = Degraded(safe, self.entries.encode())
 
     def find_changes(self) -> Changes:
         """Return what brings the store to what the request has in memory. Reads nothing.
 
         :raises StateNotSerializable: if a value was changed to what JSON cannot hold.
         """
-        changes = Changes() if self._degraded else self._entries.find_changes()
+        changes = Changes() if self._degraded else self.entries.find_changes()
         if self._degraded is not None:
-            encoded = self._entries.encode()
+            encoded = self.entries.encode()
             changes.operations, lost = self._degraded.find_operations(encoded)
-            lost += [one.key for one in self._entries if one.changed_watched()]
+            lost += [one.key for one in self.entries if one.changed_watched()]
             changes.lost = [codec.child_path("state", key) for key in dict.fromkeys(lost)]
             changes.keys = {key: KeyChange(value) for key, value in encoded.items()}
             if self.metadata.is_lost():
@@ -227,18 +228,18 @@ class Contents:
             encoded = {key: change.encoded or b"" for key, change in changes.keys.items()}
             self._degraded = Degraded([], encoded)
             return
-        self._entries.commit(changes, written)
+        self.entries.commit(changes, written)
 
     def become_deleted(self) -> None:
         """Become those of a thread that was destroyed: empty, and without changes."""
         self.source.become_deleted()
-        self._entries, self.metadata, self._degraded = Entries(), Metadata(), None
+        self.entries, self.metadata, self._degraded = Entries(), Metadata(), None
         self.used = False
 
     def forget(self) -> None:
         """Forget everything, so that it is read again."""
         self.source.begin_again()
-        self._entries, self.metadata = Entries(), Metadata()
+        self.entries, self.metadata = Entries(), Metadata()
         self.used = False
         self._degraded = None
 

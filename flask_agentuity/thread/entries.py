@@ -71,6 +71,19 @@ class Entries:
         """Return whether any value is known by its name only."""
         return any(one.stored is Stored.UNFETCHED for one in self)
 
+    def stored_size(self) -> int | None:
+        """Return the size of what is stored in the document; None if a value is not known."""
+        size = 0
+        for key, entry in self._entries.items():
+            match entry.stored:
+                case bytes():
+                    size += codec.entry_size(codec.encode_key(key), len(entry.stored))
+                case Stored.MISSING:
+                    pass
+                case _:
+                    return None
+        return size if self.is_complete and not self.is_cleared else None
+
     def names(self) -> list[str]:
         """Return the keys that the state has, in their order."""
         self._are_listed = True

@@ -31,6 +31,11 @@ class Metadata:
         """Whether it has to be read before it can be used."""
         return self.status is Status.IDLE and not self.known
 
+    @property
+    def stored_size(self) -> int:
+        """The size in bytes of what is stored, as far as it is known."""
+        return len(self._stored)
+
     def learn(self, stored: bytes) -> None:
         """Take note of what is stored. What is in memory stays as it is."""
         if not self.known:

@@ -97,6 +97,15 @@ class Source:
             assert self.known_id is not None
         return self.known_id
 
+    @property
+    def entries_size(self) -> int | None:
+        """The size of all keys and values in the document at the last read or write.
+
+        None if the store did not say it.
+        """
+        size: int | None = getattr(self._seen, "entries_size", None)
+        return size
+
     def bind(self, thread: Thread) -> None:
         """Have *thread* be the one that the observer is told about."""
         self._thread = weakref.ref(thread)

@@ -10,6 +10,7 @@ from ..errors import AgentuityError, OutcomeUnknown, StoreError, ThreadGone
 from ..stores.base import ThreadStore
 from .contents import Contents, forget_unseen
 from .entries import Changes
+from .size import find_size
 from .source import RestorePolicy, Source, ThreadObserver
 from .state import ThreadState
 
@@ -108,6 +109,21 @@ class Thread:
     def degraded(self) -> bool:
         """Whether the thread could not be read: what is computed without it is not saved."""
         return self._contents.is_degraded
+
+    @property
+    def size(self) -> int:
+        """The size in bytes of the stored document, as of the last read or save.
+
+        Changes that are not saved yet do not count. Reads the thread if that was not done.
+        """
+        self._source.id  # noqa: B018 - reading the thread touches it
+        with self._lock:
+            return find_size(self._contents)
+
+    @property
+    def max_size(self) -> int | None:
+        """The size in bytes that the document may have; None if the store has no limit."""
+        return self._source.store.max_bytes
 
     def save(self) -> None:
         """Write what has changed; nothing is sent when nothing has.

@@ -19,6 +19,7 @@ from . import events as signals
 from .caching import SharedCaches
 from .config import AppSettings
 from .flask_internals import current_app_object, current_request
+from .nearly_full import NearlyFull
 from .provider import SignedIDProvider, ThreadIDProvider
 from .scope import RequestScope
 from .signing import AppSecrets
@@ -73,6 +74,8 @@ class AppThreads:
         self._given_key = f"{self.scope_key}.given"
         #: Keeps responses that depend on the visitor out of shared caches.
         self.shared_caches = SharedCaches(self.signed_provider)
+        #: Knows which threads are about to reach their size limit.
+        self.nearly_full = NearlyFull()
         #: Receivers of signals, which hold them weakly.
         self.receivers: list[Callable[..., Any]] = []
         self._app = weakref.ref(app)

@@ -42,6 +42,7 @@ class AppSettings:
     max_bytes: int
     on_restore_error: Literal["empty", "raise"]
     on_save_error: Literal["log", "raise"]
+    on_too_large: Literal["log", "raise"]
     #: What is configured of the client's options; the others have the client's own defaults.
     client_options: Mapping[str, Any]
 
@@ -80,6 +81,7 @@ def read_settings(
         max_bytes=read("THREAD_MAX_BYTES", MAX_DOCUMENT_BYTES, _positive_integer),
         on_restore_error=read("THREAD_ON_RESTORE_ERROR", "empty", _choice("empty", "raise")),
         on_save_error=read("THREAD_ON_SAVE_ERROR", "log", _choice("log", "raise")),
+        on_too_large=read("THREAD_ON_TOO_LARGE", "raise", _choice("log", "raise")),
         client_options=_read_client_options(read),
     )
 

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app
 from flask.signals import got_request_exception
-from werkzeug.exceptions import Conflict, ServiceUnavailable
+from werkzeug.exceptions import Conflict, RequestEntityTooLarge, ServiceUnavailable
 
-from ..errors import AgentuityError, ConfigurationError, StoreError, ThreadGone, TurnLost
+from ..errors import (
+    AgentuityError,
+    ConfigurationError,
+    StateTooLarge,
+    StoreError,
+    ThreadGone,
+    TurnLost,
+)
 from . import events as signals
-from .app_threads import AppThreads
+from .app_threads import AppThreads, threads_of
 from .context_globals import globals_class
 from .flask_internals import (
+    current_app_object,
     current_request,
     find_error_handler,
     is_before_request_function,
@@ -42,6 +50,7 @@ def register(app: Flask, threads: AppThreads) -> None:
     _note_beginning(app, threads)
     _begin_for_listeners(app, threads)
     set_default_error_handler(app, StoreError, _answer_store_error)
+    set_default_error_handler(app, StateTooLarge, _answer_too_large)
     app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, threads)
     _note_exceptions(app, threads)
     add_ids_of_requests()
@@ -142,6 +151,17 @@ def _connect(
     # Signals hold receivers weakly: this one lives as long as the app.
     threads.receivers.append(receiver)
     signal.connect(receiver, *sender)
+
+
+def _answer_too_large(error: StateTooLarge) -> Any:
+    if scope := threads_of(current_app_object()).begin_scope(current_request()):
+        # Nothing else would tell that the view has failed: the response is not a 5xx.
+        scope.error = error
+    if handler := find_error_handler(AgentuityError):
+        return current_app.ensure_sync(handler)(error)
+    return current_app.handle_http_exception(
+        RequestEntityTooLarge("This conversation is full: it can store no more.")
+    )
 
 
 def _answer_store_error(error: StoreError) -> Any:

@@ -54,6 +54,15 @@ class Observer:
         self.send(signals.thread_restore_failed, thread, error)
 
     def thread_saved(self, thread: Thread) -> None:
+        if self._threads.nearly_full.is_news(thread):
+            logger.warning(
+                "Thread %s holds %d bytes; the limit is %s. Keep less in it, for instance with"
+                " push(..., max_records=N), before it is full.",
+                thread.id,
+                thread.size,
+                thread.max_size,
+                extra=self._about(thread),
+            )
         self.send(signals.thread_saved, thread)
 
     def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:

@@ -165,7 +165,8 @@ class RequestScope:
             self._end(self.error or error)
 
     def _save(self) -> Exception | None:
-        """Save all threads of the request, and return the first error that the policy is for."""
+        """Save all threads of the request. Return the first error that is to be raised."""
+        settings = self._threads.settings
         failure: Exception | None = None
         for thread in (*self._earlier, self.thread):
             if self._observer.gone and thread.id in self._observer.gone:
@@ -175,17 +176,19 @@ class RequestScope:
             except ThreadGone:
                 # The observer has logged it. It is no failure of the store.
                 continue
-            except (StoreError, StateTooLarge) as error:
-                failure = failure or error
+            except StateTooLarge as error:
+                if settings.on_too_large == "raise":
+                    failure = failure or error
+            except StoreError as error:
+                if settings.on_save_error == "raise":
+                    failure = failure or error
         return failure
 
     def _replace(self, response: Response, failure: Exception) -> Response:
-        """Return the response for a failed save: *response*, or an error if that is the policy."""
-        threads = self._threads
-        if threads.settings.on_save_error == "log":
-            return response
+        """Return the response for a failed save instead of *response*."""
         self._failed = True
         response.close()
+        threads = self._threads
         return threads.app.make_response(threads.app.handle_user_exception(failure))
 
     def _add_headers(self, response: Response) -> None:
@@ -225,7 +228,7 @@ class RequestScope:
             return
         try:
             failure = self._save() if error is None and not self._failed else None
-            if failure is not None and self._threads.settings.on_save_error == "raise":
+            if failure is not None:
                 raise failure
         finally:
             self._streaming = False

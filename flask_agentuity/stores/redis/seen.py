@@ -23,6 +23,11 @@ class Seen:
     entries: Mapping[bytes, bytes]
     strings: Mapping[bytes, bytes | None] = field(default_factory=dict, repr=False)
 
+    @property
+    def entries_size(self) -> int:
+        """The size of all entries in the document."""
+        return int(self.head.partition(b" ")[0])
+
     def place_of(self, key: bytes, index: int) -> int | None:
         """Return the offset of a list's item in the string of the list, in bytes.
 

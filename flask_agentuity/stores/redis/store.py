@@ -82,7 +82,7 @@ class RedisStore(RedisTurns, KeyedStore):
         if partitions is not None:
             require_partitions(partitions)
         self.ttl = ttl
-        self.max_bytes = max_bytes
+        self.max_bytes: int = max_bytes
         self.prefix = prefix
         self._milliseconds = 0 if ttl is None else max(1, round(ttl * 1000))
         self._caller = Caller(client)

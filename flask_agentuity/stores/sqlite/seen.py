@@ -80,3 +80,8 @@ class Seen(NamedTuple):
     head: Head
     entries: Sequence[EntryRow]
     tails: Mapping[str, TailRow]
+
+    @property
+    def entries_size(self) -> int:
+        """The size of all entries in the document."""
+        return self.head.entries_size

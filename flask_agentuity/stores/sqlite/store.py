@@ -75,7 +75,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
             )
         self.path = Path(path).absolute()
         self.ttl = ttl
-        self.max_bytes = max_bytes
+        self.max_bytes: int = max_bytes
         self._renew_after = (base.DEFAULT_TTL if ttl is None else ttl) / 10
         self._next_purge = 0.0
         self._connections = Connections(self.path, timeout, synchronous)
