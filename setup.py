@@ -21,12 +21,18 @@ def read_version() -> str:
     return found[1]
 
 
+def read_description() -> str:
+    """Return the README. Links to files of the repository become text: an index has no files."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.sub(r"\[([^]]+)\]\((?!https?:)[^)]+\)", r"\1", text)
+
+
 setup(
     name="flask-agentuity",
     version=read_version(),
     author="flask_agentuity maintainers",
     description="Conversation threads for Flask: state that outlives requests and machines.",
-    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description=read_description(),
     long_description_content_type="text/markdown",
     license="BSD-3-Clause",
     license_files=["LICENSE"],
