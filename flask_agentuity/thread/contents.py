@@ -268,7 +268,7 @@ class Contents:
 
 def forget_unseen(contents: Contents) -> bool:
     """Have the state read again, if the app has not seen any of it; otherwise return False."""
-    return contents.is_degraded or contents._entries.forget_unseen()
+    return contents.is_degraded or contents.entries.forget_unseen()
 
 
 def _initial(operation: Queued) -> Any:
