@@ -7,6 +7,10 @@ from setuptools import find_packages, setup
 # hiredis: reading a long history takes half the time. 3.0 is what redis 5.3 works with.
 REDIS = ["redis>=5.3", "hiredis>=3.0"]
 SERVICE = ["websockets>=13.0"]
+# Reports of sessions, and listing the threads of a service.
+REPORTS = ["urllib3>=2.0"]
+# The API only: the app chooses and configures the SDK.
+OTEL = ["opentelemetry-api>=1.28"]
 # For flask_agentuity.testing.conformance: the tests of a store of your own.
 TESTING = ["freezegun>=1.5", "hypothesis>=6.100", "pytest>=8.0"]
 
@@ -50,10 +54,12 @@ setup(
     ],
     entry_points={"flask.commands": ["threads=flask_agentuity.web.cli:threads"]},
     extras_require={
+        "otel": OTEL,
         "redis": REDIS,
+        "reports": REPORTS,
         "service": SERVICE,
         "testing": TESTING,
-        "all": REDIS + SERVICE,
+        "all": OTEL + REDIS + REPORTS + SERVICE,
     },
     classifiers=[
         "Development Status :: 4 - Beta",

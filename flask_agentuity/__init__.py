@@ -18,6 +18,7 @@ from .errors import (
     TurnLost,
 )
 from .stores import ThreadStore
+from .thread.reporter import SessionReporter
 from .thread.session import Session
 from .thread.state import ThreadState
 from .thread.thread import Thread
@@ -49,6 +50,7 @@ __all__ = [
     "ServiceError",
     "ServiceUnavailable",
     "Session",
+    "SessionReporter",
     "StateNotSerializable",
     "StateTooLarge",
     "StateTypeError",

@@ -17,6 +17,7 @@ from collections.abc import Callable
 LOGGERS = (
     "flask_agentuity",
     "flask_agentuity.client",
+    "flask_agentuity.reports",
     "flask_agentuity.service",
     "flask_agentuity.session",
     "flask_agentuity.signals",

@@ -46,6 +46,7 @@ EXCEPTIONS = {
     "stores/remote.py": "client",
     "stores/basic_service.py": "client",
     "web/cli/commands.py": "service",
+    "web/reporting.py": "client",
 }
 
 FLASK_GLOBALS = {"current_app", "g", "request", "session"}

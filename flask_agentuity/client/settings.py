@@ -103,7 +103,7 @@ class ClientSettings:
     on_disconnected: Callable[[StoreError], object] | None = None
 
     def __post_init__(self) -> None:
-        _check_key(self.key)
+        check_key(self.key)
         for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if not _is_number(value) or not 0 < value < 2**40:
@@ -118,7 +118,11 @@ class ClientSettings:
             raise ConfigurationError(f"ca_file must be an existing file, not {self.ca_file!r}.")
 
 
-def _check_key(key: object) -> None:
+def check_key(key: object) -> None:
+    """Refuse what cannot be a key.
+
+    :raises ConfigurationError: if it is none. The message does not contain it.
+    """
     if not isinstance(key, str) or not key:
         raise ConfigurationError("key must be a non-empty string.")
     if key.endswith(("\n", "\r")):

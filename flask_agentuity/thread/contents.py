@@ -282,3 +282,15 @@ def _initial(operation: Queued) -> Any:
             return NOTHING
         case _:
             assert_never(operation)
+
+
+def is_known_empty(contents: Contents) -> bool:
+    """Return whether it is known, without reading, that nothing is stored of the thread."""
+    source, metadata = contents.source, contents.metadata
+    if source.destroyed:
+        return True
+    was_empty = source.is_new or bool(source.was_missing)
+    if not source.saved:
+        return was_empty
+    metadata_is_empty = metadata.is_empty and (was_empty or not metadata.is_unread)
+    return contents.is_loaded and metadata_is_empty and not contents.names(with_values=False)

@@ -36,6 +36,11 @@ class Metadata:
         """The size in bytes of what is stored, as far as it is known."""
         return len(self._stored)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is empty, as far as it is known."""
+        return self._stored == EMPTY if self.status is Status.IDLE else not self._value
+
     def learn(self, stored: bytes) -> None:
         """Take note of what is stored. What is in memory stays as it is."""
         if not self.known:

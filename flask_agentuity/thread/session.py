@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from ..document import codec
 from ..errors import StateNotSerializable
@@ -16,6 +17,21 @@ logger = logging.getLogger("flask_agentuity.session")
 Listener = Callable[[str, "Session"], Any]
 
 
+@dataclass(frozen=True, slots=True)
+class SessionRequest:
+    """What a session tells about its request. ``began`` is in seconds since 1970."""
+
+    method: str = ""
+    #: Decoded, and without the query.
+    path: str = ""
+    trigger: Literal["api", "websocket"] = "api"
+    began: float = 0.0
+
+
+def _make_random_id() -> str:
+    return f"sess_{secrets.token_hex(16)}"
+
+
 class Session:
     """One request and its response: ``g.session``. Its data ends with the request.
 
@@ -23,20 +39,34 @@ class Session:
     ``metadata`` describes the session. Both are plain dictionaries.
     """
 
-    def __init__(self, thread: Thread, observer: ThreadObserver) -> None:
+    def __init__(
+        self,
+        thread: Thread,
+        observer: ThreadObserver,
+        *,
+        request: SessionRequest | None = None,
+        make_id: Callable[[], str] = _make_random_id,
+    ) -> None:
         self.thread = thread
+        #: The method, the path, the trigger and the beginning of the request.
+        self.request = request or SessionRequest()
+        #: The status of the response, once it is complete.
+        self.status_code: int | None = None
+        #: The exception that ended the request, once it has ended.
+        self.error: BaseException | None = None
         self.state: dict[str, Any] = {}
         self.metadata: dict[str, Any] = {}
         self._observer = observer
+        self._make_id = make_id
         self._id: str | None = None
         self._listeners: list[Listener] | None = None
         self._completed = False
 
     @property
     def id(self) -> str:
-        """The session's id: ``sess_`` and 32 hex digits."""
+        """The session's id: ``sess_`` and 32 hex digits, those of the trace if one is active."""
         if self._id is None:
-            self._id = f"sess_{secrets.token_hex(16)}"
+            self._id = self._make_id()
         return self._id
 
     def serialize_user_data(self) -> str | None:
@@ -91,11 +121,12 @@ class Session:
         return {"thread_id": thread_id, "session_id": self.id}
 
 
-def complete(session: Session) -> None:
-    """Call the listeners of *session*, once."""
+def complete(session: Session, status: int | None, error: BaseException | None) -> None:
+    """Note how *session* has ended, and call its listeners, once."""
     if session._completed:
         return
     session._completed = True
+    session.status_code, session.error = status, error
     for listener in list(session._listeners or ()):
         session._observer.call_listener(listener, "completed", session)
 

@@ -17,6 +17,7 @@ from ..errors import ConfigurationError
 from ..stores.base import DEFAULT_TTL
 from .cookie import CookieSettings
 from .provider import HeaderMode
+from .report_settings import ReportSettings, read_report_settings, switch
 
 #: The store if none is configured: a file in the instance folder.
 DEFAULT_STORE = "sqlite:///agentuity_threads.db"
@@ -45,6 +46,10 @@ class AppSettings:
     on_too_large: Literal["log", "raise"]
     #: What is configured of the client's options; the others have the client's own defaults.
     client_options: Mapping[str, Any]
+    #: Where sessions are reported; None: nowhere.
+    reports: ReportSettings | None
+    #: Whether responses tell the session's id.
+    session_header: bool
 
 
 def read_settings(
@@ -83,6 +88,8 @@ def read_settings(
         on_save_error=read("THREAD_ON_SAVE_ERROR", "log", _choice("log", "raise")),
         on_too_large=read("THREAD_ON_TOO_LARGE", "raise", _choice("log", "raise")),
         client_options=_read_client_options(read),
+        reports=read_report_settings(read, sdk_key, lambda: _service_base(read)),
+        session_header=read("SESSION_HEADER", False, switch),
     )
 
 
@@ -145,6 +152,13 @@ def _read_client_options(read: _Reader) -> dict[str, Any]:
 
 
 def _service_url(read: _Reader) -> str:
+    parts = urlsplit(_service_base(read))
+    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
+    # The client adds the path of the endpoint.
+    return urlunsplit((scheme, parts.netloc, "", "", ""))
+
+
+def _service_base(read: _Reader) -> str:
     base: str | None = read("CATALYST_URL", None, _http_url)
     base = base or read("TRANSPORT_URL", None, _http_url)
     if base is None:
@@ -153,10 +167,7 @@ def _service_url(read: _Reader) -> str:
             "catalyst.agentuity.io" if region == "local" else f"catalyst-{region}.agentuity.cloud"
         )
         base = f"https://{name}"
-    parts = urlsplit(base)
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    # The client adds the path of the endpoint.
-    return urlunsplit((scheme, parts.netloc, "", "", ""))
+    return base
 
 
 def _file(value: Any) -> str:

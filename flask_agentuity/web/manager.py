@@ -11,6 +11,7 @@ from werkzeug.local import LocalProxy
 
 from ..errors import ConfigurationError
 from ..stores import ThreadStore
+from ..thread.reporter import SessionReporter
 from ..thread.session import Session
 from ..thread.thread import Thread
 from .app_threads import AppThreads, attach, threads_of
@@ -49,15 +50,19 @@ class ThreadManager(Conversations):
         *,
         store: ThreadStore | str | None = None,
         thread_id_provider: ThreadIDProvider | None = None,
+        session_reporter: SessionReporter | None = None,
     ) -> None:
         """Create a manager, and initialize *app* if it is given.
 
         :param store: a store or its URL, instead of the one that the app's configuration names.
         :param thread_id_provider: see :meth:`set_thread_id_provider`.
+        :param session_reporter: is told of the sessions, instead of the one that reports them
+            to Agentuity if the configuration says so.
         """
         super().__init__()
         self._given_store = store
         self._provider = thread_id_provider
+        self._reporter = session_reporter
         self._exempt: set[Callable[..., Any] | Blueprint] = set()
         if app is not None:
             self.init_app(app)
@@ -73,7 +78,9 @@ class ThreadManager(Conversations):
                 "This app has a ThreadManager already. Call either ThreadManager(app) or"
                 " threads.init_app(app), once for each app."
             )
-        threads = AppThreads(app, read_settings(app.config), self._given_store, self._exempt)
+        threads = AppThreads(
+            app, read_settings(app.config), self._given_store, self._exempt, self._reporter
+        )
         threads.provider = self._provider or threads.signed_provider
         register(app, threads)
         attach(app, threads)

@@ -21,9 +21,13 @@ from . import events as signals
 from .caching import CACHE_HEADERS
 from .flask_internals import current_request
 from .observer import RequestObserver
+from .session_ids import describe_request, make_session_id
 from .streaming import SavingBody
 
 if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+    from ..thread.reporter import SessionReporter
     from .app_threads import AppThreads
 
 logger = logging.getLogger("flask_agentuity")
@@ -39,21 +43,23 @@ class RequestScope:
         threads: AppThreads,
         identify: Callable[[], tuple[str, bool]],
         *,
-        began: float | None,
+        environ: WSGIEnvironment,
         answered: bool,
     ) -> None:
         """Begin the scope of a request.
 
         :param identify: returns the id of the request's thread, and whether it was generated
             for this request.
-        :param began: when the request began, by :func:`time.monotonic`; None for now. The
-            request does not write a thread that is deleted later, even if it first uses the
-            thread after the deletion.
+        :param environ: the WSGI environment. It contains when the request began: the request
+            does not write a thread that is deleted later, even if it first uses the thread
+            after the deletion.
         :param answered: whether the response exists already: the scope begins in the request's
             teardown.
         """
         self._threads = threads
-        self._began = began
+        self._environ = environ
+        # By time.monotonic(); None for now.
+        self._began = began = environ.get(threads.began_key)
         self._observer = observer = RequestObserver(threads, self, answered=answered)
         policy = threads.settings.on_restore_error
         #: The request's thread; :meth:`start_another` replaces it.
@@ -70,6 +76,8 @@ class RequestScope:
         self._body: weakref.ref[SavingBody] | None = None
         self._failed = False
         self._ended = False
+        self._status: int | None = None
+        self._is_reported = False
 
     @property
     def session(self) -> Session:
@@ -78,8 +86,19 @@ class RequestScope:
             # Copied contexts may use it at the same time.
             with _creating_session.get():
                 if self._session is None:
-                    self._session = Session(self.thread, self._observer)
+                    self._session = Session(
+                        self.thread,
+                        self._observer,
+                        request=describe_request(self._environ, self._began),
+                        make_id=make_session_id,
+                    )
         return self._session
+
+    def report_started(self, reporter: SessionReporter) -> None:
+        """Report the session, which has used its thread for the first time."""
+        if not (self._is_reported or self._ended):
+            self._is_reported = True
+            signals.call(self._threads.app, reporter.started, self.session)
 
     def acquire_turn(self, timeout: float, most_waiting: int) -> bool:
         """Keep other requests off the thread until this one has ended.
@@ -143,6 +162,7 @@ class RequestScope:
             and (not response.direct_passthrough or isinstance(response.response, Generator))
         )
         self._observer.answered = True
+        self._status = response.status_code
         if self._streaming:
             if not touched:
                 threads = self._threads
@@ -208,6 +228,8 @@ class RequestScope:
             self._threads.shared_caches.exclude(response, current.endpoint)
         else:
             headers.add("Cache-Control", "private")
+        if self._threads.settings.session_header:
+            headers["x-session-id"] = self.session.id
         app, thread, gone = self._threads.app, self.thread, self._observer.gone
         source = contents_of(thread).source
         if source.destroyed:
@@ -240,14 +262,17 @@ class RequestScope:
         # Its traceback references the request, and thereby this scope.
         self.error = None
         if not ended_before:
-            if self._session is not None:
-                complete(self._session)
+            completed = signals.session_completed
+            if completed.receivers or self._session is not None:
+                complete(self.session, self._status, error)
             if self._turn is not None:
                 self._turn.end()
                 for thread in (*self._earlier, self.thread):
                     end_turn(thread)
-            if signals.session_completed.receivers:
-                self._threads.send(signals.session_completed, self.thread, self.session, error)
+            if completed.receivers:
+                self._threads.send(completed, self.thread, self.session, error)
+            if self._is_reported and (reporter := self._threads.reporter) is not None:
+                signals.call(self._threads.app, reporter.completed, self.session)
         # A copied context may end later, with its own changes.
         if not self._failed:
             for thread in (*self._earlier, self.thread):

@@ -1,0 +1,8 @@
+"""Reports of sessions: sent over HTTP in the background, so that no request waits for them."""
+
+from __future__ import annotations
+
+from .queue import Report
+from .reports import SessionReports
+
+__all__ = ["Report", "SessionReports"]

@@ -1,0 +1,108 @@
+"""The reports of a process that wait to be sent: a bounded number of a bounded size."""
+
+from __future__ import annotations
+
+import enum
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+clock = time.monotonic
+
+
+class Stage(enum.Enum):
+    """How far the report of one session has come."""
+
+    WAITING = "waiting"
+    ACCEPTED = "accepted"
+    LOST = "lost"
+
+
+class Report:
+    """The report of one session. Its end is sent only if its start was accepted."""
+
+    __slots__ = ("stage",)
+
+    def __init__(self) -> None:
+        self.stage = Stage.WAITING
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One of the two messages of a report."""
+
+    report: Report
+    method: Literal["POST", "PUT"]
+    fields: Mapping[str, Any]
+    #: How much memory it takes, roughly, in bytes.
+    size: int
+
+
+class MessageQueue:
+    """Passes messages from all threads of a process to one that sends them."""
+
+    def __init__(self, max_messages: int, max_bytes: int, linger: float) -> None:
+        """Begin empty.
+
+        :param linger: how many seconds the first message waits for others. The sending thread
+            then works less often, and rarely while the request is being answered.
+        """
+        self._max_messages = max_messages
+        self._max_bytes = max_bytes
+        self._linger = linger
+        self._messages: deque[Message] = deque()
+        self._bytes = 0
+        self._changed = threading.Condition(threading.Lock())
+        self._is_idle = False
+        # When it ends; None while it is open.
+        self._ends: float | None = None
+
+    def __len__(self) -> int:
+        """Return how many messages wait."""
+        return len(self._messages)
+
+    def put(self, message: Message) -> bool:
+        """Add a message. Return False if there is no room for it, or the queue is closed."""
+        with self._changed:
+            if (
+                self._ends is not None
+                or len(self._messages) >= self._max_messages
+                or self._bytes + message.size > self._max_bytes
+            ):
+                return False
+            self._messages.append(message)
+            self._bytes += message.size
+            if self._is_idle:
+                self._is_idle = False
+                self._changed.notify_all()
+            return True
+
+    def take(self) -> Message | None:
+        """Wait for a message and return it. Return None when the queue has ended."""
+        with self._changed:
+            while True:
+                if self._ends is not None and (not self._messages or clock() >= self._ends):
+                    return None
+                if self._messages:
+                    message = self._messages.popleft()
+                    self._bytes -= message.size
+                    return message
+                self._is_idle = True
+                self._changed.wait()
+                if self._ends is None:
+                    self._changed.wait(self._linger)
+
+    def pause(self, seconds: float) -> bool:
+        """Wait, unless the queue is closed. Return whether it is still open."""
+        with self._changed:
+            return not self._changed.wait_for(lambda: self._ends is not None, seconds)
+
+    def close(self, timeout: float) -> None:
+        """Accept nothing more. What waits can be taken for at most *timeout* seconds."""
+        with self._changed:
+            if self._ends is None:
+                self._ends = clock() + timeout
+                self._changed.notify_all()

@@ -1,0 +1,269 @@
+"""Sends reports of sessions to the service, from one background thread in each process."""
+
+from __future__ import annotations
+
+import atexit
+import enum
+import logging
+import random
+import threading
+import time
+import weakref
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ...document.messages import encode_message
+from ...errors import StoreError
+from ...per_process import PerProcess
+from ..http import HTTPEndpoint
+from .outcomes import Accepted, Outcome, Repetition, outcome_of_error, outcome_of_reply
+from .queue import Message, MessageQueue, Report, Stage
+
+logger = logging.getLogger("flask_agentuity.reports")
+
+PATH = "/session"
+
+#: How many messages may wait; each session has two.
+MAX_MESSAGES = 2000
+#: How many bytes they may have, roughly.
+MAX_BYTES = 16 * 1024 * 1024
+#: Seconds that a message waits for others when there were none.
+LINGER = 0.1
+#: Seconds for sending what waits when the process ends.
+CLOSE_TIMEOUT = 2.0
+#: Seconds between two warnings about lost reports.
+WARNING_INTERVAL = 300.0
+
+# What a message takes besides its text.
+_OVERHEAD = 1024
+
+
+class Count(enum.Enum):
+    """What is counted; the keys of the statistics."""
+
+    SENT = "sent"
+    REPEATED = "repeated"
+    FAILED = "failed"
+    DROPPED = "dropped"
+    #: Ends of sessions whose start was not accepted.
+    LEFT_OUT = "left_out"
+
+
+class SessionReports:
+    """Reports sessions to one service. Never waits, and never raises.
+
+    Reports are sent in the order in which they came, by a thread that begins with the first
+    of them. A forked child has its own. At the end of the process what waits is sent for at
+    most two seconds.
+    """
+
+    def __init__(
+        self,
+        endpoint: HTTPEndpoint,
+        *,
+        max_messages: int = MAX_MESSAGES,
+        max_bytes: int = MAX_BYTES,
+        linger: float = LINGER,
+        pause: Callable[[float], bool] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        """Send to *endpoint*. Nothing is connected yet.
+
+        :param pause: waits between two attempts, and returns whether to go on.
+        """
+        self._senders = PerProcess(
+            lambda: _Sender(
+                endpoint, MessageQueue(max_messages, max_bytes, linger), pause, clock, uniform
+            )
+        )
+        _all_reports.add(self)
+        # The app is gone: its thread ends when it has sent what waits.
+        weakref.finalize(self, _close_senders, self._senders).atexit = False
+
+    def start(self, fields: Mapping[str, Any], size: int = 0) -> Report:
+        """Report that a session has started. *size* is that of its text, in bytes."""
+        report = Report()
+        self._senders.get().accept(Message(report, "POST", fields, size + _OVERHEAD))
+        return report
+
+    def complete(self, report: Report, fields: Mapping[str, Any], size: int = 0) -> None:
+        """Report that the session has ended. It is sent only if its start was accepted."""
+        if report.stage is not Stage.LOST:
+            self._senders.get().accept(Message(report, "PUT", fields, size + _OVERHEAD))
+
+    def stats(self) -> dict[str, int]:
+        """Return how many messages wait, and counts since the first use in this process."""
+        return self._senders.get().stats()
+
+    def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
+        """Send what waits for at most *timeout* seconds. Later reports are dropped."""
+        if (sender := self._senders.made()) is not None:
+            sender.close(timeout)
+            sender.join(timeout)
+
+
+class _Sender:
+    """What sends the reports of one process."""
+
+    def __init__(
+        self,
+        endpoint: HTTPEndpoint,
+        queue: MessageQueue,
+        pause: Callable[[float], bool] | None,
+        clock: Callable[[], float],
+        uniform: Callable[[float, float], float],
+    ) -> None:
+        self._endpoint = endpoint
+        self._queue = queue
+        self._pause = pause or queue.pause
+        self._clock = clock
+        self._uniform = uniform
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._counts: Counter[Count] = Counter()
+        self._warn_of_failures = _Occasionally()
+        self._warn_of_drops = _Occasionally()
+
+    def accept(self, message: Message) -> None:
+        if not self._ensure_running() or not self._queue.put(message):
+            message.report.stage = Stage.LOST
+            self._drop()
+
+    def stats(self) -> dict[str, int]:
+        with self._lock:
+            counts = {each.value: self._counts[each] for each in Count}
+        return {"waiting": len(self._queue), **counts}
+
+    def close(self, timeout: float) -> None:
+        self._queue.close(timeout)
+
+    def join(self, timeout: float) -> None:
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _ensure_running(self) -> bool:
+        if self._thread is not None:
+            return True
+        with self._lock:
+            if self._thread is None:
+                thread = threading.Thread(
+                    target=self._run, name="flask-agentuity reports", daemon=True
+                )
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # The process has too many threads, or is ending.
+                    return False
+                self._thread = thread
+        return True
+
+    def _run(self) -> None:
+        if not self._endpoint.is_private:
+            logger.warning(
+                "Session reports go to %s without encryption: the key and the reports can be"
+                " read on the network. Use https://.",
+                self._endpoint.base,
+            )
+        while (message := self._queue.take()) is not None:
+            try:
+                self._send(message)
+            except Exception:
+                message.report.stage = Stage.LOST
+                logger.exception("A session report failed; continuing with the next one.")
+        self._endpoint.close()
+
+    def _send(self, message: Message) -> None:
+        if message.method == "PUT" and message.report.stage is not Stage.ACCEPTED:
+            self._count(Count.LEFT_OUT)
+            return
+        body = encode_message(message.fields)
+        repetition = Repetition(self._uniform)
+        while True:
+            outcome = self._attempt(message.method, body)
+            if isinstance(outcome, Accepted):
+                message.report.stage = Stage.ACCEPTED
+                self._count(Count.SENT)
+                return
+            delay = repetition.delay(outcome, self._clock())
+            if delay is None or not self._pause(delay):
+                message.report.stage = Stage.LOST
+                self._fail(outcome.reason)
+                return
+            self._count(Count.REPEATED)
+
+    def _attempt(self, method: str, body: bytes) -> Outcome:
+        try:
+            reply = self._endpoint.call(method, PATH, body)
+        except StoreError as error:
+            return outcome_of_error(error)
+        return outcome_of_reply(reply, time.time())
+
+    def _count(self, what: Count) -> None:
+        with self._lock:
+            self._counts[what] += 1
+
+    def _fail(self, reason: str) -> None:
+        self._count(Count.FAILED)
+        if (others := self._warn_of_failures.take(self._clock())) is not None:
+            logger.warning(
+                "A session report was not accepted by %s: %s Check AGENTUITY_SDK_KEY,"
+                " AGENTUITY_CLOUD_ORG_ID, AGENTUITY_CLOUD_PROJECT_ID and AGENTUITY_CATALYST_URL,"
+                " or set AGENTUITY_SESSION_REPORTS to off. (%d more since the last warning)",
+                self._endpoint.base,
+                reason,
+                others,
+            )
+
+    def _drop(self) -> None:
+        self._count(Count.DROPPED)
+        with self._lock:
+            others = self._warn_of_drops.take(self._clock())
+        if others is not None:
+            logger.warning(
+                "A session report was dropped: %d wait for %s, which is slow or does not answer."
+                " (%d more since the last warning)",
+                len(self._queue),
+                self._endpoint.base,
+                others,
+            )
+
+
+class _Occasionally:
+    """Says when a warning that could be frequent is due."""
+
+    def __init__(self) -> None:
+        self._due = float("-inf")
+        self._left_out = 0
+
+    def take(self, now: float) -> int | None:
+        """Return how many warnings were left out, or None if this one is to be left out."""
+        if now < self._due:
+            self._left_out += 1
+            return None
+        self._due = now + WARNING_INTERVAL
+        left_out, self._left_out = self._left_out, 0
+        return left_out
+
+
+def _close_senders(senders: PerProcess[_Sender]) -> None:
+    if (sender := senders.made()) is not None:
+        sender.close(CLOSE_TIMEOUT)
+
+
+_all_reports: weakref.WeakSet[SessionReports] = weakref.WeakSet()
+
+
+def _at_exit() -> None:
+    senders = [sender for each in list(_all_reports) if (sender := each._senders.made())]
+    for sender in senders:
+        sender.close(CLOSE_TIMEOUT)
+    # All of them together have this time.
+    ends = time.monotonic() + CLOSE_TIMEOUT
+    for sender in senders:
+        sender.join(max(0.0, ends - time.monotonic()))
+
+
+atexit.register(_at_exit)

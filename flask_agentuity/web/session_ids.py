@@ -1,0 +1,41 @@
+"""The ids of sessions, and what a session says about its request."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from ..thread.session import SessionRequest
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
+
+
+def make_session_id() -> str:
+    """Return ``sess_`` and the id of the active trace of OpenTelemetry, or 32 random hex digits."""
+    # A trace can only be active if something else has imported the package.
+    trace: Any = sys.modules.get("opentelemetry.trace")
+    if trace is not None:
+        context = trace.get_current_span().get_span_context()
+        if context.is_valid:
+            return f"sess_{context.trace_id:032x}"
+    return f"sess_{secrets.token_hex(16)}"
+
+
+def describe_request(environ: WSGIEnvironment, began: float | None) -> SessionRequest:
+    """Return what a session tells of the request with this *environ*.
+
+    :param began: when it began, by :func:`time.monotonic`; None for now.
+    """
+    age = 0.0 if began is None else time.monotonic() - began
+    path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
+    is_upgrade = environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+    return SessionRequest(
+        method=environ.get("REQUEST_METHOD", "GET"),
+        # WSGI has bytes as text in this encoding.
+        path=path.encode("latin-1", "replace").decode(errors="replace") or "/",
+        trigger="websocket" if is_upgrade else "api",
+        began=time.time() - age,
+    )
