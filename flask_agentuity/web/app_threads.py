@@ -37,20 +37,21 @@ _EXTENSION = "agentuity.app_threads"
 class AppThreads:
     """The threads of one app, as the hooks, the command line and the test client use them."""
 
+    #: Is told of the sessions, unless it is None.
+    reporter: SessionReporter | None = None
+
     def __init__(
         self,
         app: Flask,
         settings: AppSettings,
         store: ThreadStore | str | None,
         exempt: set[Callable[..., Any] | Blueprint],
-        reporter: SessionReporter | None = None,
     ) -> None:
         """Open the store of *app*; nothing is connected yet.
 
         :param store: a store or its URL, instead of the one in *settings*.
         :param exempt: the views and blueprints without threads. It may change, see
             :meth:`forget_exempt`.
-        :param reporter: the app's own, instead of the one in *settings*.
         :raises ConfigurationError: if *store* is not a store, or a secret is missing.
         """
         self.settings = _with_store(settings, store)
@@ -67,8 +68,6 @@ class AppThreads:
             settings.cookie,
             settings.header,
         )
-        #: Is told of the sessions, unless it is None.
-        self.reporter = reporter or self._make_reporter()
         #: Decides which thread a request belongs to.
         self.provider: ThreadIDProvider = self.signed_provider
         #: The attributes of a request for its scope, and for having been answered without one.
@@ -203,14 +202,6 @@ class AppThreads:
             # A decorator between the route and exempt() has wrapped the view.
             view = getattr(view, "__wrapped__", None)
         return any(app.blueprints[name] in self._exempt for name in current.blueprints)
-
-    def _make_reporter(self) -> SessionReporter | None:
-        if self.settings.reports is None:
-            return None
-        # Only here, because it imports what speaks to the service.
-        from .reporting import make_reporter
-
-        return make_reporter(self.settings.reports, self.settings.client_options)
 
     def _open_store(self, folder: str) -> ThreadStore:
         settings = self.settings

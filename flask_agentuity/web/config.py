@@ -15,6 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 from ..document.codec import MAX_DOCUMENT_BYTES
 from ..errors import ConfigurationError
 from ..stores.base import DEFAULT_TTL
+from ..thread.reporter import SessionReporter
 from .cookie import CookieSettings
 from .provider import HeaderMode
 from .report_settings import ReportSettings, read_report_settings, switch
@@ -91,6 +92,19 @@ def read_settings(
         reports=read_report_settings(read, sdk_key, lambda: _service_base(read)),
         session_header=read("SESSION_HEADER", False, switch),
     )
+
+
+def configured_reporter(settings: AppSettings) -> SessionReporter | None:
+    """Return the reporter of sessions that *settings* ask for, if they do.
+
+    :raises ConfigurationError: if the key cannot be one.
+    """
+    if settings.reports is None:
+        return None
+    # Only here, because it imports what speaks to the service.
+    from .reporting import make_reporter
+
+    return make_reporter(settings.reports, settings.client_options)
 
 
 class _Reader:

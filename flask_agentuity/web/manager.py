@@ -15,7 +15,7 @@ from ..thread.reporter import SessionReporter
 from ..thread.session import Session
 from ..thread.thread import Thread
 from .app_threads import AppThreads, attach, threads_of
-from .config import read_settings
+from .config import configured_reporter, read_settings
 from .conversations import Conversations
 from .flask_internals import current_app_object
 from .hooks import register
@@ -78,10 +78,9 @@ class ThreadManager(Conversations):
                 "This app has a ThreadManager already. Call either ThreadManager(app) or"
                 " threads.init_app(app), once for each app."
             )
-        threads = AppThreads(
-            app, read_settings(app.config), self._given_store, self._exempt, self._reporter
-        )
+        threads = AppThreads(app, read_settings(app.config), self._given_store, self._exempt)
         threads.provider = self._provider or threads.signed_provider
+        threads.reporter = self._reporter or configured_reporter(threads.settings)
         register(app, threads)
         attach(app, threads)
         app.extensions[_EXTENSION] = self

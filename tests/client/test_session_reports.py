@@ -67,7 +67,11 @@ def report(service: ReportService, at: Time) -> Iterator[Callable[..., SessionRe
 
     def make(base: str | None = None, timeout: float = 20.0, **options: Any) -> SessionReports:
         endpoint = HTTPEndpoint(base or service.url, KEY, request_timeout=timeout)
-        given: dict[str, Any] = {"linger": 0.0, "pause": at.pause, "clock": lambda: at.now} | options
+        given: dict[str, Any] = {
+            "linger": 0.0,
+            "pause": at.pause,
+            "clock": lambda: at.now,
+        } | options
         made.append(SessionReports(endpoint, uniform=lambda low, high: high, **given))
         return made[-1]
 
