@@ -20,6 +20,7 @@ from . import events as signals
 from .caching import SharedCaches
 from .config import AppSettings
 from .flask_internals import current_app_object, current_request
+from .json_states import render_states
 from .nearly_full import NearlyFull
 from .provider import SignedIDProvider, ThreadIDProvider
 from .scope import RequestScope
@@ -119,6 +120,8 @@ class AppThreads:
         endpoint = current.endpoint
         exempt = self._exempt_endpoints.get(endpoint)
         if exempt is None:
+            # The app may have replaced its JSON provider since it was initialized.
+            render_states(self.app)
             exempt = self._exempt_endpoints[endpoint] = self._is_exempt(current, endpoint)
         if exempt:
             return None

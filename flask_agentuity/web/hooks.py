@@ -32,6 +32,7 @@ from .flask_internals import (
     run_before_all,
     set_default_error_handler,
 )
+from .json_states import render_states
 from .log_ids import add_ids_of_requests
 from .scope import RequestScope
 
@@ -54,6 +55,7 @@ def register(app: Flask, threads: AppThreads) -> None:
     app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, threads)
     _note_exceptions(app, threads)
     add_ids_of_requests()
+    render_states(app)
 
 
 def _register_end(app: Flask, threads: AppThreads) -> None:
