@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from .applying import complete as complete
 from .applying import is_of_version_1, moved_keys
 from .finding import WHO_CAN, Finding
 from .listing import ListedThread
-from .owners import require_owned, with_owner
+from .owners import with_owner, write_owned
 from .runs import RunStore
 from .turns import TurnStore
 from .writing import Conflict, Write, Written, write_merged
@@ -36,6 +37,10 @@ _RENAMED = {"peek": "restore_without_renewing", "adopt": "import_thread"}
 
 # Locks of one process for the writes of a store; threads share them by their ids.
 _WRITING_LOCKS = 64
+
+
+#: The owner of the write that a subclass applies by an overridden merge() or save().
+_owner: ContextVar[str | None] = ContextVar("owner", default=None)
 
 
 @dataclass(slots=True)
@@ -160,20 +165,33 @@ class ThreadStore(Finding, TurnStore, ABC):
         self._require_turn(thread_id, write.turn)
         # A merge may lock by itself, so this is another lock.
         with self._in_process.get().writing[hash(thread_id) % _WRITING_LOCKS]:
-            if write.owner is not None and not self.owners:
-                write = require_owned(self.read(thread_id, ()), thread_id, write)
-            counts = any(
-                isinstance(each, Push) and each.key in write.counted for each in write.operations
+            if self.owners:
+                # The class of the store writes in the end; see KeyedStore.merge().
+                token = _owner.set(write.owner)
+                try:
+                    return self._apply(thread_id, write)
+                finally:
+                    _owner.reset(token)
+            return write_owned(
+                thread_id,
+                write,
+                lambda: self.read(thread_id, ()),
+                lambda guarded: self._apply(thread_id, guarded),
             )
-            if counts or not all(map(is_of_version_1, write.operations)):
-                return self._write_difference(thread_id, write)
-            operations = [each for each in write.operations if not isinstance(each, SetMetadata)]
-            metadata = None
-            for each in write.operations:
-                if isinstance(each, SetMetadata):
-                    metadata = codec.decode(each.value)
-            self.merge(thread_id, operations, metadata)
-            return Written()
+
+    def _apply(self, thread_id: str, write: Write) -> Written | Conflict:
+        counts = any(
+            isinstance(each, Push) and each.key in write.counted for each in write.operations
+        )
+        if counts or not all(map(is_of_version_1, write.operations)):
+            return self._write_difference(thread_id, write)
+        operations = [each for each in write.operations if not isinstance(each, SetMetadata)]
+        metadata = None
+        for each in write.operations:
+            if isinstance(each, SetMetadata):
+                metadata = codec.decode(each.value)
+        self.merge(thread_id, operations, metadata)
+        return Written()
 
     def _write_difference(self, thread_id: str, write: Write) -> Written | Conflict:
         snapshot = self.read(thread_id) or Snapshot({})
@@ -285,7 +303,7 @@ class KeyedStore(ThreadStore):
         if metadata is not None:
             encoded = codec.encode(dict(metadata), "metadata")
             operations = [*operations, SetMetadata(encoded)]
-        write_merged(_ByItself(self), thread_id, Write(operations))
+        write_merged(_ByItself(self), thread_id, Write(operations, owner=_owner.get()))
 
 
 class _ByItself:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..document import codec
 from ..document.codec import Snapshot
 from ..document.operations import EditMetadata, Operation, ReplaceMetadata, SetMetadata
 from ..errors import ThreadGone
-from .writing import Write
+from .writing import Conflict, Write, Written
 
 #: The key of the metadata that has the owner.
 OWNER = "owner"
@@ -29,32 +29,62 @@ def owner_in(metadata: bytes) -> str | None:
     return str(owner) or None
 
 
+@dataclass(frozen=True, slots=True)
+class KnownOwner:
+    """What is known of the owner of a thread. ``value`` is as it is in the metadata, None if there
+    is no owner; ``stored`` says whether there is a thread.
+    """
+
+    value: Any
+    stored: bool
+
+    @classmethod
+    def of(cls, snapshot: Snapshot | None) -> KnownOwner:
+        """Return what *snapshot* says."""
+        if snapshot is None:
+            return cls(None, False)
+        owner = owner_in(snapshot.metadata)
+        return cls(None if owner is None else codec.decode(snapshot.metadata)[OWNER], True)
+
+
 def with_owner(snapshot: Snapshot | None) -> Snapshot | None:
     """Return *snapshot* with the owner that its metadata names."""
     if snapshot is not None:
         snapshot.owner = owner_in(snapshot.metadata)
+        # The next write of the request need not look it up.
+        snapshot.seen = KnownOwner.of(snapshot)
     return snapshot
 
 
-def require_owned(stored: Snapshot | None, thread_id: str, write: Write) -> Write:
-    """Return *write* so that it sets the owner of a new thread and leaves that of another one.
+def write_owned(
+    thread_id: str,
+    write: Write,
+    read: Callable[[], Snapshot | None],
+    apply: Callable[[Write], Written | Conflict],
+) -> Written | Conflict:
+    """Apply *write*, whose owner the metadata of the thread name.
 
-    :param stored: what is stored of the thread; None if nothing is.
+    A thread that is created by another process between reading and writing is not noticed.
+
+    :param read: reads the metadata of the thread.
     :raises ThreadGone: if the thread belongs to another owner.
     """
-    assert write.owner is not None
-    if stored is None:
-        return replace(write, operations=_with_value(write.operations, write.owner))
-    metadata = codec.decode(stored.metadata)
-    if not write.may_change(owner_in(stored.metadata)):
-        raise ThreadGone(thread_id)
-    if OWNER not in metadata or not any(isinstance(each, _METADATA) for each in write.operations):
-        return write
-    return replace(write, operations=_with_value(write.operations, metadata[OWNER]))
+    if write.owner is None:
+        return apply(write)
+    known = write.seen if isinstance(write.seen, KnownOwner) else KnownOwner.of(read())
+    operations, value = write.operations, write.owner if not known.stored else known.value
+    if value is not None:
+        if not write.may_change(str(value)):
+            raise ThreadGone(thread_id)
+        operations = _with_value(operations, value, is_new=not known.stored)
+    outcome = apply(replace(write, operations=operations, owner=None))
+    if isinstance(outcome, Written):
+        outcome.seen = KnownOwner(value, True)
+    return outcome
 
 
-def _with_value(operations: Sequence[Operation], owner: Any) -> list[Operation]:
-    """Return *operations* after which the metadata name *owner*."""
+def _with_value(operations: Sequence[Operation], owner: Any, *, is_new: bool) -> list[Operation]:
+    """Return *operations* after which the metadata name *owner*; they do so if not *is_new*."""
     changed: list[Operation] = []
     for operation in operations:
         match operation:
@@ -66,8 +96,9 @@ def _with_value(operations: Sequence[Operation], owner: Any) -> list[Operation]:
                 changed.append(EditMetadata(base, _add(value, owner)))
             case _:
                 changed.append(operation)
-    if not any(isinstance(each, _METADATA) for each in changed):
-        changed.append(SetMetadata(_add(codec.EMPTY_OBJECT, owner)))
+    if is_new and not any(isinstance(each, _METADATA) for each in changed):
+        # An edit, because another request may create the thread at the same time.
+        changed.append(EditMetadata(codec.EMPTY_OBJECT, _add(codec.EMPTY_OBJECT, owner)))
     return changed
 
 

@@ -17,6 +17,7 @@ from ..errors import StateTooLarge
 from .applying import complete
 from .base import ThreadStore
 from .basic_service import BasicService
+from .owners import with_owner, write_owned
 from .writing import Conflict, Write, Written, write_merged
 
 T = TypeVar("T")
@@ -95,9 +96,14 @@ class RemoteStore(ThreadStore):
         # A service knows no turns: they hold within this process.
         self._require_turn(thread_id, write.turn)
         with _with_sizes(thread_id):
-            return self._either(
-                lambda: self._editing.write(thread_id, write),
-                lambda: self._basic.write(thread_id, write),
+            return write_owned(
+                thread_id,
+                write,
+                lambda: self.read(thread_id, ()),
+                lambda guarded: self._either(
+                    lambda: self._editing.write(thread_id, guarded),
+                    lambda: self._basic.write(thread_id, guarded),
+                ),
             )
 
     def delete(self, thread_id: str) -> None:
@@ -133,7 +139,7 @@ class _EditingService:
         snapshot = codec.split_document(document, thread_id)
         if snapshot is not None:
             snapshot.version = version
-        return snapshot
+        return with_owner(snapshot)
 
     def save(self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None) -> None:
         snapshot = codec.split_document(document, thread_id) or Snapshot({})

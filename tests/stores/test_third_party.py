@@ -30,6 +30,7 @@ class TestThirdPartyStore(StoreConformance):
             kind = type(store)
             claimed = {
                 "edits": store.edits,
+                "owners": store.owners,
                 "lists": kind.list is not ThreadStore.list or kind.find is not ThreadStore.find,
                 "transfers": kind.import_thread is not ThreadStore.import_thread,
                 "turns": True,

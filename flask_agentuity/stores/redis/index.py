@@ -15,7 +15,7 @@ from typing import Any
 
 from ...document.codec import damaged, document_size
 from .calls import Caller
-from .keys import Partition
+from .keys import Partition, decode_owner
 from .scripts import PAGE, SCAN, SWEEP
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
@@ -33,6 +33,7 @@ class Row:
     created: float
     size: int
     metadata: bytes
+    owner: str | None = None
 
     @property
     def place(self) -> tuple[float, str]:
@@ -150,7 +151,7 @@ def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:
         stream.ended = True
 
 
-def _row(thread_id: bytes, head: bytes, former_head: bytes, text: bytes) -> Row:
+def _row(thread_id: bytes, head: bytes, former_head: bytes, text: bytes, owner: bytes) -> Row:
     if head:
         parts = head.split()
         parts = [*parts[:1], *parts[3:4], *parts[6:]]
@@ -162,4 +163,5 @@ def _row(thread_id: bytes, head: bytes, former_head: bytes, text: bytes) -> Row:
     size, created, updated = parts
     metadata = (text or b"{}").partition(b"\n")[0]
     total = document_size(int(size), len(metadata))
-    return Row(thread_id.decode(), float(updated), float(created), total, metadata)
+    times = float(updated), float(created)
+    return Row(thread_id.decode(), *times, total, metadata, decode_owner(owner))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from urllib.parse import quote, unquote
 from zlib import crc32
 
 from ...document import codec
@@ -56,6 +58,23 @@ def term_name(index: bytes, term: bytes) -> bytes:
 def encode_term(key: str, value: str) -> bytes:
     """Return an index term of a thread; it has no line feed."""
     return b"%b:%b" % (codec.encode_key(key), value.encode())
+
+
+@lru_cache(maxsize=256)
+def encode_owner(owner: str | None) -> bytes:
+    """Return an owner as Redis keeps it, without white space; ``b""`` stands for None."""
+    return quote(owner, safe="").encode() if owner is not None else b""
+
+
+@lru_cache(maxsize=256)
+def decode_owner(owner: bytes | None) -> str | None:
+    """Return the owner that :func:`encode_owner` has encoded."""
+    return unquote(owner.decode()) if owner else None
+
+
+def owner_term(owner: bytes) -> bytes:
+    """Return the index term of an encoded owner. Those of metadata begin with a quotation mark."""
+    return b"@%b" % owner
 
 
 def require_prefix(prefix: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...document import codec
 from ...document.codec import Snapshot
+from .keys import decode_owner
 from .seen import Seen
 
 #: The fields of a hash that is not a thread.
@@ -132,4 +133,5 @@ def _snapshot(
         without_null=frozenset() if b"nulls" in fields else encoded.keys(),
         version=version,
         seen=seen,
+        owner=decode_owner(fields.get(b"owner")),
     )

@@ -14,6 +14,7 @@ A thread's own key is a hash. Its fields are
   ``|`` with the size of a list, its number of items, the offset of the first item in its string,
   and the number of bytes behind the last item,
 * ``metadata``: its JSON, followed by lines with the index terms by which it can be found,
+* ``owner``: to whom the thread belongs, percent-encoded, if it has an owner,
 * ``nulls``, if any value may contain a null,
 * ``gone``: the time in microseconds at which a thread with this id was deleted, and its last
   version. It stays for an hour,
@@ -27,7 +28,8 @@ A long value, and a list that has items, is stored in a string, named by the thr
 the key in JSON. ``lua/lists.lua`` describes the string of a list.
 
 The index is a sorted set of the ids of threads by the time of the last update, and another one for
-each index term, named by the key of the index, a dot and the term.
+each index term, named by the key of the index, a dot and the term. The term of an owner is an at
+sign and the owner; those of metadata begin with a quotation mark.
 
 The turn on a thread is a string, named by the thread's key and ``:turn``: the fencing token, the
 number of renewals, the time of the last one in microseconds, the number of requests that wait, and

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from .keys import decode_owner
 from .steps import Run
 
 #: Redis finds an item quickly if it is not further from an end of its list.
@@ -27,6 +28,11 @@ class Seen:
     def entries_size(self) -> int:
         """The size of all entries in the document."""
         return int(self.head.partition(b" ")[0])
+
+    @property
+    def owner(self) -> str | None:
+        """The owner of the thread; None also if a write has seen it, which knew the owner."""
+        return decode_owner(self.entries.get(b"owner"))
 
     def place_of(self, key: bytes, index: int) -> int | None:
         """Return the offset of a list's item in the string of the list, in bytes.

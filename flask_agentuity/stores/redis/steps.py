@@ -25,7 +25,8 @@ from ...document.operations import (
     Truncate,
 )
 from .. import listing
-from .keys import encode_term
+from ..listing import ListedThread
+from .keys import encode_owner, encode_term, owner_term
 
 #: Values up to this size, in bytes, are read with every thread; larger ones only if requested.
 INLINE_BYTES = 1000
@@ -122,10 +123,14 @@ class Steps:
         self.operations.append(pushes)
         self.runs.append(run)
 
-    def import_thread(self, created: float, updated: float) -> None:
-        """Add a step that replaces the thread if it was updated earlier. Times are in seconds."""
+    def import_thread(self, thread: ListedThread) -> None:
+        """Add a step that replaces the thread if it was updated earlier."""
         self.operations.append([])
-        self.arguments += (b"import", repr(created).encode(), repr(updated).encode())
+        owner = encode_owner(thread.owner)
+        times = repr(thread.created).encode(), repr(thread.updated).encode()
+        self.arguments += (b"import", *times, owner)
+        if owner:
+            self.terms.append(owner_term(owner))
 
     def _splice(self, splice: Splice) -> None:
         arguments = [b"splice", self._key(splice.key), b"%d" % splice.since]

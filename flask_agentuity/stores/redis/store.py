@@ -28,7 +28,15 @@ from .advice import advise
 from .calls import Caller
 from .client import Client, client_maker
 from .failures import ERRORS
-from .keys import Keyspace, encode_term, require_partitions, require_prefix, string_name
+from .keys import (
+    Keyspace,
+    encode_owner,
+    encode_term,
+    owner_term,
+    require_partitions,
+    require_prefix,
+    string_name,
+)
 from .line import Line
 from .merging import Merger
 from .reading import compose, head_field, pairs
@@ -68,6 +76,7 @@ class RedisStore(RedisTurns, KeyedStore):
     """
 
     edits = True
+    owners = True
 
     def __init__(
         self,
@@ -141,6 +150,8 @@ class RedisStore(RedisTurns, KeyedStore):
             return query.matches(listed[row.id])
 
         terms = [encode_term(*term) for term in listing.index_terms(query.metadata)]
+        if query.owner is not None:
+            terms.append(owner_term(encode_owner(query.owner)))
         rows = redis_index.find(
             self._caller,
             self._partitions("(all)"),
@@ -159,7 +170,7 @@ class RedisStore(RedisTurns, KeyedStore):
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         steps = Steps()
-        steps.import_thread(thread.created, thread.updated)
+        steps.import_thread(thread)
         for key, value in state.items():
             steps.add(Set(key, value))
         steps.add(SetMetadata(codec.encode(thread.metadata, "metadata")))
@@ -243,4 +254,4 @@ def _listed(row: redis_index.Row) -> ListedThread:
             extra={"thread_id": row.id},
         )
         metadata = {}
-    return ListedThread(row.id, metadata, row.created, row.updated, row.size)
+    return ListedThread(row.id, metadata, row.created, row.updated, row.size, row.owner)

@@ -13,7 +13,7 @@ from ..base import TOMBSTONE_SECONDS
 from ..listing import ListedThread
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .calls import Caller
-from .keys import string_name, term_name
+from .keys import encode_owner, owner_term, string_name, term_name
 from .line import Line
 from .scripts import FENCED_WRITE, WRITE
 from .seen import Seen, prepare_push
@@ -107,6 +107,8 @@ class Writer:
     ) -> Written | Conflict:
         """Append to one list, which is what most writes do."""
         limits = self._milliseconds, self._max_bytes
+        if seen and write.owner is not None and not write.may_change(seen.owner):
+            raise ThreadGone(thread_id)
         prepared = prepare_push(seen, run, *limits) if seen else None
         if seen and prepared:
             arguments = (b"prepared", *run.arguments, *prepared.arguments)
@@ -135,6 +137,8 @@ class Writer:
         thread, index = names
         keys = [thread, index, *[string_name(thread, key) for key in steps.keys]]
         keys += [term_name(index, term) for term in steps.terms]
+        if write.owner is not None:
+            keys.append(term_name(index, owner_term(encode_owner(write.owner))))
         limits = self._milliseconds, self._max_bytes
         settings = b"%d %d %d %d" % (*limits, len(steps.keys), steps.nulls)
         return self._send(thread_id, write, keys, settings, (head, *steps.arguments), lock)
@@ -155,8 +159,8 @@ class Writer:
             age = max(0.0, sent - write.began) * 1_000_000
             # The script takes the earlier time, because the age is outdated when it arrives.
             began = line.clock.latest(write.began) or 0
-            variable = settings, age, began, write.version, REMEMBERED, lock
-            settings_text = b"%b %d %d %d %d %b" % variable
+            variable = settings, age, began, write.version, REMEMBERED, lock, owner
+            settings_text = b"%b %d %d %d %d %b %b" % variable
             if write.turn is None:
                 reply = line.run(WRITE, keys, (settings_text, *arguments))
             else:
@@ -167,7 +171,7 @@ class Writer:
                 line.clock.note(sent, int(reply[1]))
             return reply
 
-        pauses = None
+        owner, pauses = encode_owner(write.owner), None
         while (reply := self._caller.call(keys[0], thread_id, talk, changes=True))[0] == b"busy":
             pauses = pauses or Pauses(thread_id)
             pauses.wait()

@@ -39,6 +39,7 @@ pytest.register_assert_rewrite(
             "lists",
             "merging",
             "operations",
+            "owners",
             "racing",
             "reading",
             "requests",
@@ -67,6 +68,7 @@ from .listing import ListingConformance  # noqa: E402
 from .lists import ListConformance  # noqa: E402
 from .merging import MergingConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
+from .owners import OwnerConformance, OwnerListingConformance  # noqa: E402
 from .racing import RacingConformance  # noqa: E402
 from .reading import ReadingConformance  # noqa: E402
 from .run_watching import RunWatchConformance  # noqa: E402
@@ -93,6 +95,8 @@ __all__ = [
     "ListingConformance",
     "MergingConformance",
     "OperationConformance",
+    "OwnerConformance",
+    "OwnerListingConformance",
     "RacingConformance",
     "ReadingConformance",
     "RunConformance",
@@ -121,6 +125,8 @@ class StoreConformance(
     RacingConformance,
     VersionConformance,
     DeletionConformance,
+    OwnerConformance,
+    OwnerListingConformance,
     ListingConformance,
     FilterConformance,
     TransferConformance,

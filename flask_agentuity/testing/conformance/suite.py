@@ -67,6 +67,9 @@ class Suite:
     lists: ClassVar[bool] = False
     #: Whether :meth:`ThreadStore.import_thread` keeps the times of threads. Needs ``lists``.
     transfers: ClassVar[bool] = False
+    #: Whether the owner of a thread is kept beside its metadata (:attr:`ThreadStore.owners`).
+    #: Otherwise it is in the metadata.
+    owners: ClassVar[bool] = False
     #: Whether turns hold for every store that sees the same threads.
     turns: ClassVar[bool] = False
     #: Whether turns are taken over without clocks, and writes under a lost turn are refused

@@ -2,9 +2,9 @@
 -- with the server's time in microseconds.
 local thread_name, index_name = KEYS[1], KEYS[2]
 local fields = redis.call('HGETALL', thread_name)
-local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone')
+local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone', 'owner')
 local strings = string_names(thread_name, fields)
-local indexes = index_names(index_name, stored[3])
+local indexes = index_names(index_name, stored[3], stored[5])
 -- Raises an error for a wrong type before anything is removed.
 for _, name in ipairs(strings) do
   redis.call('STRLEN', name)

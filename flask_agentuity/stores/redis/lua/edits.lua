@@ -1,8 +1,9 @@
 -- Steps that only some writes have. The comments name their arguments.
 
--- the times of creation and update
+-- the times of creation and update, the owner ("": none)
 function steps.import()
-  local created, updated = argument(), argument()
+  local created, updated, new_owner = argument(), argument(), argument()
+  owner = new_owner ~= '' and new_owner or nil
   imported = is_new or tonumber(head.updated) < tonumber(updated)
   head.created, head.updated, head.born = created, updated, version_text
   steps.clear()

@@ -24,9 +24,12 @@ local function string_names(thread_name, fields)
   return names
 end
 
--- The names of the indexes that a thread with this metadata is in.
-local function index_names(index_name, text)
+-- The names of the indexes that a thread with this metadata and this owner is in.
+local function index_names(index_name, text, owner)
   local names = {index_name}
+  if owner then
+    names[2] = index_name .. '.@' .. owner
+  end
   for term in string.gmatch(text or '', '\n([^\n]+)') do
     names[#names + 1] = index_name .. '.' .. term
   end

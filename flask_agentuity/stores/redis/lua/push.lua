@@ -13,14 +13,16 @@ local function prepared_push()
 end
 
 -- The same, computed from the stored head and entry.
-local function parsed_push(head, entry)
+local function parsed_push(head, entry, owner)
   local size, rest, safe, version, updated = string.match(
     head or '', '^(%d+) (%d+ %d+ %S+ (%S+)) (%d+) (%S+)$')
   local number, bytes, items, dead, tail = string.match(
     entry or '', '^(%d+ %d+ |)(%d+) (%d+) (%d+) (%d+)$')
-  local ttl, limit, nulls = string.match(ARGV[1], '^(%d+) (%d+) %d+ (%d) %d+ %d+ %d+ %d+ $')
+  local ttl, limit, nulls, worker = string.match(
+    ARGV[1], '^(%d+) (%d+) %d+ (%d) %d+ %d+ %d+ %d+  (%S*)$')
   local count = string.match(ARGV[5], '^%d+$')
-  if not (version and number and ttl and count) or items == '0' or (ttl == '0') ~= (safe == '0') then
+  if not (version and number and ttl and count) or items == '0' or (ttl == '0') ~= (safe == '0')
+    or worker ~= '' and owner and owner ~= worker then
     return
   end
   local added = #ARGV[6] + 1
@@ -38,8 +40,12 @@ local function parsed_push(head, entry)
 end
 
 -- Move the thread to the front of its indexes. Returns false if it is missing from one.
-local function is_moved(index_name, id, clock, metadata)
+local function is_moved(index_name, id, clock, metadata, owner)
   local terms = {}
+  if owner then
+    terms[1] = index_name .. '.@' .. owner
+    redis.call('ZCARD', terms[1])
+  end
   if metadata then
     for term in string.gmatch(metadata, '\n([^\n]+)') do
       terms[#terms + 1] = index_name .. '.' .. term
@@ -59,12 +65,12 @@ end
 
 local function push_items()
   local thread_name, index_name, name = KEYS[1], KEYS[2], KEYS[3]
-  local stored = redis.call('HMGET', thread_name, 'head', 'metadata', 'gone', 'lock', ARGV[4])
+  local stored = redis.call('HMGET', thread_name, 'head', 'metadata', 'gone', 'lock', ARGV[4], 'owner')
   if stored[3] or stored[4] then
     return
   end
   local seen = stored[1] == ARGV[2] and ARGV[3] == 'prepared'
-  local push = seen and prepared_push() or parsed_push(stored[1], stored[5])
+  local push = seen and prepared_push() or parsed_push(stored[1], stored[5], stored[6])
   if not push or redis.call('STRLEN', name) ~= push.length then
     return
   end
@@ -75,7 +81,7 @@ local function push_items()
   if version + 0 <= push.version + 0 or clock + 0 <= push.updated + 0
     or seconds + 0 < push.first_second or seconds + 0 > push.last_second
     or (stored[2] and #stored[2] or 0) > push.most_metadata
-    or not is_moved(index_name, string.sub(thread_name, #index_name + 2), clock, stored[2]) then
+    or not is_moved(index_name, string.sub(thread_name, #index_name + 2), clock, stored[2], stored[6]) then
     return
   end
   local head = push.head .. ' ' .. version .. ' ' .. clock

@@ -47,10 +47,14 @@ end
 if metadata ~= former_metadata and metadata ~= '{}' then
   fields[3], fields[4] = 'metadata', metadata
 end
+if owner and owner ~= former_owner then
+  fields[#fields + 1], fields[#fields + 2] = 'owner', owner
+end
 if nulls == '1' then
   fields[#fields + 1], fields[#fields + 2] = 'nulls', 1
 end
 remove_if(metadata == '{}' and stored[3], 'metadata')
+remove_if(former_owner and not owner, 'owner')
 remove_if(nulls == '0' and cleared, 'nulls')
 remove_if(stored[2], 'thread')
 remove_if(stored[4] and left == 0, 'gone')

@@ -2,8 +2,8 @@
 -- index terms. ARGV[1]: the time to live in milliseconds (0: none), the size of the largest document, the
 -- number of keys that the steps name, 1 if a value may contain a null, the age of the request and the
 -- latest time of its beginning (0: not known) in microseconds, the version that it has read (0: none),
--- the time in milliseconds for which deletions are remembered, and the token of the lock if the caller
--- holds it. ARGV[2]: the head that the caller has seen, or "". The steps follow.
+-- the time in milliseconds for which deletions are remembered, the token of the lock if the caller
+-- holds it, and the owner for whom the request works if there is one. ARGV[2]: the head that the caller has seen, or "". The steps follow.
 --
 -- Replies with
 --
@@ -11,12 +11,12 @@
 --   before each push (-1: not a list), and the numbers of skipped steps,
 -- * "conflict", the keys with one, each followed by 1 if it was assigned, and 1 for the metadata,
 -- * "large" and the size of the document,
--- * "kept" (the stored thread is as new), "gone" (it was deleted), "busy" (it is locked), "lost" (the
+-- * "kept" (the stored thread is as new), "gone" (it was deleted, or belongs to another), "busy" (it is locked), "lost" (the
 --   caller no longer holds the lock).
 
 local thread_name, index_name = KEYS[1], KEYS[2]
-local ttl, limit, named, nulls, age, latest, read_version, memory, token = string.match(
-  ARGV[1], '^(%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+) (%d+) (%S*)$')
+local ttl, limit, named, nulls, age, latest, read_version, memory, token, worker = string.match(
+  ARGV[1], '^(%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+) (%d+) (%S*) (%S*)$')
 ttl, limit, memory = tonumber(ttl), tonumber(limit), tonumber(memory)
 
 local next_argument = 3
@@ -31,9 +31,9 @@ for place = 1, math.min(named, 100) do
   prefetched[place] = string.sub(KEYS[2 + place], #thread_name + 2)
 end
 local stored = redis.call(
-  'HMGET', thread_name, 'head', 'thread', 'metadata', 'gone', 'lock', unpack(prefetched))
+  'HMGET', thread_name, 'head', 'thread', 'metadata', 'gone', 'lock', 'owner', unpack(prefetched))
 for place, key in ipairs(prefetched) do
-  fetched[key] = stored[5 + place]
+  fetched[key] = stored[6 + place]
 end
 
 local head = (stored[1] or stored[2]) and parse_head(stored[1], stored[2] or nil)
@@ -48,6 +48,14 @@ if token ~= '' and holder ~= token then
   return {'lost'}
 elseif holder and holder ~= token and expires + 0 > micros then
   return {'busy'}
+end
+
+local former_owner = stored[6] or nil
+local owner = former_owner
+if is_new and worker ~= '' then
+  owner = worker
+elseif worker ~= '' and owner and owner ~= worker then
+  return {'gone'}
 end
 
 local deleted, deleted_version = string.match(stored[4] or '', '^(%d+) (%d+)$')

@@ -1,6 +1,6 @@
 -- Renew the time to live of a thread. A replica that must not write can still be read.
 local function touch(thread_name, index_name, ttl, memory)
-  local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone')
+  local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone', 'owner')
   local head = parse_head(stored[1], stored[2])
   ttl = math.max(ttl, remembered(stored[4], memory))
   if not head or type(redis.pcall('PEXPIRE', thread_name, ttl)) == 'table' then
@@ -15,7 +15,7 @@ local function touch(thread_name, index_name, ttl, memory)
   end
   if head.size ~= '0' or stored[3] then
     local id = string.sub(thread_name, #index_name + 2)
-    for _, name in ipairs(index_names(index_name, stored[3])) do
+    for _, name in ipairs(index_names(index_name, stored[3], stored[5])) do
       enter(name, id, head.updated, ttl, true)
     end
   end

@@ -125,14 +125,14 @@ for key in pairs(changed) do
 end
 
 local id = string.sub(thread_name, #index_name + 2)
-local indexes = is_empty and {} or index_names(index_name, metadata)
+local indexes = is_empty and {} or index_names(index_name, metadata, owner)
 local left_behind, kept = {}, {}
 for place, name in ipairs(indexes) do
   -- The index of all threads is written to first, so it need not be checked.
   kept[name] = place == 1 or redis.call('ZCARD', name)
 end
-if metadata ~= former_metadata or is_empty then
-  for _, name in ipairs(index_names(index_name, former_metadata)) do
+if metadata ~= former_metadata or owner ~= former_owner or is_empty then
+  for _, name in ipairs(index_names(index_name, former_metadata, former_owner)) do
     if not kept[name] then
       redis.call('ZCARD', name)
       left_behind[#left_behind + 1] = name
