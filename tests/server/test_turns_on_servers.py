@@ -5,10 +5,11 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -161,22 +162,71 @@ def test_head_and_many_quick_requests(server: Server) -> None:
     assert lengths == list(range(1, 13))
 
 
-@pytest.mark.parametrize("store", ["SQLite", "Redis"])
-def test_a_killed_worker_does_not_hold_its_turn_for_ever(tmp_path: Path, store: str) -> None:
+@pytest.fixture(params=["SQLite", "Redis"])
+def short_leases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
+    """Two processes that take over a turn after a second."""
     with ExitStack() as stack:
-        environment = {"TURNS_LEASE": "2.0"}
-        if store == "Redis":
+        environment = {"TURNS_LEASE": "1.0"}
+        if request.param == "Redis":
             redis_server = pytest.importorskip("stores.redis_server")
             environment["TURNS_STORE"] = stack.enter_context(redis_server.running(tmp_path)).url
-        server = stack.enter_context(running(tmp_path, SERVERS["2 processes"], **environment))
-        visitor = visitor_of(server)
-        stream = Stream(visitor)
-        assert visitor.copy().get("/reject").status == 409
-        assert stream.process != server.process.pid
-        began = time.monotonic()
-        os.kill(stream.process, signal.SIGKILL)
-        answer = visitor.copy().get(f"/wait?mark={new_mark()}")
-        assert answer.status == 200
-        assert time.monotonic() - began < PATIENCE / 2
-        assert stream.mark not in answer.json()
-        stream.abandon()
+        yield stack.enter_context(running(tmp_path, SERVERS["2 processes"], **environment))
+
+
+def test_the_turn_of_a_killed_worker_is_taken_over(short_leases: Server) -> None:
+    visitor = visitor_of(short_leases)
+    stream = Stream(visitor)
+    assert visitor.copy().get("/reject").status == 409
+    assert stream.process != short_leases.process.pid
+    began = time.monotonic()
+    os.kill(stream.process, signal.SIGKILL)
+    answer = visitor.copy().get(f"/wait?mark={new_mark()}")
+    assert answer.status == 200
+    assert time.monotonic() - began < PATIENCE / 2
+    assert stream.mark not in answer.json()
+    stream.abandon()
+
+
+def test_a_request_that_does_not_wait_finds_out_that_the_holder_was_killed(
+    short_leases: Server,
+) -> None:
+    visitor = visitor_of(short_leases)
+    stream = Stream(visitor)
+    os.kill(stream.process, signal.SIGKILL)
+    wait_until(
+        lambda: visitor.copy().get("/reject").status == 200, "it is no longer answered with 409"
+    )
+    stream.abandon()
+
+
+def suspend(server: Server, process: int) -> None:
+    """Stop a process, but not in the middle of a transaction, in which the file is locked."""
+    while True:
+        os.kill(process, signal.SIGSTOP)
+        files = [*server.folder.rglob("*.db")]
+        try:
+            for file in files:
+                with closing(sqlite3.connect(file, timeout=0.2, isolation_level=None)) as other:
+                    other.execute("BEGIN IMMEDIATE")
+                    other.execute("ROLLBACK")
+            return
+        except sqlite3.OperationalError:
+            os.kill(process, signal.SIGCONT)
+            time.sleep(0.05)
+
+
+def test_a_suspended_worker_that_resumes_saves_nothing(short_leases: Server) -> None:
+    visitor = visitor_of(short_leases)
+    stream = Stream(visitor)
+    suspend(short_leases, stream.process)
+    try:
+        answer = visitor.copy().get(f"/wait?mark={(mark := new_mark())}")
+    finally:
+        os.kill(stream.process, signal.SIGCONT)
+    assert answer.json() == [mark]
+    stream.finish()
+    assert events(short_leases, stream.mark) == ["arrived", "begin", "end"]
+    assert visitor.copy().get("/free").json() == [mark]
+    assert "was taken over by another request" in short_leases.log()
+    # The worker that was suspended goes on to work.
+    assert visitor.copy().get(f"/wait?mark={(later := new_mark())}").json() == [mark, later]
