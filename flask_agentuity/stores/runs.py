@@ -16,8 +16,9 @@ from typing import Literal, NamedTuple
 #: What becomes of a run. ``interrupted``: its worker ended or lost the turn before its end.
 RunStatus = Literal["running", "done", "stopped", "failed", "interrupted"]
 
-#: Seconds after which a run is removed that is running and was never appended to again.
-ABANDONED_SECONDS = 86_400.0
+#: Seconds after which a run is removed that is running and was never appended to again. More than
+#: a day, by which clocks jump.
+ABANDONED_SECONDS = 172_800.0
 
 
 class RunKey(NamedTuple):

@@ -20,6 +20,7 @@ class TestSQLiteStore(StoreConformance):
     transfers = True
     turns = True
     leases = True
+    runs = True
 
     def open(self, place: Any, **options: Any) -> ThreadStore:
         return SQLiteStore(place / "threads.db", timeout=30.0, **options)

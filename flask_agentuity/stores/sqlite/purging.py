@@ -1,10 +1,11 @@
-"""Remove expired threads, old tombstones and forgotten turns."""
+"""Remove expired threads and runs, old tombstones and forgotten turns."""
 
 from __future__ import annotations
 
 import sqlite3
 
 from .opening import find_thread, open_stored
+from .runs import has_expired_runs, purge_runs
 from .tombstones import has_old_tombstones, purge_tombstones
 from .turns import has_forgotten_turns, purge_turns
 
@@ -21,17 +22,19 @@ def is_purge_due(connection: sqlite3.Connection, now: float, ttl: float | None) 
         bool(_find_expired(connection, now, ttl, 1))
         or has_old_tombstones(connection, now)
         or has_forgotten_turns(connection, now)
+        or has_expired_runs(connection, now)
     )
 
 
 def purge_batch(connection: sqlite3.Connection, now: float, ttl: float | None) -> int:
-    """Remove some expired threads and old tombstones; return how many threads."""
+    """Remove some of what has expired; return how many threads."""
     expired = _find_expired(connection, now, ttl, BATCH)
     for thread_id in expired:
         if (stored := find_thread(connection, thread_id)) is not None:
             open_stored(connection, stored, 0).erase()
     purge_tombstones(connection, now, _MOST_TOMBSTONES)
     purge_turns(connection, now)
+    purge_runs(connection, now)
     return len(expired)
 
 

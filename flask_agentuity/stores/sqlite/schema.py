@@ -40,6 +40,31 @@ _LEASES = """CREATE TABLE leases (
     waiting INTEGER NOT NULL DEFAULT 0
 );"""
 
+# `expires` is NULL while a run goes on. `run_changes` has one row: a process that waits for
+# changes of runs looks at it.
+_RUNS = """CREATE TABLE runs (
+    number INTEGER PRIMARY KEY,
+    thread_id TEXT NOT NULL,
+    run_id TEXT NOT NULL,
+    format TEXT NOT NULL,
+    holder TEXT NOT NULL,
+    started REAL NOT NULL,
+    status TEXT NOT NULL DEFAULT 'running',
+    length INTEGER NOT NULL DEFAULT 0,
+    stopping INTEGER NOT NULL DEFAULT 0,
+    truncated INTEGER NOT NULL DEFAULT 0,
+    keep REAL NOT NULL,
+    updated REAL NOT NULL,
+    expires REAL,
+    UNIQUE (thread_id, run_id)
+);
+CREATE TABLE run_chunks (
+    number INTEGER PRIMARY KEY,
+    data BLOB NOT NULL
+);
+CREATE TABLE run_changes (count INTEGER NOT NULL);
+INSERT INTO run_changes VALUES (0);"""
+
 # `version` is 0 in threads of a file that was upgraded, until they are written. `born` is the
 # version of the first write, `deleted` when an earlier thread with this id was deleted.
 # `items_before` counts the items of a list before its last segment. It is valid there as long
@@ -92,6 +117,7 @@ CREATE TABLE tombstones (
 ) WITHOUT ROWID;
 CREATE INDEX tombstones_deleted ON tombstones (deleted);
 {_LEASES}
+{_RUNS}
 PRAGMA application_id = {APPLICATION_ID};
 PRAGMA user_version = {FORMAT_VERSION};
 """
@@ -123,6 +149,7 @@ _UPGRADE_FROM_3 = f"""
 {_LEASES}
 INSERT INTO leases (thread_id, holder, renewed) SELECT thread_id, holder, 0 FROM turns;
 DROP TABLE turns;
+{_RUNS}
 ALTER TABLE threads ADD COLUMN owner TEXT;
 CREATE INDEX threads_owner ON threads (owner) WHERE owner IS NOT NULL;
 PRAGMA user_version = 4;

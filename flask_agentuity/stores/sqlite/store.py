@@ -24,6 +24,7 @@ from .listing import list_threads, scan_threads
 from .opening import find_thread, open_stored
 from .purging import BATCH, is_purge_due, purge_batch
 from .reading import read_thread
+from .runs import SQLiteRuns, delete_runs
 from .seen import Seen
 from .steps import Step, keys_of, prepare, prepare_metadata
 from .tombstones import is_gone, put_tombstone
@@ -79,6 +80,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
         self._renew_after = (base.DEFAULT_TTL if ttl is None else ttl) / 10
         self._next_purge = 0.0
         self._connections = Connections(self.path, timeout, synchronous)
+        self.runs = SQLiteRuns(self._connections)
 
     @classmethod
     def from_url(cls, url: str, *, folder: str | None = None, **options: Any) -> SQLiteStore:
@@ -143,6 +145,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
                 open_stored(connection, stored, 0).erase()
             version = stored.head.version if stored is not None else 0
             put_tombstone(connection, thread_id, time.time(), version)
+            delete_runs(connection, thread_id)
 
     def find(self, query: Query) -> Page:
         used_since = 0.0 if self.ttl is None else time.time() - self.ttl
