@@ -17,9 +17,9 @@ from dataclasses import dataclass
 
 import websocket
 
+from ..document.foreign_text import printable
 from ..errors import AuthenticationFailed, ServiceUnavailable, StoreError
 from .address import proxy_hint, without_secrets
-from .foreign_text import printable
 from .settings import ClientSettings
 
 #: From Linux 2.6.37 (tcp(7)): how long sent data may stay unacknowledged, in milliseconds.

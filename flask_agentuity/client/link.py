@@ -13,9 +13,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple, assert_never
 
 from .. import wire
+from ..document.foreign_text import printable
 from ..errors import AuthenticationFailed, ServiceUnavailable, StoreError
 from . import frames
-from .foreign_text import printable
 from .frames import Message
 from .heartbeat import Beat, Heartbeat
 from .report import Count, LossReason, Report

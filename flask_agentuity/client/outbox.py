@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from .. import wire
+from ..document.foreign_text import printable
 from ..errors import Overloaded, ServiceError, ServiceUnavailable, StoreError
 from .circuit import Admission, Circuit
 from .connectivity import State, Status
-from .foreign_text import printable
 from .lifecycle import closed_error
 from .report import Count, Report
 from .request import PendingRequest, ServiceRefusal

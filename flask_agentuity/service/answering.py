@@ -23,16 +23,16 @@ from typing import assert_never
 from .. import wire
 from ..document import codec
 from ..document.codec import Snapshot
+from ..document.foreign_text import printable
 from ..document.operations import Clear, Operation, Set, SetMetadata
 from ..errors import AgentuityError, StoreError, ThreadGone
 from ..stores.applying import complete
-from ..stores.base import TOMBSTONE_SECONDS, ThreadStore
+from ..stores.base import TOMBSTONE_SECONDS
 from ..stores.writing import Conflict, Write, Written, write_merged
 from .full_saves import choose_view, find_changes
-from .keys import stored_id
+from .logs import Logs
+from .tenants import Tenant
 from .views import View, Views
-
-logger = logging.getLogger("flask_agentuity.service")
 
 
 class Answering:
@@ -41,10 +41,11 @@ class Answering:
     Requests for one thread must come one after another.
     """
 
-    def __init__(self, store: ThreadStore, namespace: str, views: Views) -> None:
-        self._store = store
-        self._namespace = namespace
+    def __init__(self, tenant: Tenant, views: Views, logs: Logs) -> None:
+        self._tenant = tenant
+        self._store = tenant.store
         self._views = views
+        self._logs = logs
 
     def answer(self, request: wire.ThreadRequest, began: float) -> bytes:
         """Do what *request* asks for, and return the frame to send; there always is one.
@@ -56,28 +57,34 @@ class Answering:
         :param began: when the client's own request began, by :func:`time.monotonic`, if the
             client says so; otherwise when this one came.
         """
-        inside = stored_id(self._namespace, request.thread_id)
+        inside = self._tenant.stored_id(request.thread_id)
         action = type(request).__name__.removesuffix("Request").lower()
+        shown, failed = printable(inside), self._logs.failed
+        extra = {"thread_id": inside}
         try:
             return self._do(inside, request, began)
         except ThreadGone as error:
-            logger.warning(
+            failed.warn(
                 "The %s of thread %s was dropped: it was deleted.",
                 action,
-                inside,
-                extra={"thread_id": inside},
+                shown,
+                extra=extra,
             )
             # Clients know the thread by their own name for it.
             return wire.encode_gone(request.id, str(error).replace(inside, request.thread_id))
         except AgentuityError as error:
             words = str(error).replace(inside, request.thread_id)
-            logger.warning(
-                "The %s of thread %s failed: %s", action, inside, error, extra={"thread_id": inside}
-            )
-        except Exception:
+            reason = printable(str(error))
+            failed.warn("The %s of thread %s failed: %s", action, shown, reason, extra=extra)
+        except Exception as error:  # noqa: BLE001 - it is logged
             # Only this request must suffer from what a store did not foresee.
-            logger.exception(
-                "The %s of thread %s failed.", action, inside, extra={"thread_id": inside}
+            self._logs.crashed.log(
+                logging.ERROR,
+                "The %s of thread %s failed.",
+                action,
+                shown,
+                error=error,
+                extra=extra,
             )
             words = f"The {action} failed inside the service; its log says why."
         return wire.encode_failure(request.id, words)

@@ -6,54 +6,39 @@ import asyncio
 import logging
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
 
 from .. import wire
 from .answering import Answering
+from .authorization import Authorization
+from .buffers import Held
 from .flow_control import FlowControl
-from .keys import namespace_of
-from .limited_log import LimitedLog
+from .receiver import Receiver
+from .server_socket import ServerSocket
 from .settings import ServiceSettings
-from .views import Budget, Views
+from .shared import Shared
+from .tenants import Tenant
+from .views import Views
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Frames longer than this, in characters, are taken apart outside the event loop.
-_LONG_FRAME = 64 * 1024
-
-#: When the service ends it still takes what has arrived: until this many seconds of
-#: silence, and for so many at most.
-_QUIET = 0.05
-_LONGEST_READING = 1.0
+#: Frames longer than this, in bytes, are taken apart outside the event loop.
+_LONG_FRAME = 16 * 1024
 
 #: Seconds between two looks for views that are too old.
 _PRUNE_INTERVAL = 60.0
 
 
-class Shared:
-    """What all connections of a service share."""
-
-    def __init__(self, pool: ThreadPoolExecutor) -> None:
-        """*pool* has the threads in which the store is used."""
-        self.pool = pool
-        #: The memory for what clients have restored.
-        self.budget = Budget()
-        self.refusals = LimitedLog(logger)
-
-
 class ServedConnection:
     """Serves one client until either side closes the connection."""
 
-    def __init__(self, socket: ServerConnection, settings: ServiceSettings, shared: Shared) -> None:
+    def __init__(self, socket: ServerSocket, settings: ServiceSettings, shared: Shared) -> None:
         """Serve the client at *socket*."""
         self._socket = socket
         self._settings = settings
-        self._pool = shared.pool
-        self._refusals = shared.refusals
+        self._shared = shared
         self._views = Views(shared.budget)
         self._pruning: asyncio.TimerHandle | None = None
         # What to add to a time of the client's clock.
@@ -61,95 +46,94 @@ class ServedConnection:
         self._loop = asyncio.get_running_loop()
         self._end = wire.ServiceEnd(settings.keys.accepts, settings.max_frame_bytes)
         self._flow = FlowControl(settings.max_requests, 4 * settings.max_frame_bytes)
+        self._receiver = Receiver(socket)
+        self._authorization = Authorization(socket, self._receiver, settings, shared)
+        self._peer = self._authorization.peer
+        # Replies are written one after another, so that only one waits in the socket's buffer.
+        self._sending = asyncio.Lock()
         # The newest request for each thread that has one under way.
         self._newest: dict[str, asyncio.Task[None]] = {}
-        self._receiving: asyncio.Timeout | None = None
-        # When reading ends at the latest, once the service is ending.
-        self._read_until: float | None = None
-        host, port = socket.remote_address[:2]
-        self._peer = f"{host}:{port}"
 
     async def run(self) -> None:
         """Serve until the client closes, or :meth:`drain` was called and all is answered."""
         try:
-            namespace = await self._authorize()
-            if namespace is None:
-                return
-            answering = Answering(self._settings.store, namespace, self._views)
-            async with asyncio.TaskGroup() as requests:
-                await self._read(answering, requests)
-            await self._socket.close(CloseCode.GOING_AWAY, "the service is ending")
+            key = await self._authorization.run(self._end)
+            if key is not None:
+                tenant = await self._shared.pool.run("", self._settings.tenant_of, key)
+                await self._serve_tenant(tenant)
         except ConnectionClosed:
             pass
         finally:
             if self._pruning is not None:
                 self._pruning.cancel()
             self._views.clear()
-            logger.info(
-                "%s is gone (%s).",
-                self._peer,
-                self._socket.protocol.close_code or "no closing handshake",
-            )
 
     def drain(self) -> None:
         """Take what has arrived, answer it, and close the connection (1001)."""
-        self._read_until = self._loop.time() + _LONGEST_READING
-        if self._receiving is not None and not self._receiving.expired():
-            self._receiving.reschedule(self._loop.time() + _QUIET)
+        self._receiver.drain()
 
     def abort(self) -> None:
         """Abort the connection, if :meth:`drain` did not close it in time."""
         self._socket.transport.abort()
 
-    async def _authorize(self) -> str | None:
-        """Authorize the client and return its namespace; None if it was refused."""
-        decision: wire.Granted | wire.Denied | wire.ThreadRequest | wire.Refusal
+    async def _serve_tenant(self, tenant: Tenant) -> None:
+        shared = self._shared
+        if shared.is_full(tenant.name):
+            shared.logs.full.warn("Full: %s has too many connections.", tenant.name)
+            await self._socket.close(CloseCode.TRY_AGAIN_LATER, "too many connections")
+            return
+        held = Held(shared.buffers, tenant.name, self.abort)
+        self._socket.authorize(held)
+        shared.admission.authorize(self._socket.socket_number)
+        shared.connections[tenant.name] += 1
         try:
-            frame = await self._receive(self._settings.authorization_timeout)
-        except TimeoutError:
-            if self._read_until is not None:
-                await self._socket.close(CloseCode.GOING_AWAY, "the service is ending")
-                return None
-            seconds = self._settings.authorization_timeout
-            decision = wire.Denied(f"No authorization came within {seconds:g} seconds.")
-        else:
-            decision = self._end.receive(frame)
-        if isinstance(decision, wire.Denied):
-            logger.warning("%s was not let in: %s", self._peer, decision.error)
-            await self._send(self._end.answer(decision))
-            await self._socket.close(CloseCode.POLICY_VIOLATION, "not authorized")
-            return None
-        assert isinstance(decision, wire.Granted) and self._end.key is not None
-        namespace = await self._loop.run_in_executor(self._pool, namespace_of, self._end.key)
-        await self._send(self._end.answer(decision))
-        logger.info("%s was let in; its threads are those of %s.", self._peer, namespace)
-        return namespace
+            await self._socket.send(self._end.answer(wire.Granted(wire.FEATURES)).decode())
+            shared.logs.came.info(
+                "%s was let in; its threads are those of %s.", self._peer, tenant.name
+            )
+            answering = Answering(tenant, self._views, shared.logs)
+            async with asyncio.TaskGroup() as requests:
+                await self._read(answering, requests, held)
+            await self._socket.close(CloseCode.GOING_AWAY, "the service is ending")
+        finally:
+            held.clear()
+            shared.connections[tenant.name] -= 1
+            if not shared.connections[tenant.name]:
+                del shared.connections[tenant.name]
+            code = self._socket.protocol.close_code or "no closing handshake"
+            shared.logs.left.info("%s is gone (%s).", self._peer, code)
 
-    async def _read(self, answering: Answering, requests: asyncio.TaskGroup) -> None:
+    async def _read(self, answering: Answering, requests: asyncio.TaskGroup, held: Held) -> None:
         while True:
             try:
-                frame = await self._receive(None)
+                frame = await self._receiver.receive(None)
             except (TimeoutError, ConnectionClosed):
                 # What is under way is still done.
                 return
-            now = time.monotonic()
-            if len(frame) > _LONG_FRAME:
-                request = await self._loop.run_in_executor(self._pool, self._end.receive, frame)
+            now, size = time.monotonic(), len(frame)
+            self._shared.idle_memory.used(size)
+            if size > _LONG_FRAME:
+                parsing = self._shared.parsing
+                request = await parsing.run(held.tenant, self._end.receive, frame)
             else:
                 request = self._end.receive(frame)
             if isinstance(request, wire.ThreadRequest):
-                size = len(frame)
                 await self._flow.enter(size)
                 previous = self._newest.get(request.thread_id)
+                began = self._began(request, now)
                 self._newest[request.thread_id] = requests.create_task(
-                    self._serve(answering, request, self._began(request, now), previous, size)
+                    self._serve(answering, request, began, previous, size, held)
                 )
-            elif isinstance(request, wire.Refusal):
+                continue
+            held.remove(size)
+            if isinstance(request, wire.Refusal):
                 # Neither the request nor the reason, which may quote it.
-                self._refusals.warn("A request of %s was refused; its reply says why.", self._peer)
+                self._shared.logs.refused.warn(
+                    "A request of %s was refused; its reply says why.", self._peer
+                )
                 # Without an id no answer is expected.
                 if request.id is not None:
-                    await self._send(wire.encode_failure(request.id, request.error))
+                    await self._send(wire.encode_failure(request.id, request.error), held)
 
     async def _serve(
         self,
@@ -158,15 +142,17 @@ class ServedConnection:
         began: float,
         previous: asyncio.Task[None] | None,
         size: int,
+        held: Held,
     ) -> None:
         try:
             # Requests for one thread are done in the order in which they came.
             if previous is not None:
                 await asyncio.wait([previous])
-            reply = await self._loop.run_in_executor(self._pool, answering.answer, request, began)
+            reply = await self._shared.pool.run(held.tenant, answering.answer, request, began)
             self._prune_later()
-            await self._send(reply)
+            await self._send(reply, held)
         finally:
+            held.remove(size)
             self._flow.leave(size)
             if self._newest.get(request.thread_id) is asyncio.current_task():
                 del self._newest[request.thread_id]
@@ -191,27 +177,18 @@ class ServedConnection:
         self._views.prune(time.monotonic())
         self._prune_later()
 
-    async def _receive(self, patience: float | None) -> str | bytes:
-        """Return the next frame.
-
-        :raises TimeoutError: when *patience* is over, or the service ends and all is quiet.
-        """
-        if self._read_until is not None:
-            patience = _QUIET if self._loop.time() < self._read_until else 0.0
+    async def _send(self, frame: bytes, held: Held) -> None:
+        size = len(frame)
+        held.add(size)
         try:
-            async with asyncio.timeout(patience) as self._receiving:
-                return await self._socket.recv()
-        except TimeoutError:
-            if self._read_until is None:
-                raise
-            # What came in the very moment that patience ended.
-            async with asyncio.timeout(0):
-                return await self._socket.recv()
-        finally:
-            self._receiving = None
-
-    async def _send(self, frame: bytes) -> None:
-        try:
-            await self._socket.send(frame.decode())
+            async with self._sending:
+                self._shared.idle_memory.used(size)
+                async with asyncio.timeout(self._settings.send_timeout):
+                    await self._socket.send(frame.decode())
         except ConnectionClosed:
             logger.debug("%s did not wait for its answer.", self._peer)
+        except TimeoutError:
+            self._shared.logs.slow.warn("%s does not read its replies.", self._peer)
+            self.abort()
+        finally:
+            held.remove(size)

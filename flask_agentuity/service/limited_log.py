@@ -1,39 +1,66 @@
-"""Warnings that clients can cause: each kind is logged now and then, with a count."""
+"""Log lines that clients can cause: so many of each kind, and then a count."""
 
 from __future__ import annotations
 
 import logging
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-#: Seconds between two warnings of one kind.
+#: Seconds in which so many lines of one kind are logged at most.
 INTERVAL = 10.0
 
 
 class LimitedLog:
-    """Logs one kind of warning at most once in an interval. Not for several threads at once."""
+    """Logs lines of one kind, at most *burst* in an interval. Any thread may use it."""
 
     def __init__(
         self,
         logger: logging.Logger,
         interval: float = INTERVAL,
         clock: Callable[[], float] = time.monotonic,
+        *,
+        burst: int = 1,
     ) -> None:
         """*interval* is in seconds."""
         self._logger = logger
         self._interval = interval
         self._clock = clock
-        self._next = float("-inf")
+        self._burst = burst
+        self._began = float("-inf")
+        self._logged = 0
         self._left_out = 0
+        self._lock = threading.Lock()
 
-    def warn(self, message: str, *arguments: object) -> None:
-        """Log a warning, or count it with the next one."""
-        now = self._clock()
-        if now < self._next:
-            self._left_out += 1
-            return
-        if self._left_out:
+    def info(self, message: str, *arguments: object) -> None:
+        """Log that something has happened, or count it with the next line."""
+        self.log(logging.INFO, message, *arguments)
+
+    def warn(
+        self, message: str, *arguments: object, extra: Mapping[str, object] | None = None
+    ) -> None:
+        """Log a warning, or count it with the next line."""
+        self.log(logging.WARNING, message, *arguments, extra=extra)
+
+    def log(
+        self,
+        level: int,
+        message: str,
+        *arguments: object,
+        error: BaseException | None = None,
+        extra: Mapping[str, object] | None = None,
+    ) -> None:
+        """Log a line with the traceback of *error*, or count it with the next line."""
+        with self._lock:
+            now = self._clock()
+            if now >= self._began + self._interval:
+                self._began, self._logged = now, 0
+            if self._logged >= self._burst:
+                self._left_out += 1
+                return
+            self._logged += 1
+            left_out, self._left_out = self._left_out, 0
+        if left_out:
             message += " (%d more since the last such line)"
-            arguments = (*arguments, self._left_out)
-        self._next, self._left_out = now + self._interval, 0
-        self._logger.warning(message, *arguments)
+            arguments = (*arguments, left_out)
+        self._logger.log(level, message, *arguments, exc_info=error, extra=extra)

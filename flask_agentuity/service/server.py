@@ -1,13 +1,11 @@
-"""The listening socket: which requests become connections, and how the service ends."""
+"""The listening sockets: which requests become connections, and how the service ends."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import sys
-from collections.abc import MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 
@@ -15,21 +13,26 @@ from websockets.asyncio.server import Server as WebSocketServer
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
+from ..document.foreign_text import printable
 from ..document.messages import encode_message
 from ..wire import limits
-from .connection import ServedConnection, Shared
+from .connection import ServedConnection
+from .limited_log import LimitedLog
+from .listener import listen
+from .server_socket import ServerSocket
 from .settings import ServiceSettings
+from .shared import Shared
 
 logger = logging.getLogger("flask_agentuity.service")
 
 HEALTH_PATH = "/health"
 
 #: Seconds after which a client may try again if the service is full.
-_RETRY_AFTER = "5"
+_RETRY_AFTER = 5
 #: Seconds for the closing handshake.
 _CLOSE_TIMEOUT = 2.0
 #: Frames of a connection that wait to be read, besides those that the operating system holds.
-_WAITING_FRAMES = 4
+_WAITING_FRAMES = 2
 
 
 class Server:
@@ -38,9 +41,8 @@ class Server:
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._connections: set[ServedConnection] = set()
-        self._pool = ThreadPoolExecutor(settings.workers, "thread-service-store")
-        self._shared = Shared(self._pool)
-        self._server: WebSocketServer | None = None
+        self._shared = Shared(settings)
+        self._servers: list[WebSocketServer] = []
 
     async def start(self) -> str:
         """Listen, and return the URL that clients connect to.
@@ -48,21 +50,25 @@ class Server:
         :raises OSError: if it cannot listen.
         """
         settings = self._settings
-        self._server = await serve(
-            self._serve,
-            settings.host,
-            settings.port,
-            ssl=settings.ssl_context,
-            process_request=self._process_request,
-            # Compressing a megabyte would delay all other connections.
-            compression=None,
-            open_timeout=settings.authorization_timeout,
-            close_timeout=_CLOSE_TIMEOUT,
-            max_size=settings.max_frame_bytes,
-            max_queue=_WAITING_FRAMES,
-            logger=_Quiet(logger),
-        )
-        host, port = next(iter(self._server.sockets)).getsockname()[:2]
+        log = _Quiet(logger)
+        for listening in listen(settings.host, settings.port, self._shared.admission):
+            self._servers.append(
+                await serve(
+                    self._serve,
+                    sock=listening,
+                    ssl=settings.ssl_context,
+                    create_connection=ServerSocket,
+                    process_request=self._process_request,
+                    # Compressing a megabyte would delay all other connections.
+                    compression=None,
+                    open_timeout=settings.authorization_timeout,
+                    close_timeout=_CLOSE_TIMEOUT,
+                    max_size=settings.max_frame_bytes,
+                    max_queue=_WAITING_FRAMES,
+                    logger=log,
+                )
+            )
+        host, port = next(iter(self._servers[0].sockets)).getsockname()[:2]
         scheme = "wss" if settings.ssl_context else "ws"
         url = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{limits.PATH}"
         logger.info("Listening on %s.", url)
@@ -70,15 +76,17 @@ class Server:
 
     async def stop(self) -> None:
         """Stop listening, answer the requests that have arrived, and close every connection."""
-        if self._server is not None:
+        if self._servers:
             logger.info("Ending; %d connections are open.", len(self._connections))
-            await self._stop_accepting(self._server)
-            self._server.close(close_connections=False)
+            await self._stop_accepting()
+            for server in self._servers:
+                server.close(close_connections=False)
             for connection in self._connections:
                 connection.drain()
             try:
                 async with asyncio.timeout(self._settings.drain_timeout):
-                    await self._server.wait_closed()
+                    for server in self._servers:
+                        await server.wait_closed()
                     # That does not wait for what was accepted at the last moment.
                     while others := asyncio.all_tasks() - {asyncio.current_task()}:
                         await asyncio.wait(others)
@@ -90,19 +98,18 @@ class Server:
                 )
                 for connection in self._connections:
                     connection.abort()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._shared.close()
 
-    @staticmethod
-    async def _stop_accepting(server: WebSocketServer) -> None:
+    async def _stop_accepting(self) -> None:
         # Up to Python 3.12 asyncio leaks a connection that it accepts during close().
-        for listener in server.sockets:
-            # The default loop on Windows has no readers.
-            with suppress(NotImplementedError):
+        for server in self._servers:
+            for listener in server.sockets:
                 asyncio.get_running_loop().remove_reader(listener)
         # A connection that was accepted before is set up now.
         await asyncio.sleep(0)
 
     async def _serve(self, socket: ServerConnection) -> None:
+        assert isinstance(socket, ServerSocket)
         connection = ServedConnection(socket, self._settings, self._shared)
         self._connections.add(connection)
         try:
@@ -112,41 +119,59 @@ class Server:
 
     def _process_request(self, socket: ServerConnection, request: Request) -> Response | None:
         path = request.path.partition("?")[0]
-        match path:
-            case limits.PATH:
-                if len(self._connections) < self._settings.max_connections:
-                    return None
-                logger.warning("Full: %d connections are open.", len(self._connections))
-                response = socket.respond(
-                    HTTPStatus.SERVICE_UNAVAILABLE, "The service has too many connections.\n"
-                )
-                response.headers["Retry-After"] = _RETRY_AFTER
-                return response
-            case _ if path == HEALTH_PATH:
-                state = {"status": "ok", "connections": len(self._connections)}
-                response = socket.respond(HTTPStatus.OK, encode_message(state).decode())
-                del response.headers["Content-Type"]
-                response.headers["Content-Type"] = "application/json"
-                return response
-        return socket.respond(
-            HTTPStatus.NOT_FOUND,
-            f"Not found. Use {limits.PATH} for threads, {HEALTH_PATH} for health.\n",
-        )
+        if path == limits.PATH:
+            return self._refuse(socket, request)
+        if path == HEALTH_PATH:
+            state = {"status": "ok", "connections": self._shared.connections.total()}
+            response = socket.respond(HTTPStatus.OK, encode_message(state).decode())
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = "application/json"
+            return response
+        words = f"Not found. Use {limits.PATH} for threads, {HEALTH_PATH} for health.\n"
+        return socket.respond(HTTPStatus.NOT_FOUND, words)
+
+    def _refuse(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Return the refusal of a connection; None if it may be opened."""
+        origins = request.headers.get_all("Origin")
+        if any(origin not in self._settings.allowed_origins for origin in origins):
+            self._shared.logs.refused.warn(
+                "Refused a web page of %s; allowed_origins can allow it.", printable(origins[0])
+            )
+            return socket.respond(HTTPStatus.FORBIDDEN, "This origin is not allowed.\n")
+        host = socket.remote_address[0]
+        if (seconds := self._shared.seconds_to_wait(host)) > 0:
+            words = "Too many wrong keys came from this address.\n"
+            return _try_later(socket, HTTPStatus.TOO_MANY_REQUESTS, words, seconds)
+        if self._shared.is_full():
+            self._shared.logs.full.warn("Full: %d connections are open.", len(self._connections))
+            words = "The service has too many connections.\n"
+            return _try_later(socket, HTTPStatus.SERVICE_UNAVAILABLE, words, _RETRY_AFTER)
+        return None
+
+
+def _try_later(
+    socket: ServerConnection, status: HTTPStatus, words: str, seconds: float
+) -> Response:
+    response = socket.respond(status, words)
+    response.headers["Retry-After"] = str(math.ceil(seconds))
+    return response
 
 
 class _Quiet(logging.LoggerAdapter[logging.Logger]):
-    """The WebSocket library's log without its debug lines, which contain keys."""
+    """The WebSocket library's log: no debug lines, which contain keys, and no tracebacks of
+    clients that do not complete their handshakes.
+    """
 
     def __init__(self, target: logging.Logger) -> None:
         super().__init__(target, None)
+        self._failed = LimitedLog(target)
 
     def isEnabledFor(self, level: int) -> bool:
         return level >= logging.WARNING and super().isEnabledFor(level)
 
-    def process(
-        self, msg: Any, kwargs: MutableMapping[str, Any]
-    ) -> tuple[Any, MutableMapping[str, Any]]:
-        # A client that does not complete its handshake is not worth a traceback.
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if str(msg).startswith("opening handshake failed"):
-            msg, kwargs["exc_info"] = f"A connection did not open: {sys.exc_info()[1]}", None
-        return msg, kwargs
+            error = sys.exc_info()[1]
+            self._failed.warn("A connection did not open: %s", printable(str(error)))
+        else:
+            super().log(level, msg, *args, **kwargs)

@@ -3,33 +3,100 @@
 from __future__ import annotations
 
 import ssl
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypedDict
 
 from ..errors import ConfigurationError
 from ..stores.base import ThreadStore
 from ..wire import limits
+from .addresses import TrustedAddresses
 from .keys import Keys
+from .tenants import Tenant, namespace_of
 
 #: The default limit for a frame, in bytes: a document of 1 MiB in which every character is
 #: escaped, and as much again.
 DEFAULT_MAX_FRAME_BYTES = 8 * 1024 * 1024
 
+#: The default bound for all connections together.
+DEFAULT_MAX_MEMORY_BYTES = 256 * 1024 * 1024
+
+#: This machine: its processes are not told apart by their addresses.
+LOOPBACK = ("127.0.0.0/8", "::1")
+
+#: The integers among the options, with what they must be at least.
+_LEAST = {
+    "port": 0,
+    "max_frame_bytes": limits.MAX_REQUEST_BYTES,
+    "max_memory_bytes": 1,
+    "max_connections": 1,
+    "max_unauthorized": 1,
+    "max_unauthorized_per_address": 1,
+    "max_requests": 1,
+    "workers": 1,
+}
+
+
+class ServiceOptions(TypedDict, total=False):
+    """The keyword arguments of :class:`.ThreadService`; see :class:`ServiceSettings`."""
+
+    host: str
+    port: int
+    max_frame_bytes: int
+    max_memory_bytes: int
+    max_connections: int
+    max_unauthorized: int
+    max_unauthorized_per_address: int
+    max_requests: int
+    workers: int
+    authorization_timeout: float
+    send_timeout: float
+    drain_timeout: float
+    trusted_addresses: Sequence[str]
+    allowed_origins: Sequence[str]
+    ssl_context: ssl.SSLContext | None
+
 
 @dataclass(frozen=True)
 class ServiceSettings:
-    """The options of a service; all times are in seconds. See :class:`.ThreadService`."""
+    """The options of a service. All times are in seconds."""
 
-    store: ThreadStore
+    store: ThreadStore = field(repr=False)
     keys: Keys
     host: str = "127.0.0.1"
+    #: 0 chooses a free port.
     port: int = 0
+    #: The largest frame. A larger one closes its connection (1009).
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    #: What the service holds for all its clients: frames, replies, and what JavaScript clients
+    #: have restored. Beyond it, the largest connection of the key that holds most is closed.
+    max_memory_bytes: int = DEFAULT_MAX_MEMORY_BYTES
+    #: Further clients are told to try again later (503). If there are several keys, one of them
+    #: can have three quarters of the connections.
     max_connections: int = 1000
+    #: How many clients may be connected that have not sent their key, in total and for each
+    #: address (of IPv6: each /64 network). Beyond it, the one that has waited longest is closed.
+    max_unauthorized: int = 200
+    max_unauthorized_per_address: int = 20
+    #: How many requests of one connection are processed at once. Further ones are not read yet.
     max_requests: int = 64
+    #: How many threads use the store. One of several keys leaves a quarter to the others.
     workers: int = 8
-    authorization_timeout: float = 10.0
+    #: For the handshakes and the first frame together.
+    authorization_timeout: float = 5.0
+    #: For one reply. A client that does not read it for so long is disconnected.
+    send_timeout: float = 30.0
+    #: For answering what has arrived when the service stops.
     drain_timeout: float = 10.0
+    #: Addresses and networks without the limits for each address: proxies and app servers.
+    trusted_addresses: Sequence[str] = LOOPBACK
+    #: The web pages that may connect, as ``https://example.com``. Programs send no origin.
+    allowed_origins: Sequence[str] = ()
+    #: Makes the service use wss.
     ssl_context: ssl.SSLContext | None = None
+    trusted: TrustedAddresses = field(init=False, repr=False)
+    #: Where the threads of all keys but an app's own are.
+    tenants_store: ThreadStore = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -37,16 +104,37 @@ class ServiceSettings:
         :raises ConfigurationError: if one is wrong. It names the option, its value and what is
             allowed.
         """
-        least = {"port": 0, "max_frame_bytes": limits.MAX_REQUEST_BYTES}
-        for name in ("port", "max_frame_bytes", "max_connections", "max_requests", "workers"):
+        for name, lowest in _LEAST.items():
             value = getattr(self, name)
-            lowest = least.get(name, 1)
             highest = 65_535 if name == "port" else 2**40
             if type(value) is not int or not lowest <= value <= highest:
                 raise ConfigurationError(
                     f"{name} must be an integer from {lowest:,} to {highest:,}, not {value!r}."
                 )
-        for name in ("authorization_timeout", "drain_timeout"):
+        for name in ("authorization_timeout", "send_timeout", "drain_timeout"):
             value = getattr(self, name)
             if type(value) not in (int, float) or not 0 < value < 2**40:
                 raise ConfigurationError(f"{name} must be a number above 0, not {value!r}.")
+        if self.max_memory_bytes < 4 * self.max_frame_bytes:
+            raise ConfigurationError("max_memory_bytes must be at least 4 times max_frame_bytes.")
+        object.__setattr__(self, "trusted", TrustedAddresses(self.trusted_addresses))
+        object.__setattr__(self, "tenants_store", self.store.for_tenants())
+
+    def tenant_of(self, key: str) -> Tenant:
+        """Return whose threads a client with *key* sees. It is slow the first time."""
+        if self.keys.is_own(key):
+            return Tenant("the app", self.store, None)
+        namespace = namespace_of(key)
+        return Tenant(namespace, self.tenants_store, namespace)
+
+    @property
+    def max_per_key(self) -> int:
+        """How many connections one key may have: one of several leaves some to the others."""
+        if len(self.keys) == 1:
+            return self.max_connections
+        return max(1, self.max_connections * 3 // 4)
+
+    @property
+    def reserved_workers(self) -> int:
+        """How many threads one of several keys always leaves to the others."""
+        return 0 if len(self.keys) == 1 else max(1, self.workers // 4)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 import threading
 from collections.abc import Iterable
 from concurrent.futures import Future
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 from ..errors import ConfigurationError
 from ..stores.base import ThreadStore
 from .keys import Keys
-from .settings import DEFAULT_MAX_FRAME_BYTES, ServiceSettings
+from .settings import ServiceOptions, ServiceSettings
 
 if TYPE_CHECKING:
     from .server import Server
@@ -25,54 +24,28 @@ class ThreadService:
         with ThreadService(MemoryStore(), keys=["a-key-of-16-chars"]) as service:
             client = ThreadClient(service.url, "a-key-of-16-chars")
 
-    Each key sees only its own threads. The service does not close the store. Times are in
-    seconds.
-
-    :param keys: those that clients may use; each has at least 16 characters.
-    :param port: 0 chooses a free port.
-    :param max_frame_bytes: the largest frame. A larger one closes its connection (1009).
-    :param max_connections: further clients are told to try again later (503).
-    :param max_requests: how many requests of one connection are processed at once. Further
-        requests are not read yet.
-    :param workers: how many threads use the store.
-    :param authorization_timeout: for the handshake, and again for the first frame.
-    :param drain_timeout: for answering what has arrived when the service stops.
-    :param ssl_context: makes the service use wss.
+    Each key sees only its own threads. The service does not close the store.
     """
 
     def __init__(
         self,
         store: ThreadStore,
-        keys: Iterable[str],
+        keys: Iterable[str] = (),
         *,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES,
-        max_connections: int = 1000,
-        max_requests: int = 64,
-        workers: int = 8,
-        authorization_timeout: float = 10.0,
-        drain_timeout: float = 10.0,
-        ssl_context: ssl.SSLContext | None = None,
+        own_key: str | None = None,
+        **options: Unpack[ServiceOptions],
     ) -> None:
         """Check the options. Nothing is opened before :meth:`start`.
 
+        :param store: where threads are kept. Those of *keys* are kept apart from the store's own,
+            see :meth:`.ThreadStore.for_tenants`.
+        :param keys: those that clients may use; each has at least 16 characters.
+        :param own_key: a key whose threads are those of the store itself: the app's.
+        :param options: see :class:`~flask_agentuity.service.settings.ServiceSettings`.
         :raises ConfigurationError: if an option is wrong, or the package ``websockets`` is
             missing.
         """
-        self._settings = ServiceSettings(
-            store,
-            Keys(keys),
-            host=host,
-            port=port,
-            max_frame_bytes=max_frame_bytes,
-            max_connections=max_connections,
-            max_requests=max_requests,
-            workers=workers,
-            authorization_timeout=authorization_timeout,
-            drain_timeout=drain_timeout,
-            ssl_context=ssl_context,
-        )
+        self._settings = ServiceSettings(store, Keys(keys, own_key), **options)
         self._server_type = _find_server_type()
         self._url: str | None = None
         self._thread: threading.Thread | None = None
@@ -99,7 +72,7 @@ class ThreadService:
             raise ConfigurationError("The thread service was started before. Create a new one.")
         started: Future[str] = Future()
         self._thread = threading.Thread(
-            target=lambda: asyncio.run(self._run(started)), name="thread-service", daemon=True
+            target=self._run_loop, args=(started,), name="thread-service", daemon=True
         )
         self._thread.start()
         try:
@@ -118,6 +91,8 @@ class ThreadService:
         if not self._stopping.done():
             self._stopping.set_result(None)
         self._thread.join()
+        if self._settings.tenants_store is not self._settings.store:
+            self._settings.tenants_store.close()
 
     def __enter__(self) -> ThreadService:
         """Start."""
@@ -132,6 +107,11 @@ class ThreadService:
     ) -> None:
         """Stop."""
         self.stop()
+
+    def _run_loop(self, started: Future[str]) -> None:
+        # Limits need this kind of loop, whichever kind the app has chosen for itself.
+        with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
+            runner.run(self._run(started))
 
     async def _run(self, started: Future[str]) -> None:
         server = self._server_type(self._settings)

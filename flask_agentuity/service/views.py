@@ -13,9 +13,8 @@ from ..document import codec
 VIEW_SECONDS = 600.0
 #: Views that are kept of one thread and connection.
 THREAD_VIEWS = 64
-#: Bytes of views that one connection, and one service, keeps at most.
+#: Bytes of views that one connection keeps at most.
 CONNECTION_BYTES = 16 * 1024 * 1024
-SERVICE_BYTES = 128 * 1024 * 1024
 #: Threads of one connection for which the time of the last restore is kept.
 REMEMBERED_THREADS = 2048
 
@@ -52,7 +51,7 @@ class View:
 class Budget:
     """Bytes that the connections of a service share."""
 
-    def __init__(self, limit: int = SERVICE_BYTES) -> None:
+    def __init__(self, limit: int) -> None:
         self._left = limit
         self._lock = threading.Lock()
 

@@ -243,6 +243,15 @@ class ThreadStore(Finding, TurnStore, ABC):
         """
         raise StoreError(f"{type(self).__name__} cannot remove expired threads: its server does.")
 
+    def for_tenants(self) -> ThreadStore:
+        """Return the store in which a thread service keeps the threads of other keys' clients.
+
+        Threads in it do not appear in this store, in no way. This class returns the store
+        itself: a service then keeps all threads in it, and gives those of each key ids of their
+        own. Override it if the store can keep them apart.
+        """
+        return self
+
     def warnings(self) -> Sequence[str]:
         """Return what may lose threads one day, each with how to correct it.
 

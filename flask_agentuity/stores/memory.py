@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -90,6 +91,19 @@ class MemoryStore(KeyedStore):
         self._tombstones: dict[str, _Tombstone] = {}
         self.runs = self._runs = MemoryRuns()
         self._lock = PerProcess(lambda: threading.Lock())
+        self._tenants: MemoryStore | None = None
+
+    def for_tenants(self) -> MemoryStore:
+        """Return the store for a service's tenants: another dictionary, always the same one."""
+        with self._lock.get():
+            if self._tenants is None:
+                # A copy, because a subclass may have other arguments.
+                tenants = copy.copy(self)
+                tenants._threads, tenants._tombstones = {}, {}
+                tenants._lock = PerProcess(lambda: threading.Lock())
+                tenants.runs = tenants._runs = MemoryRuns()
+                self._tenants = tenants
+            return self._tenants
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._lock.get():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..document.codec import MAX_DOCUMENT_BYTES
+from ..document.foreign_text import MAX_SHOWN
 
 __all__ = ["MAX_DOCUMENT_BYTES"]
 
@@ -32,7 +33,7 @@ MAX_THREAD_ID_LENGTH = 256
 MAX_OPERATIONS = 100_000
 
 #: The longest error text that is taken over from, or sent to, the other end.
-MAX_ERROR_LENGTH = 1000
+MAX_ERROR_LENGTH = MAX_SHOWN
 
 #: Seconds for connecting and authorizing together (the JavaScript runtime's).
 CONNECT_TIMEOUT = 10.0

@@ -10,7 +10,7 @@ from flask_agentuity.client.address import (
     proxy_warnings,
     without_secrets,
 )
-from flask_agentuity.client.foreign_text import printable
+from flask_agentuity.document.foreign_text import printable
 from flask_agentuity.errors import ConfigurationError
 
 

@@ -13,7 +13,8 @@ import pytest
 from flask_agentuity import wire
 from flask_agentuity.document.operations import Push
 from flask_agentuity.service.answering import Answering
-from flask_agentuity.service.keys import stored_id
+from flask_agentuity.service.logs import Logs
+from flask_agentuity.service.tenants import Tenant, stored_id
 from flask_agentuity.service.views import Budget, Views
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.writing import Write
@@ -35,7 +36,9 @@ class Interleaving:
         self._dice = random.Random(seed)
         self._kinds, self._overlapping, self._reading = kinds, overlapping, reading
         self._store = MemoryStore()
-        self._answering = Answering(self._store, NAMESPACE, Views(Budget()))
+        self._answering = Answering(
+            Tenant("one", self._store, NAMESPACE), Views(Budget(2**27)), Logs()
+        )
         self._numbers = itertools.count()
         self._requests: list[State] = []
         self.items: dict[int, str] = {}

@@ -16,7 +16,7 @@ import pytest
 
 from flask_agentuity.document.operations import Push, Set, SetMetadata
 from flask_agentuity.service import ThreadService, views
-from flask_agentuity.service.keys import namespace_of, stored_id
+from flask_agentuity.service.tenants import namespace_of, stored_id
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
@@ -371,9 +371,10 @@ def test_the_tombstone_of_an_hour_ago_is_forgotten(serve: Serve, run: Run) -> No
     merge: dict[str, Any] = {"operations": [{"op": "push", "key": "l", "value": 2}]}
     assert agent.call("merge", **merge)["gone"] is True
     inside = stored_id(namespace_of(KEY), THREAD)
-    (tombstone,) = store._tombstones.values()
-    store._tombstones[inside] = type(tombstone)(tombstone.deleted - 3601, tombstone.version)
+    tenants = store.for_tenants()
+    (tombstone,) = tenants._tombstones.values()
+    tenants._tombstones[inside] = type(tombstone)(tombstone.deleted - 3601, tombstone.version)
     assert agent.call("merge", **merge)["success"] is True
-    outcome = store.write(inside, Write([]))
+    outcome = tenants.write(inside, Write([]))
     assert isinstance(outcome, Written)
     assert outcome.version

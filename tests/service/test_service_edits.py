@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from flask_agentuity.service import ThreadService
-from flask_agentuity.service.keys import namespace_of, stored_id
+from flask_agentuity.service.tenants import namespace_of, stored_id
 from flask_agentuity.stores.base import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.writing import Conflict, Write, Written

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from flask_agentuity.document.codec import MAX_DOCUMENT_BYTES
 from flask_agentuity.service import ThreadService
-from flask_agentuity.service.keys import namespace_of, stored_id
+from flask_agentuity.service.tenants import namespace_of, stored_id
 from flask_agentuity.stores.memory import MemoryStore
 
 from .peers import KEY, THREAD, HeldStore, Peer
@@ -222,8 +222,8 @@ def test_each_key_sees_its_own_threads(serve: Serve, connect: Connect) -> None:
     # It finds them when others join it, and the store does not hold it.
     other = connect(serve(store, "the third of the keys", ONE), ONE)
     assert other.restore() == '{"state":{"mine":1}}'
-    assert len(store._threads) == 2
-    assert not any(key in stored for stored in store._threads for key in (ONE, TWO))
+    assert len(store.for_tenants()._threads) == 2
+    assert not any(key in stored for stored in store.for_tenants()._threads for key in (ONE, TWO))
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_any_thread_id_is_one_of_its_own(serve: Serve, connect: Connect, thread_
     peer.call("save", thread_id, user_data='{"state":{"a":1}}')
     assert peer.restore(thread_id) == '{"state":{"a":1}}'
     assert peer.restore(thread_id.removeprefix("thrd_") + "x") == ""
-    (inside,) = store._threads
+    (inside,) = store.for_tenants()._threads
     assert set(inside) <= set("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.~%-")
 
 

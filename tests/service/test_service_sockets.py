@@ -296,7 +296,8 @@ def test_what_is_under_way_is_answered_before_the_end(
     for peer in peers:
         assert peer.closed_with()[0] == 1001
     ending.join(PATIENCE)
-    (document,) = [store.restore(thread_id) for thread_id in store._threads]
+    tenants = store.for_tenants()
+    (document,) = [tenants.restore(thread_id) for thread_id in tenants._threads]
     assert document == b'{"state":{"l":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1]}}'
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from flask_agentuity.service import ThreadService, views
+from flask_agentuity.service.settings import DEFAULT_MAX_MEMORY_BYTES
 from flask_agentuity.service.views import Budget, View, Views
 
 from .peers import PATIENCE, Peer
@@ -21,7 +22,7 @@ def view(size: int = 0, at: float = 0.0, *, saved: bool = False) -> View:
 
 
 def test_the_views_of_a_thread_in_their_order() -> None:
-    kept = Views(Budget())
+    kept = Views(Budget(2**27))
     first, second, other = view(), view(), view()
     for thread_id, each in (("t", first), ("t", second), ("other", other)):
         kept.add(thread_id, each)
@@ -34,7 +35,7 @@ def test_the_views_of_a_thread_in_their_order() -> None:
 
 
 def test_what_was_saved_is_kept_until_the_next_restore() -> None:
-    kept = Views(Budget())
+    kept = Views(Budget(2**27))
     read, saved, again = view(), view(saved=True), view(saved=True)
     kept.add("t", read)
     kept.add("t", saved)
@@ -46,7 +47,7 @@ def test_what_was_saved_is_kept_until_the_next_restore() -> None:
 
 
 def test_old_views_are_forgotten() -> None:
-    budget = Budget()
+    budget = Budget(2**27)
     kept = Views(budget)
     kept.add("t", view(at=0.0))
     young = view(at=100.0)
@@ -55,11 +56,11 @@ def test_old_views_are_forgotten() -> None:
     assert kept.of("t", views.VIEW_SECONDS + 1) == [young]
     kept.prune(views.VIEW_SECONDS + 101)
     assert len(kept) == 0
-    assert budget.take(views.SERVICE_BYTES)
+    assert budget.take(2**27)
 
 
 def test_a_thread_has_so_many() -> None:
-    kept = Views(Budget())
+    kept = Views(Budget(2**27))
     made = [view() for _ in range(views.THREAD_VIEWS + 10)]
     for each in made:
         kept.add("t", each)
@@ -67,7 +68,7 @@ def test_a_thread_has_so_many() -> None:
 
 
 def test_a_connection_has_so_many_bytes() -> None:
-    kept = Views(Budget(), limit=10_000)
+    kept = Views(Budget(2**27), limit=10_000)
     made = [view(2_500) for _ in range(10)]
     for number, each in enumerate(made):
         kept.add(f"t{number}", each)
@@ -101,7 +102,7 @@ def test_many_small_keys_count_as_what_they_take() -> None:
 
 
 def test_the_last_restore_is_known_longer_than_its_view() -> None:
-    kept = Views(Budget(), limit=1)
+    kept = Views(Budget(2**27), limit=1)
     assert kept.last_restore("t") is None
     kept.add("t", view(at=5.0))
     kept.add("t", view(at=9.0, saved=True))
@@ -119,21 +120,21 @@ def test_a_closed_connection_gives_its_bytes_back(
     budgets: list[Budget] = []
 
     class Noted(Budget):
-        def __init__(self) -> None:
-            super().__init__()
+        def __init__(self, limit: int) -> None:
+            super().__init__(limit)
             budgets.append(self)
 
-    monkeypatch.setattr("flask_agentuity.service.connection.Budget", Noted)
+    monkeypatch.setattr("flask_agentuity.service.shared.Budget", Noted)
     service = serve()
     peer = connect(service)
     peer.call("save", user_data='{"state":{"a":"%s"}}' % ("x" * 100_000))
     for _ in range(10):
         peer.restore()
     (budget,) = budgets
-    assert budget._left < views.SERVICE_BYTES - 1_000_000
+    assert budget._left < DEFAULT_MAX_MEMORY_BYTES // 4 - 1_000_000
     peer.close()
     service.stop()
-    assert budget._left == views.SERVICE_BYTES
+    assert budget._left == DEFAULT_MAX_MEMORY_BYTES // 4
 
 
 def test_an_idle_connection_gives_its_bytes_back(

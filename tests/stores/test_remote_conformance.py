@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from flask_agentuity.service import ThreadService
-from flask_agentuity.service.keys import namespace_of, stored_id
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
@@ -33,7 +32,7 @@ class Place:
     def serve(self, **options: Any) -> str:
         """Return the URL of a new service."""
         store = SQLiteStore(self.folder / "threads.db", timeout=30.0, **options)
-        service = ThreadService(store, [KEY])
+        service = ThreadService(store, own_key=KEY)
         service.start()
         self._open.append((service, store))
         return service.url
@@ -73,9 +72,7 @@ class TestRemoteStore(StoreConformance):
         return partial(RemoteStore.from_url, place.url, key=KEY)
 
     def damage(self, store: ThreadStore, place: Place, thread_id: str, key: str) -> None:
-        test_sqlite_conformance.TestSQLiteStore().damage(
-            store, place.folder, stored_id(namespace_of(KEY), thread_id), key
-        )
+        test_sqlite_conformance.TestSQLiteStore().damage(store, place.folder, thread_id, key)
 
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
@@ -88,7 +85,3 @@ class TestRemoteStore(StoreConformance):
             ),
         )
         yield Clock(lambda seconds: moved.append(moved.pop() + seconds))
-
-    def logged_id(self, thread_id: str) -> str:
-        # The service skips operations, so the service logs it.
-        return stored_id(namespace_of(KEY), thread_id)

@@ -51,7 +51,7 @@ def client_maker(url: str, timeout: float) -> tuple[Callable[[], Client], dict[s
     except (ValueError, TypeError, RedisError) as error:
         raise ConfigurationError(
             f"The URL of the Redis store is wrong: {error}. Allowed: {_ALLOWED}."
-        ) from error
+        ) from None
 
 
 def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any]]:

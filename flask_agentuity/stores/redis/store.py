@@ -94,6 +94,7 @@ class RedisStore(RedisTurns, KeyedStore):
         self.max_bytes: int = max_bytes
         self.prefix = prefix
         self._milliseconds = 0 if ttl is None else max(1, round(ttl * 1000))
+        self._given = client, partitions
         self._caller = Caller(client)
         self._writer = Writer(self._caller, self._milliseconds, max_bytes)
         self._merger = Merger(self._caller, self._writer, self.read)
@@ -113,6 +114,13 @@ class RedisStore(RedisTurns, KeyedStore):
         """
         make, own = client_maker(url, timeout)
         return cls(make, **{**options, **own})
+
+    def for_tenants(self) -> RedisStore:
+        """Return the store for a service's tenants: in the same Redis, with another prefix."""
+        client, partitions = self._given
+        prefix = f"{self.prefix.removesuffix(':')}-tenants:"
+        ttl, limit = self.ttl, self.max_bytes
+        return RedisStore(client, ttl=ttl, max_bytes=limit, prefix=prefix, partitions=partitions)
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         if keys is None:

@@ -79,6 +79,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
         self.max_bytes: int = max_bytes
         self._renew_after = (base.DEFAULT_TTL if ttl is None else ttl) / 10
         self._next_purge = 0.0
+        self._options: dict[str, Any] = {"timeout": timeout, "synchronous": synchronous}
         self._connections = Connections(self.path, timeout, synchronous)
         self.runs = SQLiteRuns(self._connections)
 
@@ -92,6 +93,11 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
         """
         path, named = read_url(url, folder)
         return cls(path, **{**options, **named})
+
+    def for_tenants(self) -> SQLiteStore:
+        """Return the store for a service's tenants: a file beside this one, ``NAME-tenants``."""
+        path = self.path.with_stem(f"{self.path.stem}-tenants")
+        return SQLiteStore(path, ttl=self.ttl, max_bytes=self.max_bytes, **self._options)
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._connections.read(thread_id) as connection:

@@ -1,0 +1,52 @@
+"""Returns memory that is no longer used to the operating system.
+
+The C library keeps what was freed, in each thread's own pool, for the next use. After a burst of
+large documents that is many times what the service holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+#: Seconds between the end of a burst, or a part of it, and the return of memory.
+_PAUSE = 2.0
+
+#: Smaller frames leave little behind.
+_LARGE = 64 * 1024
+
+
+def _find_trim() -> Callable[[int], int] | None:
+    try:
+        # Only the C library of GNU has it.
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
+    return trim
+
+
+class IdleMemory:
+    """Returns memory a moment after large frames were handled. For one event loop."""
+
+    def __init__(self, executor: Executor | None = None) -> None:
+        self._trim = _find_trim()
+        self._executor = executor
+        self._planned: asyncio.TimerHandle | None = None
+
+    def used(self, size: int) -> None:
+        """Note that a frame of *size* bytes was handled."""
+        if size >= _LARGE and self._planned is None and self._trim is not None:
+            self._planned = asyncio.get_running_loop().call_later(_PAUSE, self._return)
+
+    def close(self) -> None:
+        """Plan nothing more."""
+        if self._planned is not None:
+            self._planned.cancel()
+
+    def _return(self) -> None:
+        self._planned = None
+        if self._trim is not None:
+            # It releases the interpreter lock, and takes some milliseconds.
+            asyncio.get_running_loop().run_in_executor(self._executor, self._trim, 0)

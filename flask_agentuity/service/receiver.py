@@ -1,0 +1,68 @@
+"""Receives frames: for so long, and to the end when the service stops."""
+
+from __future__ import annotations
+
+import asyncio
+
+from .server_socket import ServerSocket
+
+#: When the service ends it still takes what has arrived: until this many seconds of
+#: silence, and for so many at most.
+_QUIET = 0.05
+_LONGEST_READING = 1.0
+
+
+class Overrun(Exception):
+    """The client sent more than it may before it was authorized."""
+
+
+class Receiver:
+    """The frames of one connection. Only one task may wait for them."""
+
+    def __init__(self, socket: ServerSocket) -> None:
+        self._socket = socket
+        self._loop = asyncio.get_running_loop()
+        self._receiving: asyncio.Timeout | None = None
+        # When reading ends at the latest, once the service is ending.
+        self._read_until: float | None = None
+        socket.on_overrun = self._stop_waiting
+
+    @property
+    def is_draining(self) -> bool:
+        """Whether the service is ending."""
+        return self._read_until is not None
+
+    def drain(self) -> None:
+        """Take only what has arrived."""
+        self._read_until = self._loop.time() + _LONGEST_READING
+        if self._receiving is not None and not self._receiving.expired():
+            self._receiving.reschedule(self._loop.time() + _QUIET)
+
+    async def receive(self, patience: float | None) -> str | bytes:
+        """Return the next frame.
+
+        :raises TimeoutError: when *patience* is over, or the service ends and all is quiet.
+        :raises Overrun: if the client sent too much.
+        """
+        if self._read_until is not None:
+            patience = _QUIET if self._loop.time() < self._read_until else 0.0
+        try:
+            async with asyncio.timeout(patience) as self._receiving:
+                # This could be waiting, but for the moment in which on_overrun was not set.
+                if self._socket.is_overrun:
+                    raise Overrun
+                return await self._socket.recv()
+        except TimeoutError:
+            if self._socket.is_overrun:
+                raise Overrun from None
+            if self._read_until is None:
+                raise
+            # What came in the very moment that patience ended.
+            async with asyncio.timeout(0):
+                return await self._socket.recv()
+        finally:
+            self._receiving = None
+
+    def _stop_waiting(self) -> None:
+        if self._receiving is not None and not self._receiving.expired():
+            self._receiving.reschedule(self._loop.time())

@@ -1,0 +1,71 @@
+"""What all connections of a service share."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from .addresses import source_of
+from .admission import Admission, AdmissionLimits
+from .buffers import Buffers
+from .fair_pool import FairPool
+from .idle_memory import IdleMemory
+from .logs import Logs
+from .settings import ServiceSettings
+from .views import Budget
+from .wrong_keys import WrongKeys
+
+#: After a large frame was parsed, nothing large is parsed for as long: the parser does not
+#: release the interpreter lock.
+_REST_AFTER_PARSING = 1.0
+
+#: The part of the memory that restored documents may take.
+_VIEWS_SHARE = 4
+
+
+class Shared:
+    """What all connections of a service share. Belongs to one event loop."""
+
+    def __init__(self, settings: ServiceSettings) -> None:
+        self._settings = settings
+        self.logs = Logs()
+        #: The threads in which the store is used.
+        self.pool = FairPool(
+            settings.workers, "thread-service-store", reserve=settings.reserved_workers
+        )
+        #: The thread in which large frames are parsed.
+        self.parsing = FairPool(1, "thread-service-parser", rest=_REST_AFTER_PARSING)
+        #: The memory for what clients have restored, and for what is on its way.
+        self.budget = Budget(settings.max_memory_bytes // _VIEWS_SHARE)
+        self.buffers = Buffers(
+            settings.max_memory_bytes - settings.max_memory_bytes // _VIEWS_SHARE
+        )
+        self.idle_memory = IdleMemory()
+        self.wrong_keys = WrongKeys()
+        self.admission = Admission(
+            AdmissionLimits(
+                settings.max_unauthorized,
+                settings.max_unauthorized_per_address,
+                settings.authorization_timeout,
+                settings.trusted,
+            )
+        )
+        #: How many connections each tenant has.
+        self.connections: Counter[str] = Counter()
+
+    def seconds_to_wait(self, host: str) -> float:
+        """Return how long *host* must wait before it may send another key."""
+        if host in self._settings.trusted:
+            return 0.0
+        return self.wrong_keys.wait(source_of(host))
+
+    def is_full(self, tenant: str | None = None) -> bool:
+        """Return whether no more connections are taken, or none of *tenant*."""
+        if self.connections.total() >= self._settings.max_connections:
+            return True
+        return tenant is not None and self.connections[tenant] >= self._settings.max_per_key
+
+    def close(self) -> None:
+        """Begin nothing more."""
+        self.pool.close()
+        self.parsing.close()
+        self.idle_memory.close()

@@ -1,0 +1,56 @@
+"""The tenants of a service: each key has its own threads."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from urllib.parse import quote
+
+from ..stores.base import ThreadStore
+
+# Changing any of these hides every stored thread from its key.
+_SALT = b"flask-agentuity thread service"
+_ROUNDS = 100_000
+_NAMESPACE_BYTES = 10
+
+_PREFIX = "thrd_"
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """Whose threads a client sees.
+
+    ``name`` is what logs call it. ``namespace`` is None for an app's own key, whose threads are
+    those of the app.
+    """
+
+    name: str
+    store: ThreadStore
+    namespace: str | None
+
+    def stored_id(self, thread_id: str) -> str:
+        """Return the id under which the store keeps a client's thread."""
+        return thread_id if self.namespace is None else stored_id(self.namespace, thread_id)
+
+
+@functools.cache
+def namespace_of(key: str) -> str:
+    """Return the namespace of *key* in the store: 20 hexadecimal digits.
+
+    It depends on the key alone, so the threads of a key do not depend on the other keys. It is
+    slow to compute on purpose (PBKDF2), so that a key cannot be guessed from it.
+    """
+    derived = hashlib.pbkdf2_hmac("sha256", key.encode(), _SALT, _ROUNDS, _NAMESPACE_BYTES)
+    return derived.hex()
+
+
+def stored_id(namespace: str, thread_id: str) -> str:
+    """Return the id under which the store keeps a tenant's thread.
+
+    Clients may use any text as an id; the store gets only characters that a URL or a file name
+    can hold. From an id of the usual 37 characters this makes a valid thread id.
+    """
+    if thread_id.startswith(_PREFIX):
+        return f"{_PREFIX}{namespace}-{quote(thread_id[len(_PREFIX) :], safe='')}"
+    return f"{namespace}-{quote(thread_id, safe='')}"
