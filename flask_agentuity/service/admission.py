@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from .addresses import TrustedAddresses, source_of
@@ -13,20 +15,23 @@ from .listener import AcceptedSocket
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Files that are left for the store and for the rest of the process, at most.
+#: Files that are left for the store and for the rest of the process.
 _RESERVED_FILES = 64
 #: Seconds after its time in which a client can still be told that it was too slow.
 _LAST_WORDS = 1.0
 
 
-def file_limit() -> int | None:
-    """Return how many files the process may have open; None if there is no limit."""
+def _files_left(number: int) -> float:
+    """Return how many files can be opened after the one with this *number*.
+
+    A new file has the lowest number that is free.
+    """
     try:
         import resource
     except ModuleNotFoundError:
-        return None
+        return math.inf
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
+    return math.inf if limit == resource.RLIM_INFINITY else limit - number
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,14 @@ class Admission:
         return len(self._waiting)
 
     def admit(self, accepted: AcceptedSocket) -> bool:
-        """Have *accepted* wait for its key. Return False near the limit of open files."""
-        limit = file_limit()
-        # The number of a new file is the lowest one that is free.
-        if limit is not None and accepted.number >= limit - min(_RESERVED_FILES, limit // 4):
+        """Have *accepted* wait for its key. Return False if there are hardly any files left."""
+        if (left := _files_left(accepted.number)) < _RESERVED_FILES:
             self.refuse_for_lack_of_files()
-            return False
+            # It can be gone before the files that are left are needed.
+            if self._waiting:
+                self._evict(next(iter(self._waiting)))
+            if left < _RESERVED_FILES // 2:
+                return False
         loop = asyncio.get_running_loop()
         patience = self._limits.timeout + _LAST_WORDS
         self._waiting[accepted] = loop.call_later(patience, self._evict, accepted)
@@ -80,14 +87,22 @@ class Admission:
         return True
 
     def refuse_for_lack_of_files(self) -> None:
-        """Note that a connection was refused near the limit of open files."""
-        self._log.warn("Refused a connection: the process may not open more files.")
+        """Note that the limit of open files is near."""
+        self._log.warn(
+            "The process may hardly open more files; a connection was closed or refused."
+        )
 
     def authorize(self, number: int) -> None:
         """Note that the client of the socket with this file number has sent a good key."""
         accepted = self._by_number.get(number)
         if accepted is not None:
             self._leave(accepted)
+
+    def close(self, keep: Collection[int]) -> None:
+        """Close all but those with the file numbers *keep*, which have completed a handshake."""
+        for accepted in list(self._waiting):
+            if accepted.number not in keep:
+                self._evict(accepted)
 
     def _give_way(self, accepted: AcceptedSocket) -> None:
         self._log.warn("Too many connections without a key; closed one of %s.", accepted.host)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+from contextlib import suppress
 
 from websockets.frames import CloseCode
 
@@ -17,6 +19,8 @@ from .shared import Shared
 logger = logging.getLogger("flask_agentuity.service")
 
 _ENDING = "the service is ending"
+#: Seconds in which a client that sent too much can read why.
+_TIME_TO_READ = 0.2
 _TOO_LARGE = f"The frame is over {limits.MAX_AUTHORIZATION_BYTES:,} bytes."
 
 
@@ -44,7 +48,7 @@ class Authorization:
         if isinstance(decision, wire.Denied):
             self._shared.logs.denied.warn("%s was not let in: %s", self.peer, decision.error)
             await self._socket.send(end.answer(decision).decode())
-            await self._socket.close(CloseCode.POLICY_VIOLATION, "not authorized")
+            await self._close(CloseCode.POLICY_VIOLATION, "not authorized")
             return None
         assert end.key is not None
         return end.key
@@ -71,6 +75,16 @@ class Authorization:
             self._count_wrong()
         assert isinstance(decision, wire.Granted | wire.Denied)
         return decision
+
+    async def _close(self, code: CloseCode, reason: str) -> None:
+        if not self._socket.is_overrun:
+            await self._socket.close(code, reason)
+            return
+        # What the client sends is thrown away, so its part of the closing handshake is as well.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_TIME_TO_READ):
+                await self._socket.close(code, reason)
+        self._socket.transport.abort()
 
     def _must_wait(self) -> bool:
         return self._shared.seconds_to_wait(self._host) > 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import signal
 import ssl
 import sys
@@ -15,15 +14,23 @@ from ..document.codec import MAX_DOCUMENT_BYTES
 from ..document.messages import encode_message
 from ..errors import ConfigurationError, StoreError
 from ..stores import open_store
-from ..stores.base import DEFAULT_TTL, ThreadStore
-from .keys import read_keys
-from .settings import DEFAULT_MAX_FRAME_BYTES
+from ..stores.base import DEFAULT_TTL
+from .keys import HOW_TO_MAKE_A_KEY, KEYS_VARIABLE, gather_keys
+from .settings import LOOPBACK, ServiceSettings
 from .thread_service import ThreadService
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: More keys, separated by white space. Other users can see a command line.
-KEYS_VARIABLE = "AGENTUITY_SERVICE_KEYS"
+# The options of a service that are numbers: their units and what they are.
+_LIMITS = (
+    ("max_frame_bytes", "BYTES", "the largest frame"),
+    ("max_memory_bytes", "BYTES", "what is held for all clients together"),
+    ("max_connections", "N", "how many clients may be connected"),
+    ("max_unauthorized", "N", "how many of them may not have sent their key"),
+    ("max_unauthorized_per_address", "N", "the same, for each address"),
+    ("authorization_timeout", "SECONDS", "for a client's handshake and its key"),
+    ("send_timeout", "SECONDS", "for a client to read a reply"),
+)
 
 #: Seconds between two checks whether the service still runs.
 _CHECK_INTERVAL = 0.5
@@ -38,13 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         format="%(asctime)s %(levelname)s %(message)s",
     )
     try:
-        keys = [*options.key, *os.environ.get(KEYS_VARIABLE, "").split()]
-        for path in options.key_file:
-            keys.extend(read_keys(path))
-        if not keys:
-            raise ConfigurationError(
-                f"A thread service needs a key: --key KEY, --key-file FILE or {KEYS_VARIABLE}."
-            )
+        keys = gather_keys(options.key, options.key_file)
         store = open_store(options.store, ttl=options.ttl or None, max_bytes=options.max_bytes)
         try:
             service = ThreadService(
@@ -53,11 +54,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 host=options.host,
                 port=options.port,
                 max_frame_bytes=options.max_frame_bytes,
+                max_memory_bytes=options.max_memory_bytes,
                 max_connections=options.max_connections,
+                max_unauthorized=options.max_unauthorized,
+                max_unauthorized_per_address=options.max_unauthorized_per_address,
                 authorization_timeout=options.authorization_timeout,
+                send_timeout=options.send_timeout,
+                trusted_addresses=(*LOOPBACK, *options.trusted_address),
+                allowed_origins=options.allow_origin,
                 ssl_context=_ssl_context(options.certificate, options.certificate_key),
             )
-            return run(service, store)
+            return run(service)
         finally:
             store.close()
     except (ConfigurationError, StoreError) as error:
@@ -65,17 +72,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2 if isinstance(error, ConfigurationError) else 1
 
 
-def run(service: ThreadService, store: ThreadStore) -> int:
+def run(service: ThreadService) -> int:
     """Start *service*, print where it listens, and serve until SIGTERM or SIGINT.
 
     Must be called in the main thread. The first line on standard output is one JSON object,
     ``{"listening": "ws://127.0.0.1:PORT/thread/ws"}``. Returns the exit status.
 
     :raises ConfigurationError: if it cannot listen.
-    :raises StoreError: if the *store* cannot be used.
+    :raises StoreError: if its store cannot be used.
     """
     # A store that does not work should not be noticed by the first client.
-    store.restore("none")
+    service.check_store()
     asked = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: asked.set())
@@ -124,7 +131,7 @@ def _add_keys(add: Callable[..., object]) -> None:
         default=[],
         help="a key that clients may use, of at least 16 characters; can be repeated; each key"
         f" sees its own threads only; the environment variable {KEYS_VARIABLE} can hold more,"
-        " separated by spaces",
+        f" separated by spaces; {HOW_TO_MAKE_A_KEY} makes one",
     )
     add(
         "--key-file",
@@ -159,20 +166,29 @@ def _add_storage(add: Callable[..., object]) -> None:
 
 
 def _add_connections(add: Callable[..., object]) -> None:
+    for name, unit, what in _LIMITS:
+        default = getattr(ServiceSettings, name)
+        add(
+            f"--{name.replace('_', '-')}",
+            type=type(default),
+            default=default,
+            metavar=unit,
+            help=f"{what} (%(default)g)",
+        )
     add(
-        "--max-frame-bytes",
-        type=int,
-        default=DEFAULT_MAX_FRAME_BYTES,
-        metavar="BYTES",
-        help="the largest frame (%(default)s)",
+        "--trusted-address",
+        action="append",
+        default=[],
+        metavar="NETWORK",
+        help="an address or a network without the limits for each address, as proxies and app"
+        " servers need; this machine is trusted; can be repeated",
     )
-    add("--max-connections", type=int, default=1000, metavar="N", help="(%(default)s)")
     add(
-        "--authorization-timeout",
-        type=float,
-        default=10.0,
-        metavar="SECONDS",
-        help="for a client's handshake and its key (%(default)g)",
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="let web pages of https://HOST connect; can be repeated",
     )
     add("--certificate", metavar="FILE", help="serve wss with this certificate (PEM)")
     add("--certificate-key", metavar="FILE", help="its private key (PEM), if in another file")

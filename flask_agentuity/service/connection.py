@@ -68,6 +68,11 @@ class ServedConnection:
                 self._pruning.cancel()
             self._views.clear()
 
+    @property
+    def socket_number(self) -> int:
+        """The file number of the socket."""
+        return self._socket.socket_number
+
     def drain(self) -> None:
         """Take what has arrived, answer it, and close the connection (1001)."""
         self._receiver.drain()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from ..errors import ConfigurationError
 
 #: The fewest characters of a key: a shorter one can be guessed.
 SHORTEST_KEY = 16
+
+#: More keys, separated by white space. Other users can see a command line.
+KEYS_VARIABLE = "AGENTUITY_SERVICE_KEYS"
 
 #: A command that prints a good key.
 HOW_TO_MAKE_A_KEY = 'python -c "import secrets; print(secrets.token_urlsafe())"'
@@ -54,9 +58,31 @@ class Keys:
             found |= hmac.compare_digest(given, digest)
         return found
 
+    @property
+    def has_own(self) -> bool:
+        """Whether one of them is an app's own."""
+        return self._own is not None
+
     def is_own(self, key: str) -> bool:
         """Return whether *key* is the app's own."""
         return self._own is not None and hmac.compare_digest(_digest(key), self._own)
+
+
+def gather_keys(keys: Iterable[str], files: Iterable[str], own: str | None = None) -> list[str]:
+    """Return the *keys*, those in *files*, and those in the environment.
+
+    :param own: an app's own key, which is enough.
+    :raises ConfigurationError: if there is none at all, or a file cannot be read.
+    """
+    found = [*keys, *os.environ.get(KEYS_VARIABLE, "").split()]
+    for path in files:
+        found.extend(read_keys(path))
+    if not found and own is None:
+        raise ConfigurationError(
+            f"A thread service needs a key: --key KEY, --key-file FILE or {KEYS_VARIABLE}."
+            f" Make one with: {HOW_TO_MAKE_A_KEY}"
+        )
+    return found
 
 
 def read_keys(path: str | Path) -> list[str]:

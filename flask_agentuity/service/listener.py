@@ -47,7 +47,7 @@ class Gate(Protocol):
         """Return whether a connection is set up. Otherwise the socket is closed."""
 
     def refuse_for_lack_of_files(self) -> None:
-        """Note that a connection had to be refused."""
+        """Note that a connection must be refused because no more files can be opened."""
 
 
 class ListeningSocket(socket.socket):

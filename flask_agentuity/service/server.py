@@ -83,6 +83,7 @@ class Server:
                 server.close(close_connections=False)
             for connection in self._connections:
                 connection.drain()
+            self._shared.admission.close({each.socket_number for each in self._connections})
             try:
                 async with asyncio.timeout(self._settings.drain_timeout):
                     for server in self._servers:

@@ -120,6 +120,13 @@ class ServiceSettings:
         object.__setattr__(self, "trusted", TrustedAddresses(self.trusted_addresses))
         object.__setattr__(self, "tenants_store", self.store.for_tenants())
 
+    @property
+    def stores(self) -> Sequence[ThreadStore]:
+        """The stores that the keys need."""
+        if not self.keys.has_own:
+            return [self.tenants_store]
+        return [self.store] if len(self.keys) == 1 else [self.store, self.tenants_store]
+
     def tenant_of(self, key: str) -> Tenant:
         """Return whose threads a client with *key* sees. It is slow the first time."""
         if self.keys.is_own(key):

@@ -63,6 +63,14 @@ class ThreadService:
         """Whether the service was started and has not ended."""
         return self._thread is not None and self._thread.is_alive()
 
+    def check_store(self) -> None:
+        """Read from the store once.
+
+        :raises StoreError: if it cannot be used.
+        """
+        for store in self._settings.stores:
+            store.restore("none")
+
     def start(self) -> None:
         """Start listening. Returns when clients can connect.
 

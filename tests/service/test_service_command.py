@@ -195,7 +195,9 @@ def test_keys_from_everywhere_and_never_in_the_log(start: Start, tmp_path: Path)
     assert process.said.count("was let in") == len(keys)
     assert "was not let in" in process.said
     assert not [key for key in [*keys, "a-wrong-key"] if key in process.said]
-    assert not [key for key in keys if key.encode() in (tmp_path / "threads.db").read_bytes()]
+    assert not [
+        key for key in keys if key.encode() in (tmp_path / "threads-tenants.db").read_bytes()
+    ]
 
 
 def test_options_reach_the_service(start: Start) -> None:
@@ -241,7 +243,7 @@ def test_wss(start: Start, tmp_path: Path) -> None:
 
 
 def test_what_cannot_work_is_one_clear_line(start: Start, tmp_path: Path) -> None:
-    with sqlite3.connect(tmp_path / "foreign.db") as connection:
+    with sqlite3.connect(tmp_path / "foreign-tenants.db") as connection:
         connection.execute("CREATE TABLE mine (x)")
     connection.close()
     with socket.create_server(("127.0.0.1", 0)) as taken:

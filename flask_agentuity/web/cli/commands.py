@@ -124,7 +124,13 @@ def purge(yes: bool, as_json: bool) -> None:
 @threads.command()
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8787, show_default=True, help="0 chooses a free port.")
-@click.option("--key", "keys", multiple=True, help="A client's key. Can be repeated.")
+@click.option(
+    "--key",
+    "keys",
+    multiple=True,
+    help="Another client's key, of at least 16 characters. Can be repeated. Other users can see"
+    " a command line.",
+)
 @click.option(
     "--key-file",
     "key_files",
@@ -133,23 +139,24 @@ def purge(yes: bool, as_json: bool) -> None:
     help="A file with one key per line. Can be repeated.",
 )
 def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...]) -> None:
-    """Serve this app's store as a thread service, until SIGTERM or Ctrl-C.
+    r"""Serve this app's store as a thread service, until SIGTERM or Ctrl-C.
 
-    Without --key and --key-file, clients use the app's own key, AGENTUITY_SDK_KEY. Each key
-    has separate threads, which are also separate from those of the app.
+    Clients with the app's own key, AGENTUITY_SDK_KEY, share the app's threads. Each other key,
+    of --key, --key-file or the environment variable AGENTUITY_SERVICE_KEYS (several are
+    separated by spaces), has separate threads, which the app does not see.
+
+    \b
+    To make a key:
+      python -c "import secrets; print(secrets.token_urlsafe())"
     """
     from ...service.command import run
-    from ...service.keys import read_keys
+    from ...service.keys import gather_keys
     from ...service.thread_service import ThreadService
 
-    all_keys = [*keys, *(key for path in key_files for key in read_keys(path))]
     own = app_threads().settings.sdk_key
-    if not all_keys and own:
-        all_keys.append(own)
-    if not all_keys:
-        raise Failure("A thread service needs a key. Use --key KEY or --key-file FILE.")
-    store = app_store()
-    sys.exit(run(ThreadService(store, all_keys, host=host, port=port), store))
+    others = gather_keys(keys, key_files, own)
+    service = ThreadService(app_store(), others, own_key=own, host=host, port=port)
+    sys.exit(run(service))
 
 
 def _find(thread_id: str) -> dict[str, Any] | None:

@@ -124,21 +124,34 @@ def test_the_remote_store_cannot_list() -> None:
     assert result.stderr.startswith("Error: RemoteStore cannot list threads")
 
 
-def test_serve_is_a_thread_service_on_the_store_of_the_app(place: Path) -> None:
+def test_serve_shares_the_threads_of_the_app_with_its_own_key_only(place: Path) -> None:
+    own, other, third = "own-key-of-this-app", "key-of-another-app", "key-in-environment"
     with started(
-        place, "serve", "--port", "0", "--key", "key-of-this-test", stdout=subprocess.PIPE
+        place,
+        *("serve", "--port", "0", "--key", other),
+        stdout=subprocess.PIPE,
+        env={
+            "AGENTUITY_SDK_KEY": own,
+            "AGENTUITY_SERVICE_KEYS": third,
+            "AGENTUITY_THREAD_STORE": "sqlite:///agentuity_threads.db",
+        },
     ) as process:
         assert process.stdout is not None
         url = json.loads(process.stdout.readline())["listening"]
-        client = ThreadClient(url, "key-of-this-test")
-        client.merge(ID, [Set("a", b"1")])
-        assert client.restore(ID) == b'{"state":{"a":1}}'
-        client.close()
+        for number, key in enumerate((own, other, third)):
+            client = ThreadClient(url, key)
+            assert client.restore(ID) is None
+            client.merge(ID, [Set("a", b"%d" % number)], {"owner": "ada"})
+            client.close()
         process.terminate()
         assert process.wait(PATIENCE) == 0
     with closing(SQLiteStore(place / "instance" / "agentuity_threads.db")) as store:
-        (listed,) = store.list().threads
-        assert listed.size == len(b'{"state":{"a":1}}')
+        for filter in ({"owner": "ada"}, None):
+            assert [thread.id for thread in store.list(filter).threads] == [ID]
+        assert [thread.id for thread in store.scan()] == [ID]
+        assert store.restore(ID) == b'{"state":{"a":0},"metadata":{"owner":"ada"}}'
+        with closing(store.for_tenants()) as tenants:
+            assert len(tenants.list().threads) == 2
 
 
 def test_serve_needs_a_key(threads: Runner) -> None:
