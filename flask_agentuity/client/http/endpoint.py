@@ -12,6 +12,7 @@ from http.client import RemoteDisconnected
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
+from ...document.foreign_text import printable
 from ...errors import (
     ConfigurationError,
     OutcomeUnknown,
@@ -23,7 +24,6 @@ from ...errors import (
 from ...per_process import PerProcess
 from ...wire import limits
 from ..address import parse_address
-from ..foreign_text import printable
 from ..settings import check_key
 
 if TYPE_CHECKING:

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import assert_never
 
+from ...document.foreign_text import printable
 from ...document.messages import parse_message
 from ...errors import OutcomeUnknown, RequestTimeout, ServiceUnavailable, StoreError
-from ..foreign_text import printable
 from ..http import HTTPReply
 
 #: Attempts at a report to which the service answers 409 or 501.
