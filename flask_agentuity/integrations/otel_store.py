@@ -1,0 +1,180 @@
+"""A store that traces and measures the calls of another one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from ..document.codec import Snapshot
+from ..document.operations import Operation
+from ..stores import Page, ThreadStore
+from ..stores.writing import Conflict, Write, Written
+from . import otel_names as names
+
+if TYPE_CHECKING:
+    from opentelemetry.metrics import Meter
+
+clock = time.perf_counter
+
+#: What the stores of this package are called; a store of yours has the name of its class.
+_SYSTEMS = {
+    "SQLiteStore": "sqlite",
+    "RedisStore": "redis",
+    "RemoteStore": "agentuity",
+    "MemoryStore": "memory",
+}
+
+
+class Instruments:
+    """What the calls of a store are counted and measured with."""
+
+    def __init__(self, meter: Meter) -> None:
+        self.calls = meter.create_counter(names.CALLS, "{call}", "Calls of the store")
+        self.duration = meter.create_histogram(names.DURATION, "s", "Duration of the calls")
+        self.bytes = meter.create_counter(names.IO, "By", "Bytes of values read and written")
+        self.conflicts = meter.create_counter(
+            names.CONFLICTS, "{conflict}", "Merges that met another change"
+        )
+        self.failures = meter.create_counter(names.FAILURES, "{call}", "Calls that failed")
+
+
+class InstrumentedStore:
+    """Behaves as *store*, and traces and measures what is asked of it.
+
+    It is not a subclass of :class:`.ThreadStore`, whose own methods would hide those of the
+    store. Everything that is not measured goes to the store as it is.
+    """
+
+    def __init__(self, store: ThreadStore, tracer: Tracer, instruments: Instruments) -> None:
+        self._store = store
+        self._tracer = tracer
+        self._instruments = instruments
+        classes = (each.__name__ for each in type(store).__mro__)
+        system = next((_SYSTEMS[name] for name in classes if name in _SYSTEMS), None)
+        self._system = system or type(store).__name__
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> Any:
+        """The class of the store, for those who ask whether it is of some kind."""
+        return type(self._store)
+
+    def __getattr__(self, name: str) -> Any:
+        """Return what the store has under this name."""
+        return getattr(self._store, name)
+
+    def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
+        """Read as the store does."""
+        with self._span(names.SPAN_RESTORE, "restore", thread_id) as span:
+            snapshot = self._store.read(thread_id, keys)
+            self._note_read(span, 0 if snapshot is None else _size(snapshot), snapshot is not None)
+        return snapshot
+
+    def restore(self, thread_id: str) -> bytes | None:
+        """Restore as the store does."""
+        with self._span(names.SPAN_RESTORE, "restore", thread_id) as span:
+            document = self._store.restore(thread_id)
+            self._note_read(span, len(document or b""), document is not None)
+        return document
+
+    def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        """Write as the store does."""
+        with self._span(names.SPAN_MERGE, "merge", thread_id) as span:
+            self._note_written(span, sum(map(_size_of_operation, write.operations)))
+            outcome = self._store.write(thread_id, write)
+            if isinstance(outcome, Conflict):
+                span.add_event(names.EVENT_CONFLICT, {names.KEYS: sorted(outcome.keys)})
+                self._instruments.conflicts.add(1, {names.SYSTEM: self._system})
+        return outcome
+
+    def merge(
+        self,
+        thread_id: str,
+        operations: Sequence[Operation],
+        metadata: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Merge as the store does."""
+        with self._span(names.SPAN_MERGE, "merge", thread_id) as span:
+            self._note_written(span, sum(map(_size_of_operation, operations)))
+            self._store.merge(thread_id, operations, metadata)
+
+    def save(
+        self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Save as the store does."""
+        with self._span(names.SPAN_MERGE, "merge", thread_id) as span:
+            self._note_written(span, len(document))
+            self._store.save(thread_id, document, metadata)
+
+    def delete(self, thread_id: str) -> None:
+        """Delete as the store does."""
+        with self._measured("delete"):
+            self._store.delete(thread_id)
+
+    def list(self, *arguments: Any, **named: Any) -> Page:
+        """List as the store does."""
+        with self._measured("list"):
+            return self._store.list(*arguments, **named)
+
+    @contextmanager
+    def _span(self, name: str, operation: str, thread_id: str) -> Iterator[Span]:
+        attributes = {names.CONVERSATION_ID: thread_id, names.SYSTEM: self._system}
+        with (
+            self._tracer.start_as_current_span(
+                name,
+                kind=SpanKind.CLIENT,
+                attributes=attributes,
+                set_status_on_exception=False,
+            ) as span,
+            self._measured(operation, lambda error: _fail(span, error)),
+        ):
+            yield span
+
+    @contextmanager
+    def _measured(
+        self, operation: str, note: Callable[[Exception], None] | None = None
+    ) -> Iterator[None]:
+        attributes = {names.OPERATION: operation, names.SYSTEM: self._system}
+        began = clock()
+        try:
+            yield
+        except Exception as error:
+            attributes[names.ERROR_TYPE] = type(error).__name__
+            self._instruments.failures.add(1, attributes)
+            if note is not None:
+                note(error)
+            raise
+        finally:
+            self._instruments.duration.record(clock() - began, attributes)
+            self._instruments.calls.add(1, attributes)
+
+    def _note_read(self, span: Span, size: int, found: bool) -> None:
+        span.set_attributes({names.FOUND: found, names.SIZE: size})
+        self._instruments.bytes.add(size, {names.SYSTEM: self._system, names.DIRECTION: "read"})
+
+    def _note_written(self, span: Span, size: int) -> None:
+        span.set_attribute(names.SIZE, size)
+        self._instruments.bytes.add(size, {names.SYSTEM: self._system, names.DIRECTION: "write"})
+
+
+def _fail(span: Span, error: Exception) -> None:
+    span.set_attribute(names.ERROR_TYPE, type(error).__name__)
+    span.set_status(Status(StatusCode.ERROR, str(error)))
+
+
+def _size(snapshot: Snapshot) -> int:
+    values = sum(len(value) for value in snapshot.encoded.values() if value is not None)
+    return values + len(snapshot.metadata)
+
+
+def _size_of_operation(operation: Operation) -> int:
+    size = 0
+    for name in ("value", "new"):
+        value = getattr(operation, name, None)
+        size += len(value) if isinstance(value, bytes) else 0
+    for change in getattr(operation, "changes", None) or ():
+        size += sum(map(len, change.new))
+    return size
