@@ -15,6 +15,7 @@ from .errors import (
     StateTypeError,
     StoreError,
     ThreadGone,
+    ThreadNotFound,
     TurnLost,
 )
 from .stores import ThreadStore
@@ -59,6 +60,7 @@ __all__ = [
     "ThreadGone",
     "ThreadIDProvider",
     "ThreadManager",
+    "ThreadNotFound",
     "ThreadState",
     "ThreadStore",
     "TurnLost",

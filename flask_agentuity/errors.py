@@ -24,6 +24,22 @@ class InvalidThreadId(AgentuityError, ValueError):
     """A thread id breaks the rule: ``thrd_``, then only ``[a-zA-Z0-9-]``, 32 to 64 characters."""
 
 
+class ThreadNotFound(AgentuityError, LookupError):
+    """There is no such thread for this person: it does not exist, or belongs to someone else.
+
+    In a request it is answered with 404 Not Found, unless the app handles it. The message is the
+    same in all cases, also for what is not a thread id.
+    """
+
+    def __init__(self, thread_id: object) -> None:
+        shown = repr(thread_id)
+        super().__init__(f"There is no conversation {shown[:80]}{'...' * (len(shown) > 80)}.")
+        self.thread_id = thread_id
+
+    def __reduce__(self) -> tuple[type[ThreadNotFound], tuple[object]]:
+        return type(self), (self.thread_id,)
+
+
 class StateTooLarge(AgentuityError, ValueError):
     """The thread's document would be over the limit; what was stored before stays whole."""
 

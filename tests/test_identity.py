@@ -300,9 +300,9 @@ def test_an_untouched_request_has_no_mark(tmp_path: Path) -> None:
         assert name not in response.headers
 
 
-def test_what_the_app_says_of_caching_is_kept(tmp_path: Path) -> None:
+def test_what_the_app_says_of_caching_is_kept_but_for_public(tmp_path: Path) -> None:
     response = get(make_app(tmp_path), "/own")
-    assert response.headers["Cache-Control"] == "public, max-age=60"
+    assert response.headers["Cache-Control"] == "max-age=60, private"
     assert set(response.vary) == {"Accept-Encoding", "Cookie", "x-thread-id"}
 
 

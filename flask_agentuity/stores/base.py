@@ -285,7 +285,7 @@ class KeyedStore(ThreadStore):
         return self._document(thread_id, self.read_without_renewing(thread_id))
 
     def _document(self, thread_id: str, snapshot: Snapshot | None) -> bytes | None:
-        if snapshot is None:
+        if snapshot is None or (not snapshot.encoded and snapshot.metadata == codec.EMPTY_OBJECT):
             return None
         if not snapshot.metadata.startswith(b"{"):
             raise codec.damaged(thread_id, "its metadata is not a JSON object")

@@ -139,7 +139,7 @@ class MemoryStore(KeyedStore):
                 **dict.fromkeys(applied.assigned, version),
             }
             codec.require_size(after.size(), self.max_bytes, thread_id, before.size())
-            if stored or not after.is_empty:
+            if stored or not after.is_empty or owner is not None:
                 self._threads[thread_id] = after
         warn_of_skipped(thread_id, applied.skipped)
         return Written(version, _Seen(after.entries_size()), applied.preceding, applied.merged)
@@ -240,6 +240,6 @@ class MemoryStore(KeyedStore):
 
 
 def _snapshot(stored: _Stored | None) -> Snapshot | None:
-    if stored is None or stored.is_empty:
+    if stored is None or (stored.is_empty and stored.owner is None):
         return None
     return Snapshot(dict(stored.state), stored.metadata, version=stored.version, owner=stored.owner)

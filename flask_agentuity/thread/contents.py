@@ -38,7 +38,7 @@ class Contents:
     @property
     def thread_id(self) -> str:
         """The thread's id."""
-        return self.source.id
+        return self.source.unguarded_id
 
     @property
     def is_loaded(self) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..document.codec import Snapshot
-from ..errors import AgentuityError, StoreError, TurnLost
+from ..errors import AgentuityError, StoreError, ThreadNotFound, TurnLost
 from ..stores.base import ThreadStore
 from ..stores.writing import Write, Written, write_merged
 
@@ -46,12 +46,39 @@ class ThreadObserver(Protocol):
         """Call *listener*, which may be async, and log what it raises."""
 
 
+class Guard(Protocol):
+    """Decides whether a request may use a thread, once it is known whom the thread belongs to."""
+
+    @property
+    def person(self) -> str | None:
+        """For whom the request works; None for a guest."""
+
+    def check(self, thread_id: str, owner: str | None, *, is_stored: bool) -> str | None:
+        """Return None if the request may use the thread, else the id of a new one to use instead.
+
+        :raises ThreadNotFound: if nothing is to be used instead.
+        """
+
+
 class Source:
     """One thread's id and its store, as one request uses them.
 
     It does not keep the thread alive: what a request has read is freed when the request
     ends, without waiting for the garbage collector.
     """
+
+    #: Whether the id was made by the request.
+    is_new = False
+    #: A save that failed may still have been applied.
+    may_be_stored = False
+    #: Whether the thread was destroyed.
+    destroyed = False
+    #: Whether the guard has refused the thread, and named no other one.
+    is_refused = False
+    #: Whether a read has told whom the thread belongs to.
+    owner_is_known = False
+    #: Whether the next save also stores a thread that is empty, because it has an owner.
+    must_be_stored = False
 
     def __init__(
         self,
@@ -60,6 +87,8 @@ class Source:
         observer: ThreadObserver,
         restore_policy: RestorePolicy,
         began: float | None = None,
+        guard: Guard | None = None,
+        owner: str | None = None,
     ) -> None:
         self.store = store
         self.observer = observer
@@ -67,17 +96,16 @@ class Source:
         self.lock = threading.RLock()
         #: The id, once it was used.
         self.known_id: str | None = None
-        self.is_new = False
-        #: A save that failed may still have been applied.
-        self.may_be_stored = False
         #: Whether the first read found nothing stored; None before it.
         self.was_missing: bool | None = None
-        #: Whether the thread was destroyed.
-        self.destroyed = False
         #: Whether a save was dropped because another request had deleted the thread.
         self.gone = False
         #: Whether a save has stored something.
         self.saved = False
+        #: Decides about the thread with the first read; None once it has.
+        self.guard = guard
+        #: Whom the thread belongs to; a new one, to the person for whom the request works.
+        self.owner = self._person = owner
         self.version = 0
         #: The fencing token of the turn that the request has.
         self.turn: int | None = None
@@ -91,10 +119,23 @@ class Source:
 
     @property
     def id(self) -> str:
-        """The thread's id. Its first use touches the thread."""
+        """The thread's id. Its first use touches the thread, and asks the guard.
+
+        :raises StoreError: if the thread's owner cannot be read.
+        :raises ThreadNotFound: if the guard says so.
+        """
         if self.known_id is None:
-            self._touch()
-            assert self.known_id is not None
+            self.touch()
+        if self.guard is not None:
+            self.ask_guard()
+        assert self.known_id is not None
+        return self.known_id
+
+    @property
+    def unguarded_id(self) -> str:
+        """The thread's id, which may be that of another person's thread. For logs only."""
+        self.touch()
+        assert self.known_id is not None
         return self.known_id
 
     @property
@@ -117,7 +158,10 @@ class Source:
         """
         if self.is_new and not self.may_be_stored:
             return None
-        snapshot = self.store.read(self.id, keys)
+        snapshot = self.store.read(self.unguarded_id, keys)
+        if self.guard is not None and not self._is_admitted(snapshot):
+            return None
+        self._note_owner(snapshot)
         if self.was_missing is None:
             self.was_missing = snapshot is None
             self.version = snapshot.version if snapshot else 0
@@ -130,17 +174,21 @@ class Source:
         :raises StoreError: if the store cannot write them, the thread was deleted, or the turn
             was lost.
         """
+        thread_id = self.id
         self.may_be_stored = True
         # Counting would cost a store without edits another read.
         counted = counted if self.store.edits else ()
-        write = Write(operations, self.version, self._seen, self._began, counted, turn=self.turn)
+        write = Write(
+            operations, self.version, self._seen, self._began, counted, self._person, self.turn
+        )
         self._seen = None
         try:
-            written = write_merged(self.store, self.id, write)
+            written = write_merged(self.store, thread_id, write)
         except TurnLost:
             self.has_lost_turn = True
             raise
         self._seen = written.seen
+        self.must_be_stored = False
         return written
 
     def delete(self) -> None:
@@ -148,8 +196,9 @@ class Source:
 
         :raises StoreError: if the store cannot delete it.
         """
+        thread_id = self.id
         if not self.is_new or self.may_be_stored:
-            self.store.delete(self.id)
+            self.store.delete(thread_id)
 
     def become_deleted(self) -> None:
         """Count as a thread that was deleted: there is nothing to read."""
@@ -182,7 +231,8 @@ class Source:
     def _bound(self) -> Thread | None:
         return self._thread() if self._thread is not None else None
 
-    def _touch(self) -> None:
+    def touch(self) -> None:
+        """Find out the thread's id, without asking the guard."""
         with self.lock:
             if self.known_id is not None:
                 return
@@ -190,5 +240,42 @@ class Source:
             self.known_id, self.is_new = self._identify()
             # It refers to the request, which refers to this thread.
             self._identify = None
+            if self.guard is not None:
+                self.owner = self._person = self.guard.person
+                if self.is_new:
+                    self.guard = None
         if thread := self._bound():
             self.observer.thread_touched(thread)
+
+    def ask_guard(self) -> None:
+        """Read whom the thread belongs to, and have the guard decide; keep nothing else.
+
+        :raises StoreError: if it cannot be read.
+        :raises ThreadNotFound: if the guard says so.
+        """
+        with self.lock:
+            if self.guard is not None:
+                snapshot = self.store.read(self.unguarded_id, ())
+                if self._is_admitted(snapshot):
+                    self._note_owner(snapshot)
+
+    def _is_admitted(self, snapshot: Snapshot | None) -> bool:
+        """Have the guard decide; if it refuses, this becomes the source of a new thread."""
+        assert self.guard is not None
+        owner = snapshot.owner if snapshot else None
+        try:
+            other = self.guard.check(self.unguarded_id, owner, is_stored=snapshot is not None)
+        except ThreadNotFound:
+            self.is_refused = True
+            raise
+        self.guard = None
+        if other is None:
+            return True
+        self.known_id, self.is_new = other, True
+        if thread := self._bound():
+            self.observer.thread_touched(thread)
+        return False
+
+    def _note_owner(self, snapshot: Snapshot | None) -> None:
+        self.owner = snapshot.owner if snapshot else self._person
+        self.owner_is_known = True

@@ -11,7 +11,7 @@ from ..stores.base import ThreadStore
 from .contents import Contents, forget_unseen
 from .entries import Changes
 from .size import find_size
-from .source import RestorePolicy, Source, ThreadObserver
+from .source import Guard, RestorePolicy, Source, ThreadObserver
 from .state import ThreadState
 
 __all__ = ["Thread", "ThreadObserver"]
@@ -34,6 +34,8 @@ class Thread:
         *,
         restore_policy: RestorePolicy = "empty",
         began: float | None = None,
+        guard: Guard | None = None,
+        owner: str | None = None,
     ) -> None:
         """Make a thread whose id is determined when it is first used.
 
@@ -42,8 +44,11 @@ class Thread:
         :param restore_policy: whether a failed read raises, or leaves an empty state.
         :param began: when the request began, by :func:`time.monotonic`; None for now. A thread
             that is deleted later is not written.
+        :param guard: decides with the first read whether the thread may be used, and says for
+            whom; None if it may.
+        :param owner: without a guard, whom the thread will belong to if it is not stored yet.
         """
-        self._source = Source(store, identify, observer, restore_policy, began)
+        self._source = Source(store, identify, observer, restore_policy, began, guard, owner)
         self._source.bind(self)
         self._observer = observer
         self._lock = self._source.lock
@@ -53,14 +58,35 @@ class Thread:
 
     @property
     def id(self) -> str:
-        """The thread's id, ``thrd_...``."""
-        return self._source.id
+        """The thread's id, ``thrd_...``.
+
+        In an app with an owner loader, an id that the request has not made is first checked,
+        by one small read.
+        """
+        source = self._source
+        if source.known_id is None:
+            source.touch()
+        if source.guard is not None:
+            self._look()
+        return source.id
+
+    @property
+    def owner(self) -> str | None:
+        """The person that the thread belongs to; None if it has no owner.
+
+        It is stored with the first save, see :meth:`ThreadManager.owner_loader`.
+        """
+        source = self._source
+        source.touch()
+        if not (source.is_new or source.owner_is_known):
+            self._look()
+        return source.owner
 
     @property
     def state(self) -> ThreadState:
         """The thread's data: a mapping from string keys to JSON values."""
         if self._state is None:
-            self._source.id  # noqa: B018 - using the state touches the thread
+            self._source.touch()
             with self._lock:
                 if self._state is None:
                     self._state = ThreadState(self._contents, self._source)
@@ -73,7 +99,7 @@ class Thread:
         Requests that change different keys at once do not affect each other. Assigning a
         mapping without reading replaces all of it.
         """
-        self._source.id  # noqa: B018 - using the metadata touches the thread
+        self._source.touch()
         with self._lock:
             if not self._source.destroyed and self._contents.metadata.is_unread:
                 self._contents.load_metadata()
@@ -82,14 +108,14 @@ class Thread:
     @metadata.setter
     def metadata(self, value: dict[str, Any]) -> None:
         codec.encode(dict(value), "metadata")
-        self._source.id  # noqa: B018 - using the metadata touches the thread
+        self._source.touch()
         with self._lock:
             self._contents.metadata.assign(dict(value))
 
     @property
     def is_new(self) -> bool:
         """Whether the thread's id was made in this request, so that nothing can be stored."""
-        self._source.id  # noqa: B018 - the id has to be known
+        self.id  # noqa: B018 - a thread of another person is replaced by a new one
         return self._source.is_new
 
     @property
@@ -215,11 +241,16 @@ class Thread:
     def __repr__(self) -> str:
         return f"<Thread {self._source.known_id or '(not touched)'}>"
 
+    def _look(self) -> None:
+        """Read what is needed to know the owner; the metadata and the keys come along."""
+        with self._lock:
+            self._contents.load()
+
     def _save(self) -> None:
         contents = self._contents
         contents.used = contents.metadata.used = False
         changes = contents.find_changes()
-        if operations := changes.all_operations:
+        if (operations := changes.all_operations) or self._source.must_be_stored:
             try:
                 written = self._source.write(operations, changes.counted)
             except ThreadGone:

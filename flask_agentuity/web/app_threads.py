@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -20,12 +20,13 @@ from . import events as signals
 from .caching import SharedCaches
 from .config import AppSettings
 from .flask_internals import current_app_object, current_request
+from .identity import RequestIdentity
 from .json_states import render_states
 from .nearly_full import NearlyFull
+from .ownership import OwnerLoader, load_owner
 from .provider import SignedIDProvider, ThreadIDProvider
 from .scope import RequestScope
 from .signing import AppSecrets
-from .thread_ids import make_thread_id, require_thread_id
 
 NO_THREAD = (
     "This request has no thread: its view or blueprint is exempt, or it serves static files."
@@ -40,6 +41,10 @@ class AppThreads:
 
     #: Is told of the sessions, unless it is None.
     reporter: SessionReporter | None = None
+    #: Returns the current person, if the app has registered such a function.
+    owner_loader: OwnerLoader | None = None
+    #: Whether a URL of the app contains a thread id.
+    has_url_ids = False
 
     def __init__(
         self,
@@ -76,11 +81,12 @@ class AppThreads:
         self.answered_key = f"{self.scope_key}.answered"
         #: The key in the WSGI environment for the time at which the request began.
         self.began_key = f"{self.scope_key}.began"
-        self._given_key = f"{self.scope_key}.given"
         #: Keeps responses that depend on the visitor out of shared caches.
         self.shared_caches = SharedCaches(self.signed_provider)
         #: Knows which threads are about to reach their size limit.
         self.nearly_full = NearlyFull()
+        #: The attribute of a request for what the app's own provider has said of it.
+        self.given_key = f"{self.scope_key}.given"
         #: Receivers of signals, which hold them weakly.
         self.receivers: list[Callable[..., Any]] = []
         self._app = weakref.ref(app)
@@ -125,10 +131,13 @@ class AppThreads:
             exempt = self._exempt_endpoints[endpoint] = self._is_exempt(current, endpoint)
         if exempt:
             return None
-        signed = self.signed_provider
+        signed, identity = self.signed_provider, None
+        if self.owner_loader is not None or self.has_url_ids or self.provider is not signed:
+            identity = RequestIdentity(self)
         begun = RequestScope(
             self,
-            partial(signed.identify if self.provider is signed else self._identify, current),
+            partial((identity or signed).identify, current),
+            identity,
             environ=current.environ,
             answered=self.answered_key in found,
         )
@@ -158,39 +167,12 @@ class AppThreads:
         """Take notice of a change of the exempt views and blueprints."""
         self._exempt_endpoints.clear()
 
-    def new_thread_id(self, current: Request) -> str:
-        """Return the id of another conversation for the request *current*."""
-        if self._given_id(current) is None:
-            return make_thread_id()
-        return require_thread_id(self.provider.new_thread_id(self.app, current))
+    def load_person(self) -> str | None:
+        """Return the id of the current person; None for a guest, or without an owner loader.
 
-    def teller(self, current: Request) -> ThreadIDProvider:
-        """Return the provider that tells the client of *current* about its thread."""
-        return self.signed_provider if self._given_id(current) is None else self.provider
-
-    def vary(self, teller: ThreadIDProvider) -> Sequence[str]:
-        """Return the request headers that decide about the thread whose provider is *teller*."""
-        if teller is self.provider:
-            return teller.vary
-        return list(dict.fromkeys((*self.provider.vary, *teller.vary)))
-
-    def _identify(self, current: Request) -> tuple[str, bool]:
-        given = self._given_id(current)
-        if given is None:
-            return self.signed_provider.identify(current)
-        thread_id = require_thread_id(given)
-        return thread_id, self.provider.is_made_now(thread_id, current)
-
-    def _given_id(self, current: Request) -> str | None:
-        """Return what the app's own provider says of *current*; it is asked once."""
-        if self.provider is self.signed_provider:
-            return None
-        found = current.__dict__
-        try:
-            given: str | None = found[self._given_key]
-        except KeyError:
-            given = found[self._given_key] = self.provider.get_thread_id(self.app, current)
-        return given
+        :raises ConfigurationError: if the owner loader raises, or returns something else.
+        """
+        return None if self.owner_loader is None else load_owner(self.app, self.owner_loader)
 
     def _is_exempt(self, current: Request, endpoint: str | None) -> bool:
         if endpoint is None:

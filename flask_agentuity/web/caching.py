@@ -13,6 +13,7 @@ from werkzeug.datastructures import ResponseCacheControl
 from werkzeug.http import parse_cache_control_header
 
 from .provider import SignedIDProvider, ThreadIDProvider
+from .url_ids import url_thread_id
 
 logger = logging.getLogger("flask_agentuity")
 
@@ -83,7 +84,7 @@ class SharedCaches:
 
     def _may_have_thread(self, request: Request, provider: ThreadIDProvider) -> bool:
         """Return whether *request* may carry the id of a thread. The id is not looked at."""
-        if self._signed.is_carried_by(request):
+        if self._signed.is_carried_by(request) or url_thread_id(request):
             return True
         if provider is self._signed:
             return False

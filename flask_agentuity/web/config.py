@@ -40,6 +40,8 @@ class AppSettings:
     secret: bytes | None = field(repr=False)
     cookie: CookieSettings
     header: HeaderMode
+    #: Whether URLs may contain thread ids although the app has no owner loader.
+    public_urls: bool
     ttl: float | None
     max_bytes: int
     on_restore_error: Literal["empty", "raise"]
@@ -83,6 +85,7 @@ def read_settings(
         secret=secret,
         cookie=_read_cookie(read),
         header=read("THREAD_HEADER", "auto", _choice("auto", "always", "never")),
+        public_urls=read("THREAD_PUBLIC_URLS", False, _boolean),
         ttl=read("THREAD_TTL", DEFAULT_TTL, _seconds_or_never, none_counts=True),
         max_bytes=read("THREAD_MAX_BYTES", MAX_DOCUMENT_BYTES, _positive_integer),
         on_restore_error=read("THREAD_ON_RESTORE_ERROR", "empty", _choice("empty", "raise")),
@@ -281,6 +284,14 @@ def _secure(value: Any) -> bool | str:
         return known[str(value).lower()]
     except KeyError:
         raise ValueError("auto, True, False") from None
+
+
+def _boolean(value: Any) -> bool:
+    known = {"true": True, "1": True, "false": False, "0": False}
+    try:
+        return known[str(value).lower()]
+    except KeyError:
+        raise ValueError("True, False") from None
 
 
 def _choice(*allowed: str) -> Callable[[Any], str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app
 from flask.signals import got_request_exception
-from werkzeug.exceptions import Conflict, RequestEntityTooLarge, ServiceUnavailable
+from werkzeug.exceptions import Conflict, NotFound, RequestEntityTooLarge, ServiceUnavailable
 
 from ..errors import (
     AgentuityError,
@@ -18,6 +18,7 @@ from ..errors import (
     StateTooLarge,
     StoreError,
     ThreadGone,
+    ThreadNotFound,
     TurnLost,
 )
 from . import events as signals
@@ -35,6 +36,8 @@ from .flask_internals import (
 from .json_states import render_states
 from .log_ids import add_ids_of_requests
 from .scope import RequestScope
+from .switching import require_url_thread
+from .url_ids import url_thread_id
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -52,6 +55,7 @@ def register(app: Flask, threads: AppThreads) -> None:
     _begin_for_listeners(app, threads)
     set_default_error_handler(app, StoreError, _answer_store_error)
     set_default_error_handler(app, StateTooLarge, _answer_too_large)
+    set_default_error_handler(app, ThreadNotFound, _answer_not_found)
     app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, threads)
     _note_exceptions(app, threads)
     add_ids_of_requests()
@@ -70,6 +74,9 @@ def _register_end(app: Flask, threads: AppThreads) -> None:
     def answer_request(response: Response) -> Response:
         current = current_request()
         scope: RequestScope | None = current.__dict__.get(scope_key)
+        if threads.has_url_ids and url_thread_id(current):
+            scope = threads.begin_scope(current)
+            response = _require_url_thread(app, scope, response)
         if scope is None:
             # The usual body is a list; the property is_streamed takes longer to find out.
             if response.response.__class__ is list or not response.is_streamed:
@@ -164,6 +171,28 @@ def _answer_too_large(error: StateTooLarge) -> Any:
     return current_app.handle_http_exception(
         RequestEntityTooLarge("This conversation is full: it can store no more.")
     )
+
+
+def _require_url_thread(app: Flask, scope: RequestScope | None, response: Response) -> Response:
+    """Return *response*, or an error if the request may not use the thread that its URL names.
+
+    The view may have used its id in other ways than by using the thread.
+    """
+    if scope is None or response.status_code >= 500:
+        return response
+    try:
+        require_url_thread(scope)
+    except AgentuityError as error:
+        response.close()
+        return app.make_response(app.handle_user_exception(error))
+    return response
+
+
+def _answer_not_found(error: ThreadNotFound) -> Any:
+    # A handler of the app comes first.
+    if handler := find_error_handler(LookupError):
+        return current_app.ensure_sync(handler)(error)
+    return current_app.handle_http_exception(NotFound())
 
 
 def _answer_store_error(error: StoreError) -> Any:

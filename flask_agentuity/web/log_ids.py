@@ -19,6 +19,9 @@ def _ids_of_request() -> RequestIds:
     except RuntimeError:
         return None, None
     scope = None if threads is None else vars(current).get(threads.scope_key)
-    if scope is None or contents_of(scope.thread).source.known_id is None:
+    if scope is None:
         return None, None
-    return scope.thread.id, scope.session.id
+    source = contents_of(scope.thread).source
+    if source.known_id is None or source.guard is not None:
+        return None, None
+    return source.known_id, scope.session.id

@@ -22,6 +22,7 @@ from .hooks import register
 from .opening import open_thread
 from .provider import ThreadIDProvider
 from .turns import MOST_WAITING, View, in_turns
+from .url_ids import register_converter
 
 _EXTENSION = "agentuity"
 
@@ -81,10 +82,11 @@ class ThreadManager(Conversations):
         threads = AppThreads(app, read_settings(app.config), self._given_store, self._exempt)
         threads.provider = self._provider or threads.signed_provider
         threads.reporter = self._reporter or configured_reporter(threads.settings)
+        register_converter(app, threads)
         register(app, threads)
         attach(app, threads)
         app.extensions[_EXTENSION] = self
-        self._apps[app] = threads
+        self._add_app(app, threads)
 
     def exempt(self, view_or_blueprint: _Exempt) -> _Exempt:
         """Exclude a view, or all views of a blueprint, from having a thread.

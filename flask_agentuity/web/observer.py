@@ -22,6 +22,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger("flask_agentuity")
 
 
+def _id_of(thread: Thread) -> str:
+    # It is known without a read, also where the owner of the thread is not.
+    return contents_of(thread).source.unguarded_id
+
+
 class Observer:
     """Reports what happens to a thread outside a request, by signals and in the log.
 
@@ -43,14 +48,16 @@ class Observer:
             self._threads.send(signal, thread, self.session, error)
 
     def thread_touched(self, thread: Thread) -> None:
-        if thread.is_new:
+        if contents_of(thread).source.is_new:
             self.send(signals.thread_created, thread)
 
     def thread_restored(self, thread: Thread) -> None:
         self.send(signals.thread_restored, thread)
 
     def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
-        logger.error("Thread %s could not be read: %s", thread.id, error, extra=self._about(thread))
+        logger.error(
+            "Thread %s could not be read: %s", _id_of(thread), error, extra=self._about(thread)
+        )
         self.send(signals.thread_restore_failed, thread, error)
 
     def thread_saved(self, thread: Thread) -> None:
@@ -71,7 +78,7 @@ class Observer:
             logger.warning("A write was dropped. %s", error, extra=self._about(thread))
         else:
             logger.error(
-                "Thread %s could not be saved: %s", thread.id, error, extra=self._about(thread)
+                "Thread %s could not be saved: %s", _id_of(thread), error, extra=self._about(thread)
             )
         self.send(signals.thread_save_failed, thread, error)
 
@@ -84,18 +91,18 @@ class Observer:
             logger.warning(
                 "Thread %s was changed after destroy(); the change is not saved."
                 " Start another conversation with new().",
-                thread.id,
+                _id_of(thread),
                 extra=self._about(thread),
             )
-            error = ThreadGone(thread.id)
+            error = ThreadGone(_id_of(thread))
         else:
             logger.error(
                 "Thread %s was changed after it had been saved for the response; the change is"
                 " lost. Call its save(), or make the change before the response ends.",
-                thread.id,
+                _id_of(thread),
                 extra=self._about(thread),
             )
-            error = AgentuityError(f"Thread {thread.id} was changed too late to be saved.")
+            error = AgentuityError(f"Thread {_id_of(thread)} was changed too late to be saved.")
         self.send(signals.thread_save_failed, thread, error)
 
     def thread_destroyed(self, thread: Thread) -> None:
@@ -104,7 +111,7 @@ class Observer:
     def _about(self, thread: Thread) -> dict[str, str | None]:
         # After a stream there is no request any more that would tell.
         session = self.session
-        return {"thread_id": thread.id, "session_id": session.id if session else None}
+        return {"thread_id": _id_of(thread), "session_id": session.id if session else None}
 
     def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
         signals.call(self._threads.app, listener, *arguments)
@@ -135,7 +142,7 @@ class RequestObserver(Observer):
         reporter = self._threads.reporter
         if reporter is not None and (scope := self._scope()) is not None:
             scope.report_started(reporter)
-        if not thread.is_new:
+        if not contents_of(thread).source.is_new:
             return
         self.send(signals.thread_created, thread)
         if self.answered:
@@ -143,7 +150,7 @@ class RequestObserver(Observer):
                 "Thread %s was first used after its response had begun, too late for its cookie:"
                 " the client will not find the thread again. Use g.thread.id in the view, before"
                 " the response begins.",
-                thread.id,
+                _id_of(thread),
                 extra=self._about(thread),
             )
 
@@ -161,5 +168,5 @@ class RequestObserver(Observer):
 
     def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
         if isinstance(error, ThreadGone):
-            self.gone |= {thread.id}
+            self.gone |= {_id_of(thread)}
         super().thread_save_failed(thread, error)

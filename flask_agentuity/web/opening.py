@@ -9,7 +9,9 @@ from ..errors import ConfigurationError
 from ..thread.thread import Thread
 from .app_threads import AppThreads
 from .observer import Observer
+from .switching import require_url_thread
 from .thread_ids import make_thread_id, require_thread_id
+from .url_ids import URLThreadId
 
 
 @contextmanager
@@ -22,6 +24,9 @@ def open_thread(
         raise ConfigurationError(
             "open() needs a thread id. Use open(create=True) to start a conversation."
         )
+    if isinstance(thread_id, URLThreadId):
+        # It is as the client has written it, and nothing has decided about it yet.
+        require_url_thread(threads.scope())
     known = make_thread_id() if thread_id is None else require_thread_id(thread_id)
     thread = Thread(
         threads.store, lambda: (known, is_new), Observer(threads), restore_policy="raise"

@@ -115,7 +115,8 @@ class SignedIDProvider(ThreadIDProvider):
 
     def identify(self, request: Request) -> tuple[str, bool]:
         """Return the thread id of *request*, and whether it was generated for this request."""
-        if (found := self.find_thread_id(request)) is not None:
+        sent = self._sent(request)
+        if (found := sent.header or sent.cookie) is not None:
             return found, False
         # A request within this one, with the same environ, belongs to the same conversation.
         found = request.environ.get(self._MADE)
@@ -156,7 +157,7 @@ class SignedIDProvider(ThreadIDProvider):
 
         :param began: when the request began, by :func:`time.monotonic`.
         """
-        sent = self._sent(request)
+        sent: _Sent = vars(request).get(self._sent_key) or self._sent(request)
         if sent.header is None:
             has_news = sent.cookie != thread_id or self._thread_cookie.is_due(
                 request, thread_id, began, is_current=sent.is_current
@@ -213,15 +214,15 @@ class SignedIDProvider(ThreadIDProvider):
         if not values:
             return _Sent(None)
         secrets = tuple(self._secrets())
-        found = {
-            thread_id: each for each in values if (thread_id := self._read(each, ".", secrets))
-        }
-        if not found:
+        if len(values) == 1:
+            thread_id = self._read(values[0], ".", secrets)
+        else:
+            ids = [each for value in values if (each := self._read(value, ".", secrets))]
+            thread_id = self._thread_cookie.latest(request, ids) if ids else None
+        if thread_id is None:
             return _Sent(None)
-        thread_id = next(iter(found))
-        if len(found) > 1:
-            thread_id = self._thread_cookie.latest(request, found)
-        return _Sent(None, thread_id, found[thread_id] == self._signed(thread_id).cookie)
+        known = self._verified.get(thread_id)
+        return _Sent(None, thread_id, known is not None and known.cookie in values)
 
     def _read(
         self, text: str, separator: Literal[";", "."], secrets: tuple[bytes, ...]

@@ -7,9 +7,9 @@ import threading
 import weakref
 from collections.abc import Callable, Generator
 from threading import get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from flask import Request, Response
+from flask import Response
 
 from ..errors import StateTooLarge, StoreError, ThreadGone
 from ..per_process import PerProcess
@@ -18,9 +18,10 @@ from ..thread.session import Session, complete
 from ..thread.thread import Thread, begin_turn, contents_of, end_turn
 from ..thread.turns import Turn, take_turn
 from . import events as signals
-from .caching import CACHE_HEADERS
 from .flask_internals import current_request
+from .identity import RequestIdentity
 from .observer import RequestObserver
+from .response_headers import write_headers
 from .session_ids import describe_request, make_session_id
 from .streaming import SavingBody
 
@@ -42,6 +43,7 @@ class RequestScope:
         self,
         threads: AppThreads,
         identify: Callable[[], tuple[str, bool]],
+        identity: RequestIdentity | None,
         *,
         environ: WSGIEnvironment,
         answered: bool,
@@ -50,23 +52,30 @@ class RequestScope:
 
         :param identify: returns the id of the request's thread, and whether it was generated
             for this request.
+        :param identity: what *identify* belongs to; None if only a signed id can name a thread.
         :param environ: the WSGI environment. It contains when the request began: the request
             does not write a thread that is deleted later, even if it first uses the thread
             after the deletion.
         :param answered: whether the response exists already: the scope begins in the request's
             teardown.
         """
-        self._threads = threads
+        self.threads = threads
         self._environ = environ
-        # By time.monotonic(); None for now.
-        self._began = began = environ.get(threads.began_key)
-        self._observer = observer = RequestObserver(threads, self, answered=answered)
-        policy = threads.settings.on_restore_error
-        #: The request's thread; :meth:`start_another` replaces it.
+        #: When the request began, by time.monotonic(); None for now.
+        self.began = began = environ.get(threads.began_key)
+        self.observer = observer = RequestObserver(threads, self, answered=answered)
+        self.identity = identity
+        #: The request's thread; :meth:`replace_thread` replaces it.
         self.thread: Thread = Thread(
-            threads.store, identify, observer, restore_policy=policy, began=began
+            threads.store,
+            identify,
+            observer,
+            restore_policy=threads.settings.on_restore_error,
+            began=began,
+            guard=identity if threads.owner_loader is not None else None,
         )
-        self._earlier: list[Thread] = []
+        #: Those that it replaced; they are saved as well.
+        self.earlier: list[Thread] = []
         self._session: Session | None = None
         self._turn: Turn | None = None
         #: The exception that ended the request.
@@ -74,7 +83,8 @@ class RequestScope:
         self._worker = get_ident()
         self._streaming = False
         self._body: weakref.ref[SavingBody] | None = None
-        self._failed = False
+        #: Whether the response is an error of the server, so that nothing was saved.
+        self.failed = False
         self._ended = False
         self._status: int | None = None
         self._is_reported = False
@@ -88,8 +98,8 @@ class RequestScope:
                 if self._session is None:
                     self._session = Session(
                         self.thread,
-                        self._observer,
-                        request=describe_request(self._environ, self._began),
+                        self.observer,
+                        request=describe_request(self._environ, self.began),
                         make_id=make_session_id,
                     )
         return self._session
@@ -98,7 +108,7 @@ class RequestScope:
         """Report the session, which has used its thread for the first time."""
         if not (self._is_reported or self._ended):
             self._is_reported = True
-            signals.call(self._threads.app, reporter.started, self.session)
+            signals.call(self.threads.app, reporter.started, self.session)
 
     def acquire_turn(self, timeout: float, most_waiting: int) -> bool:
         """Keep other requests off the thread until this one has ended.
@@ -110,7 +120,9 @@ class RequestScope:
         """
         if self._turn is None:
             thread = self.thread
-            turn = take_turn(self._threads.store, thread.id, timeout, most_waiting=most_waiting)
+            # Without keeping what the guard reads before the turn.
+            thread_id = contents_of(thread).source.id
+            turn = take_turn(self.threads.store, thread_id, timeout, most_waiting=most_waiting)
             if turn is None:
                 return False
             self._turn = turn
@@ -123,23 +135,27 @@ class RequestScope:
                 )
         return True
 
-    def start_another(self, current: Request) -> Thread:
-        """Replace the request's thread with a new one. The earlier one is saved as well."""
-        thread_id = self._threads.new_thread_id(current)
-        policy = self._threads.settings.on_restore_error
-        thread = Thread(
-            self._threads.store,
-            lambda: (thread_id, True),
-            self._observer,
-            restore_policy=policy,
-            began=self._began,
+    def make_thread(self, thread_id: str, *, is_new: bool, **options: Any) -> Thread:
+        """Return another thread of this request, which :meth:`replace_thread` may begin to use.
+
+        :param options: *guard* and *owner* of :class:`.Thread`.
+        """
+        return Thread(
+            self.threads.store,
+            lambda: (thread_id, is_new),
+            self.observer,
+            restore_policy=self.threads.settings.on_restore_error,
+            began=self.began,
+            **options,
         )
-        self._earlier.append(self.thread)
+
+    def replace_thread(self, thread: Thread) -> None:
+        """Make *thread* the one of the request. The earlier one is saved as well."""
+        self.earlier = [each for each in (*self.earlier, self.thread) if each is not thread]
         self.thread = thread
         if self._session is not None:
             self._session.thread = thread
-        thread.id  # noqa: B018 - its cookie replaces that of the earlier one
-        return thread
+        contents_of(thread).source.touch()  # its cookie replaces that of the earlier one
 
     def answer(self, response: Response) -> Response:
         """Save, and add the headers to the response of a request that used its thread."""
@@ -148,25 +164,28 @@ class RequestScope:
             # hold the request's context.
             self._streaming = False
             replaced.close()
-        self._failed = self.error is not None or response.status_code >= 500
-        touched = contents_of(self.thread).source.known_id is not None or bool(self._earlier)
+        self.failed = self.error is not None or response.status_code >= 500
+        touched = contents_of(self.thread).source.known_id is not None or bool(self.earlier)
         if touched:
-            failure = None if self._failed else self._save()
+            failure = None if self.failed else self._save()
             if failure is not None:
                 response = self._replace(response, failure)
-            self._add_headers(response)
+            write_headers(self, response)
         # A file is passed through to the server, which has faster ways of sending it.
         self._streaming = (
             response.response.__class__ is not list
             and response.is_streamed
             and (not response.direct_passthrough or isinstance(response.response, Generator))
         )
-        self._observer.answered = True
+        self.observer.answered = True
         self._status = response.status_code
         if self._streaming:
             if not touched:
-                threads = self._threads
+                threads = self.threads
                 threads.shared_caches.exclude_stream(response, current_request(), threads.provider)
+            if self.identity is not None:
+                # The generator may be the first to use the thread, without a context.
+                self.identity.prepare_stream()
             body = SavingBody(response.response, self._finish_stream, response.content_length)
             self._body = weakref.ref(body)
             response.response = body
@@ -181,15 +200,15 @@ class RequestScope:
         interrupted = (
             error is not None and not isinstance(error, Exception) and get_ident() == self._worker
         )
-        if self._observer.answered or self.error is not None or interrupted:
+        if self.observer.answered or self.error is not None or interrupted:
             self._end(self.error or error)
 
     def _save(self) -> Exception | None:
         """Save all threads of the request. Return the first error that is to be raised."""
-        settings = self._threads.settings
+        settings = self.threads.settings
         failure: Exception | None = None
-        for thread in (*self._earlier, self.thread):
-            if self._observer.gone and thread.id in self._observer.gone:
+        for thread in (*self.earlier, self.thread):
+            if (self.observer.gone or self.identity) and self.is_gone(thread):
                 continue
             try:
                 thread.save()
@@ -206,50 +225,21 @@ class RequestScope:
 
     def _replace(self, response: Response, failure: Exception) -> Response:
         """Return the response for a failed save instead of *response*."""
-        self._failed = True
+        self.failed = True
         response.close()
-        threads = self._threads
+        threads = self.threads
         return threads.app.make_response(threads.app.handle_user_exception(failure))
 
-    def _add_headers(self, response: Response) -> None:
-        current, headers = current_request(), response.headers
-        provider = self._threads.teller(current)
-        varies = is_told_to_caches = False
-        # Looking up a missing name in the headers would raise and catch an exception.
-        for name, _ in headers:
-            lower = name.lower()
-            varies = varies or lower == "vary"
-            is_told_to_caches = is_told_to_caches or lower in CACHE_HEADERS
-        if varies:
-            response.vary.update(self._threads.vary(provider))
-        else:
-            headers.add("Vary", ", ".join(self._threads.vary(provider)))
-        if is_told_to_caches:
-            self._threads.shared_caches.exclude(response, current.endpoint)
-        else:
-            headers.add("Cache-Control", "private")
-        if self._threads.settings.session_header:
-            headers["x-session-id"] = self.session.id
-        app, thread, gone = self._threads.app, self.thread, self._observer.gone
-        source = contents_of(thread).source
-        if source.destroyed:
-            provider.end_thread_id(app, response, thread.id)
-        elif gone and thread.id in gone:
-            # The client may have another conversation by now, whose cookie this must not end.
-            if provider is not self._threads.signed_provider and not thread.is_new:
-                provider.end_thread_id(app, response, thread.id)
-        elif self._failed and not source.saved:
-            pass
-        elif provider is self._threads.signed_provider:
-            self._threads.signed_provider.tell(current, response, thread.id, self._began)
-        else:
-            provider.set_thread_id(app, response, thread.id)
+    def is_gone(self, thread: Thread) -> bool:
+        """Return whether nothing can be saved: another request deleted it, or it is refused."""
+        source, gone = contents_of(thread).source, self.observer.gone
+        return source.is_refused or (bool(gone) and source.known_id in gone)
 
     def _finish_stream(self, error: BaseException | None) -> None:
         if not self._streaming:
             return
         try:
-            failure = self._save() if error is None and not self._failed else None
+            failure = self._save() if error is None and not self.failed else None
             if failure is not None:
                 raise failure
         finally:
@@ -258,7 +248,7 @@ class RequestScope:
 
     def _end(self, error: BaseException | None) -> None:
         ended_before, self._ended = self._ended, True
-        self._failed = self._failed or error is not None
+        self.failed = self.failed or error is not None
         # Its traceback references the request, and thereby this scope.
         self.error = None
         if not ended_before:
@@ -267,16 +257,16 @@ class RequestScope:
                 complete(self.session, self._status, error)
             if self._turn is not None:
                 self._turn.end()
-                for thread in (*self._earlier, self.thread):
+                for thread in (*self.earlier, self.thread):
                     end_turn(thread)
             if completed.receivers:
-                self._threads.send(completed, self.thread, self.session, error)
-            if self._is_reported and (reporter := self._threads.reporter) is not None:
-                signals.call(self._threads.app, reporter.completed, self.session)
+                self.threads.send(completed, self.thread, self.session, error)
+            if self._is_reported and (reporter := self.threads.reporter) is not None:
+                signals.call(self.threads.app, reporter.completed, self.session)
         # A copied context may end later, with its own changes.
-        if not self._failed:
-            for thread in (*self._earlier, self.thread):
-                if self._observer.gone and thread.id in self._observer.gone:
+        if not self.failed:
+            for thread in (*self.earlier, self.thread):
+                if (self.observer.gone or self.identity) and self.is_gone(thread):
                     continue
                 if has_late_changes(contents_of(thread)):
-                    self._observer.report_late_changes(thread)
+                    self.observer.report_late_changes(thread)

@@ -9,7 +9,8 @@ import pytest
 from flask_agentuity import Session, Thread, ThreadManager, ThreadState
 
 THREAD = {
-    *("id", "state", "metadata", "is_new", "loaded", "dirty", "degraded", "size", "max_size"),
+    *("id", "state", "metadata", "owner", "is_new", "loaded", "dirty", "degraded"),
+    *("size", "max_size"),
     *("save", "refresh", "destroy", "empty", "get_serialized_state"),
     *("add_event_listener", "remove_event_listener"),
 }

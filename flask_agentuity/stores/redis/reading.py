@@ -29,7 +29,7 @@ def head_field(fields: Mapping[bytes, bytes]) -> bytes:
 def compose(
     thread_id: str, fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]
 ) -> Snapshot | None:
-    """Return a snapshot of a thread; None if there is no thread, or if it is empty.
+    """Return a snapshot of a thread; None if there is none, or an empty one without an owner.
 
     :param strings: the strings that were read, by encoded keys.
     :raises StoreError: if the thread is damaged.
@@ -56,7 +56,7 @@ def _compose(
         if key.startswith(b'"'):
             number, _, rest = text.split(b" ", 2)
             entries.append((int(number), key, rest))
-    if not entries and b"metadata" not in fields:
+    if not entries and b"metadata" not in fields and b"owner" not in fields:
         return None
     entries.sort()
     encoded = {codec.decode_key(key): _value(key, rest, strings) for _, key, rest in entries}

@@ -110,7 +110,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
             return None
         if unused > self._renew_after:
             self._renew(thread_id)
-        return None if head.is_empty else snapshot
+        return None if head.is_empty and head.owner is None else snapshot
 
     def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         with self._connections.read(thread_id) as connection:

@@ -151,11 +151,31 @@ class OwnerConformance(Suite):
     ) -> None:
         store_thread(store, thread_id, "ada")
         write(store, thread_id, "ada", Clear(), SetMetadata(b"{}"))
-        assert store.read(thread_id) is None
+        self.require_hidden(store, thread_id, "ada")
         with pytest.raises(ThreadGone):
             write(store, thread_id, "bob", Set("a", b"1"))
         write(store, thread_id, None, Set("a", b"1"))
         assert snapshot_of(store, thread_id).owner == "ada"
+
+    @needs("owners")
+    def test_a_thread_that_is_new_and_empty_keeps_its_owner(
+        self, store: ThreadStore, thread_id: str
+    ) -> None:
+        """For a conversation that a person has begun without saying anything yet."""
+        write(store, thread_id, "ada")
+        self.require_hidden(store, thread_id, "ada")
+        with pytest.raises(ThreadGone):
+            write(store, thread_id, "bob", Set("a", b"1"))
+        write(store, thread_id, "ada", Set("a", b"1"))
+        assert snapshot_of(store, thread_id).owner == "ada"
+        assert [listed.owner for listed in store.scan()] == ["ada"]
+
+    def require_hidden(self, store: ThreadStore, thread_id: str, owner: str) -> None:
+        """A thread that is empty is only there for a read that asks for its owner."""
+        snapshot = snapshot_of(store, thread_id)
+        assert (snapshot.encoded, snapshot.metadata, snapshot.owner) == ({}, b"{}", owner)
+        assert store.restore(thread_id) is None
+        assert [*store.scan()] == store.list(owner=owner).threads == []
 
     @needs("edits")
     def test_after_a_deletion_the_id_has_no_owner(self, store: ThreadStore, thread_id: str) -> None:

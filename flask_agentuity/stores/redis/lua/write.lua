@@ -149,6 +149,6 @@ local longer = not is_safe(tonumber(head.safe), ttl)
 if longer then
   head.safe = string.format('%.17g', ttl > 0 and now + longest(ttl) / 1000 or 0)
 end
-if is_new and is_empty then
+if is_new and is_empty and not owner then
   return {'written', version_text, '', {}, counts, skipped}
 end

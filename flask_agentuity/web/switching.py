@@ -1,0 +1,95 @@
+"""Other conversations than the one that a request began with: begin, find and select them."""
+
+from __future__ import annotations
+
+from ..errors import ThreadNotFound
+from ..thread.thread import Thread, contents_of
+from .app_threads import AppThreads
+from .flask_internals import current_request
+from .identity import another_id
+from .ownership import ThreadGuard, Way
+from .scope import RequestScope
+from .thread_ids import is_thread_id
+from .url_ids import url_thread_id
+
+
+def start_another(threads: AppThreads, scope: RequestScope) -> Thread:
+    """Replace the request's thread with a new one."""
+    person = threads.load_person()
+    thread = scope.make_thread(another_id(threads, current_request()), is_new=True, owner=person)
+    # So that a redirect to the URL of the new conversation finds it.
+    contents_of(thread).source.must_be_stored = person is not None
+    scope.replace_thread(thread)
+    return thread
+
+
+def select(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> Thread:
+    """Replace the request's thread with a stored one.
+
+    :raises ThreadNotFound: if the request may not use it.
+    """
+    found = find(threads, scope, thread)
+    scope.replace_thread(found)
+    return found
+
+
+def delete(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> None:
+    """Delete a stored thread for good.
+
+    :raises ThreadNotFound: if the request may not use it.
+    """
+    find(threads, scope, thread).destroy()
+
+
+def find(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> Thread:
+    """Return a stored thread that the request may use.
+
+    :raises ThreadNotFound: if there is none.
+    """
+    thread_id: object = thread.id if isinstance(thread, Thread) else thread
+    if not isinstance(thread_id, str) or not is_thread_id(thread_id):
+        raise ThreadNotFound(thread_id)
+    current = current_request()
+    signed_id = threads.signed_provider.find_thread_id(current)
+    if thread_id in (signed_id, url_thread_id(current)):
+        # It may be the thread of the request, whose cookie changes with it.
+        contents_of(scope.thread).source.touch()
+    if (known := _find_known(scope, thread_id)) and _exists(known):
+        return known
+    guard = ThreadGuard(
+        Way.NAMED,
+        threads.load_person(),
+        has_owners=threads.owner_loader is not None,
+        is_signed=signed_id == thread_id,
+    )
+    found = scope.make_thread(str(thread_id), is_new=False, guard=guard)
+    found.id  # noqa: B018 - asks the guard
+    return found
+
+
+def require_url_thread(scope: RequestScope) -> None:
+    """Have it decided whether the request may use the thread that its URL names.
+
+    :raises StoreError: if the owner of the thread cannot be read.
+    :raises ThreadNotFound: if the request may not use it.
+    """
+    for thread in (scope.thread, *scope.earlier):
+        source = contents_of(thread).source
+        if source.guard is not None and source.guard is scope.identity:
+            _ = source.id
+
+
+def _find_known(scope: RequestScope, thread_id: str) -> Thread | None:
+    """Return the thread of that id which the request is using already, if there is one."""
+    for thread in (scope.thread, *scope.earlier):
+        source = contents_of(thread).source
+        if source.known_id == thread_id == thread.id and not source.destroyed:
+            return thread
+    return None
+
+
+def _exists(thread: Thread) -> bool:
+    source = contents_of(thread).source
+    if source.was_missing is None and not source.is_new:
+        _ = thread.metadata
+    return not source.was_missing or thread.dirty or source.saved
