@@ -28,6 +28,7 @@ class TestRedisStore(StoreConformance):
     transfers = True
     turns = True
     leases = True
+    runs = True
 
     @pytest.fixture
     def place(self, redis_server: RedisServer) -> Any:

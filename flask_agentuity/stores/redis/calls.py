@@ -119,6 +119,16 @@ class Caller:
                 self._give_back(line)
                 return reply
 
+    def subscription(self) -> Any:
+        """Return what subscribes to channels, on a separate connection (redis-py's PubSub)."""
+        self._meet()
+        assert self._client is not None
+        return self._client.pubsub()  # type: ignore[no-untyped-call]
+
+    def failure(self, name: bytes, thread_id: str, error: Exception) -> StoreError:
+        """Return the error of the store for an error in a reply, or of a connection."""
+        return self._failed(name, thread_id, error, False)
+
     def run_each(
         self, thread_id: str, script: Script, calls: Sequence[tuple[bytes, Sequence[Any]]]
     ) -> list[Any]:

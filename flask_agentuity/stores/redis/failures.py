@@ -89,7 +89,7 @@ def _is_unready(error: Exception) -> bool:
 
 def _refused(thread_id: str, error: Exception) -> StoreError:
     remedy = (
-        "Allow its user all that threads need: ~* +@all -@dangerous +info."
+        "Allow its user all that threads need: ~* &* +@all -@dangerous +info."
         if isinstance(error, exceptions.NoPermissionError)
         else "Give user and password in the URL: redis://USER:PASSWORD@HOST, percent-encoded."
     )

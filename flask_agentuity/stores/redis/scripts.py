@@ -35,6 +35,9 @@ The turn on a thread is a string, named by the thread's key and ``:turn``: the f
 number of renewals, the time of the last one in microseconds, the number of requests that wait, and
 the holder. The last token is kept in a string named by the key of the index and ``.turns``.
 
+The ids of a thread's runs are a list, named by the thread's key and ``:runs``. Each run has a hash,
+named by the thread's key, ``:run:`` and the id, and the string of its log with ``:log:``.
+
 The former format had a field ``thread`` instead of ``head``, entries without a version, and lists
 with commas between the items. Threads in that format can be read. The first write to such a thread
 converts it. A process with the former version of this package finds a converted thread damaged; it
@@ -82,13 +85,18 @@ _WRITE: tuple[str | list[str], ...] = (
 WRITE = Script(*_WRITE)
 #: The same for a write under a turn, whose token is one argument more.
 FENCED_WRITE = Script("fence", *_WRITE)
-DELETE = Script("names", "clock", "heads", "delete")
+DELETE = Script("names", "clock", "heads", "runs", "delete")
 LOCK = Script("clock", "lock")
 UNLOCK = Script("unlock")
 LEASE_TURN = Script("clock", "turn", "lease_turn")
 RENEW_TURN = Script("clock", "turn", "renew_turn")
 END_TURN = Script("clock", "turn", "end_turn")
 COUNT_WAITING = Script("clock", "turn", "count_waiting")
+BEGIN_RUN = Script("runs", "begin_run")
+APPEND_TO_RUN = Script("runs", "append_to_run")
+CHANGE_RUN = Script("runs", "change_run")
+FIND_RUN = Script("runs", "find_run")
+DELETE_RUNS = Script("runs", "delete_runs")
 PAGE = Script("names", "rows", "page")
 SCAN = Script("names", "rows", "scan")
 SWEEP = Script("names", "sweep")

@@ -40,6 +40,7 @@ from .keys import (
 from .line import Line
 from .merging import Merger
 from .reading import compose, head_field, pairs
+from .runs import RedisRuns
 from .scripts import DELETE, READ, RENEW
 from .steps import Steps
 from .turns import RedisTurns
@@ -97,6 +98,7 @@ class RedisStore(RedisTurns, KeyedStore):
         self._given = client, partitions
         self._caller = Caller(client)
         self._writer = Writer(self._caller, self._milliseconds, max_bytes)
+        self.runs = RedisRuns(self._caller, lambda thread_id: self._names(thread_id)[0])
         self._merger = Merger(self._caller, self._writer, self.read)
         self._keyspace = None if partitions is None else Keyspace(prefix, partitions)
 

@@ -148,6 +148,7 @@ def test_a_user_with_what_the_error_says_may_do_all(server: Any) -> None:
             enabled=True,
             passwords=["+secret"],
             keys=["*"],
+            channels=["*"],
             categories=["+@all", "-@dangerous"],
             commands=["+info"],
         )

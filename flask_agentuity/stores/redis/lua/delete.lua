@@ -4,6 +4,7 @@ local thread_name, index_name = KEYS[1], KEYS[2]
 local fields = redis.call('HGETALL', thread_name)
 local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone', 'owner')
 local strings = string_names(thread_name, fields)
+local runs = redis.call('LRANGE', runs_name(thread_name), 0, -1)
 local indexes = index_names(index_name, stored[3], stored[5])
 -- Raises an error for a wrong type before anything is removed.
 for _, name in ipairs(strings) do
@@ -21,6 +22,7 @@ for _, name in ipairs(strings) do
   redis.call('DEL', name)
 end
 redis.call('DEL', thread_name)
+delete_runs(thread_name, runs)
 local deleted = string.format('%.0f', micros)
 redis.call('HSET', thread_name, 'gone', deleted .. ' ' .. version)
 redis.call('PEXPIRE', thread_name, ARGV[1])
