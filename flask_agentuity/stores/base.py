@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -24,6 +24,7 @@ from .listing import ListedThread
 from .owners import with_owner, write_owned
 from .runs import RunStore
 from .turns import TurnStore
+from .upkeep import Upkeep
 from .writing import Conflict, Write, Written, write_merged
 from .writing import warn_of_skipped as warn_of_skipped
 
@@ -61,7 +62,7 @@ def _follow_renamed_methods(cls: type) -> None:
             setattr(cls, present, vars(cls)[former])
 
 
-class ThreadStore(Finding, TurnStore, ABC):
+class ThreadStore(Finding, TurnStore, Upkeep, ABC):
     """Where documents live.
 
     A store of your own needs :meth:`restore`, :meth:`save` and :meth:`delete`. The
@@ -235,14 +236,6 @@ class ThreadStore(Finding, TurnStore, ABC):
         """
         raise StoreError(f"{type(self).__name__} cannot import threads with their times. {WHO_CAN}")
 
-    def purge(self, progress: Callable[[int], None] | None = None) -> int:
-        """Remove every expired thread; returns how many.
-
-        :param progress: called with the number removed by each step.
-        :raises StoreError: if this store cannot.
-        """
-        raise StoreError(f"{type(self).__name__} cannot remove expired threads: its server does.")
-
     def for_tenants(self) -> ThreadStore:
         """Return the store in which a thread service keeps the threads of other keys' clients.
 
@@ -251,15 +244,6 @@ class ThreadStore(Finding, TurnStore, ABC):
         own. Override it if the store can keep them apart.
         """
         return self
-
-    def warnings(self) -> Sequence[str]:
-        """Return what may lose threads one day, each with how to correct it.
-
-        It is for ``flask threads check``.
-
-        :raises StoreError: if it cannot be found out.
-        """
-        return ()
 
     def close(self) -> None:
         """Close connections and files. A closed store may not be used again."""

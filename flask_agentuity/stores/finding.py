@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any
@@ -40,7 +40,7 @@ class Finding:
         :param metadata: only threads whose metadata has these keys with these values, which
             must be scalars. The stores of this package have an index for it.
         :param owner: only threads of this owner.
-        :param limit: how many threads a page has at most.
+        :param limit: how many threads a page has at most; more than 1,000 count as 1,000.
         :param cursor: the cursor of the page before. A thread that is updated between two
             pages moves to the front and may be missed. No thread is seen twice, unless it was
             updated by a clock that is behind.
@@ -72,6 +72,19 @@ class Finding:
         :raises StoreError: if this store cannot list.
         """
         raise StoreError(f"{type(self).__name__} cannot list threads. {WHO_CAN}")
+
+    def find_ids(self, prefix: str, limit: int) -> Sequence[str]:
+        """Return up to *limit* ids of threads that begin with *prefix*, in no order.
+
+        :raises StoreError: if this store cannot list.
+        """
+        found: dict[str, None] = {}
+        for thread in self.scan():
+            if thread.id.startswith(prefix):
+                found[thread.id] = None
+                if len(found) == limit:
+                    break
+        return list(found)
 
 
 def _accept_owner(own: Callable[..., Page]) -> Callable[..., Page]:

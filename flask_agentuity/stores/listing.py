@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,11 +13,20 @@ from ..document import codec
 from ..errors import StateNotSerializable
 
 _TERM_BYTES = 400
+#: The last second that a datetime can represent: of the year 9999.
+LATEST = 253_402_300_799.0
+#: How many threads a page has at most, however many are asked for.
+LONGEST_PAGE = 1_000
+#: How far the clock of another machine may be ahead, in seconds.
+_CLOCK_DIFFERENCE = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
 class ListedThread:
-    """A thread as a listing shows it; times in seconds since 1970, sizes in bytes."""
+    """A thread as a listing shows it; times in seconds since 1970, sizes in bytes.
+
+    ``expires`` is when the thread expires if nothing uses it until then; None: never, or unknown.
+    """
 
     id: str
     metadata: dict[str, Any]
@@ -24,6 +34,7 @@ class ListedThread:
     updated: float
     size: int
     owner: str | None = None
+    expires: float | None = field(default=None, compare=False)
 
     @property
     def created_at(self) -> datetime:
@@ -50,7 +61,7 @@ class Query:
 
     ``metadata``: only threads whose metadata has these keys with these values. ``owner``: only
     threads of this owner; None does not ask for one. ``limit``: how many threads a page has at
-    most. ``cursor``: the cursor of the page before.
+    most; more than 1,000 count as 1,000. ``cursor``: the cursor of the page before.
 
     :raises ValueError: for another filter, owner, limit or cursor.
     """
@@ -71,6 +82,7 @@ class Query:
             raise ValueError(
                 f"limit={limit!r} is wrong: a page has a number of threads, at least one."
             )
+        object.__setattr__(self, "limit", min(limit, LONGEST_PAGE))
         after = decode_cursor(self.cursor) if self.cursor else None
         object.__setattr__(self, "after", after)
 
@@ -155,9 +167,35 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
         updated, thread_id = codec.decode(base64.urlsafe_b64decode(padded))
-        return float(updated), str(thread_id)
+        if type(updated) in (float, int) and isinstance(thread_id, str):
+            return float(updated), thread_id
+        reason = None
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{cursor!r} is not the cursor of a listing.") from error
+        reason = error
+    raise ValueError(f"{cursor!r} is not the cursor of a listing.") from reason
+
+
+def plausible_time(value: object) -> float:
+    """Return a stored time in seconds since 1970, or the nearest one that a datetime can have.
+
+    What is not a number is the latest time, because SQLite sorts it after all numbers.
+    """
+    if not isinstance(value, int | float):
+        return LATEST
+    return float(min(max(value, 0.0), LATEST))
+
+
+def require_times(thread: ListedThread) -> None:
+    """Refuse to import a thread with times that it cannot have.
+
+    A time in the future would keep the thread at the top of each listing.
+
+    :raises ValueError: which names the time.
+    """
+    latest = time.time() + _CLOCK_DIFFERENCE
+    for name, value in (("created", thread.created), ("updated", thread.updated)):
+        if not 0 <= value < latest:
+            raise ValueError(f"{name} is out of range: {value!r}. It must be between 1970 and now.")
 
 
 def page_of(threads: Sequence[ListedThread], limit: int) -> Page:

@@ -15,7 +15,7 @@ from ..errors import ThreadGone
 from ..per_process import PerProcess
 from . import base
 from .base import TOMBSTONE_SECONDS, KeyedStore
-from .listing import ListedThread, Page, Query
+from .listing import ListedThread, Page, Query, require_times
 from .memory_runs import MemoryRuns
 from .writing import Conflict, Write, Written, warn_of_skipped
 
@@ -172,6 +172,7 @@ class MemoryStore(KeyedStore):
                     stored.updated,
                     stored.size(),
                     stored.owner,
+                    None if self.ttl is None else stored.used + self.ttl,
                 )
                 for thread_id, stored in self._threads.items()
                 if not (stored.is_empty or self._expired(stored))
@@ -182,6 +183,7 @@ class MemoryStore(KeyedStore):
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         metadata = codec.encode(thread.metadata, "metadata")
+        require_times(thread)
         with self._lock.get():
             now = time.time()
             stored = self._find(thread.id)
@@ -195,6 +197,10 @@ class MemoryStore(KeyedStore):
             codec.require_size(imported.size(), self.max_bytes, thread.id)
             self._threads[thread.id] = imported
             return True
+
+    def count_expired(self) -> int:
+        with self._lock.get():
+            return sum(map(self._expired, self._threads.values()))
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         with self._lock.get():

@@ -9,11 +9,13 @@ from __future__ import annotations
 import heapq
 import logging
 import math
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from ...document.codec import damaged, document_size
+from ..listing import plausible_time
 from .calls import Caller
 from .keys import Partition, decode_owner
 from .scripts import PAGE, SCAN, SWEEP
@@ -34,6 +36,7 @@ class Row:
     size: int
     metadata: bytes
     owner: str | None = None
+    expires: float | None = None
 
     @property
     def place(self) -> tuple[float, str]:
@@ -83,18 +86,24 @@ def find(
 
 
 def sweep(
-    caller: Caller, partitions: Iterable[Partition], progress: Callable[[int], None] | None
+    caller: Caller,
+    partitions: Iterable[Partition],
+    progress: Callable[[int], None] | None = None,
+    *,
+    remove: bool = True,
 ) -> int:
-    """Remove expired threads from the index of each partition; returns how many."""
+    """Remove expired threads from the index of each partition; return how many have expired."""
     total = 0
     waiting: Mapping[bytes, bytes] = {partition.index: b"0" for partition in partitions}
     while waiting:
-        calls = [(index, (cursor, MOST_LOOKED_AT)) for index, cursor in waiting.items()]
+        calls = [
+            (index, (cursor, MOST_LOOKED_AT, int(remove))) for index, cursor in waiting.items()
+        ]
         replies = caller.run_each("(all)", SWEEP, calls)
-        removed = sum(reply[1] for reply in replies)
-        total += removed
-        if removed and progress:
-            progress(removed)
+        expired = sum(reply[1] for reply in replies)
+        total += expired
+        if expired and progress:
+            progress(expired)
         cursors = zip(waiting, (reply[0] for reply in replies), strict=True)
         waiting = {index: cursor for index, cursor in cursors if cursor != b"0"}
     return total
@@ -151,7 +160,9 @@ def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:
         stream.ended = True
 
 
-def _row(thread_id: bytes, head: bytes, former_head: bytes, text: bytes, owner: bytes) -> Row:
+def _row(
+    thread_id: bytes, head: bytes, former_head: bytes, text: bytes, owner: bytes, left: int
+) -> Row:
     if head:
         parts = head.split()
         parts = [*parts[:1], *parts[3:4], *parts[6:]]
@@ -163,5 +174,6 @@ def _row(thread_id: bytes, head: bytes, former_head: bytes, text: bytes, owner: 
     size, created, updated = parts
     metadata = (text or b"{}").partition(b"\n")[0]
     total = document_size(int(size), len(metadata))
-    times = float(updated), float(created)
-    return Row(thread_id.decode(), *times, total, metadata, decode_owner(owner))
+    times = plausible_time(float(updated)), plausible_time(float(created))
+    expires = time.time() + left / 1000 if left >= 0 else None
+    return Row(thread_id.decode(), *times, total, metadata, decode_owner(owner), expires)

@@ -21,7 +21,7 @@ from ...document.codec import Snapshot
 from ...document.operations import Edit, EditMetadata, Set, SetMetadata
 from .. import base, listing
 from ..base import KeyedStore
-from ..listing import ListedThread, Page, Query
+from ..listing import ListedThread, Page, Query, require_times
 from ..writing import Conflict, Write, Written
 from . import index as redis_index
 from .advice import advise
@@ -177,6 +177,7 @@ class RedisStore(RedisTurns, KeyedStore):
             yield _listed(row)
 
     def import_thread(self, thread: ListedThread, document: bytes) -> bool:
+        require_times(thread)
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
         steps = Steps()
@@ -188,6 +189,9 @@ class RedisStore(RedisTurns, KeyedStore):
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         return redis_index.sweep(self._caller, self._partitions("(all)"), progress)
+
+    def count_expired(self) -> int:
+        return redis_index.sweep(self._caller, self._partitions("(all)"), remove=False)
 
     def warnings(self) -> Sequence[str]:
         asked = (b"INFO", b"memory"), (b"INFO", b"persistence"), (b"CONFIG", b"GET", b"save")
@@ -264,4 +268,6 @@ def _listed(row: redis_index.Row) -> ListedThread:
             extra={"thread_id": row.id},
         )
         metadata = {}
-    return ListedThread(row.id, metadata, row.created, row.updated, row.size, row.owner)
+    return ListedThread(
+        row.id, metadata, row.created, row.updated, row.size, row.owner, row.expires
+    )

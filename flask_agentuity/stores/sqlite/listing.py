@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import time
 from typing import Any
 
 from ...document import codec
 from .. import listing
-from ..listing import ListedThread, Query
+from ..listing import ListedThread, Query, plausible_time
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
 # IndexTerms that more threads have are not counted further.
 _MOST_COUNTED = 500
 
-_COLUMNS = "t.id, t.metadata, t.created, t.updated, t.entries_size, t.owner"
+_COLUMNS = "t.id, t.metadata, t.created, t.updated, t.entries_size, t.owner, t.used"
 # A thread without state and metadata is kept, but not shown.
 _IS_SHOWN = "(t.entries_size > 0 OR length(t.metadata) > 2)"
 _FOUND_BY = "SELECT thread FROM labels WHERE key = ? AND value = ?"
 
 _SCAN = (
-    f"SELECT t.number, max(t.used, t.updated), {_COLUMNS} FROM threads t"
+    f"SELECT t.number, {_COLUMNS} FROM threads t"
     f" WHERE t.number > ? AND {_IS_SHOWN} ORDER BY t.number LIMIT ?"
 )
+_IDS = f"SELECT t.id FROM threads t WHERE t.id >= ? AND t.id < ? AND {_IS_SHOWN} LIMIT ?"
 
 
 def list_threads(
-    connection: sqlite3.Connection, query: Query, used_since: float
+    connection: sqlite3.Connection, query: Query, ttl: float | None
 ) -> list[ListedThread]:
     """Return the threads of a page, the latest updated first, and one more if there is one.
 
-    :param used_since: only threads that were used at this time or later.
+    :param ttl: seconds without use after which a thread expires; None: never.
     """
+    used_since = 0.0 if ttl is None else time.time() - ttl
     limit, before = query.limit + 1, query.after
     conditions = [_IS_SHOWN, "max(t.used, t.updated) >= ?"]
     arguments: list[Any] = [used_since]
@@ -56,7 +59,7 @@ def list_threads(
             + " ORDER BY t.updated DESC, t.id DESC LIMIT ?",
             (*arguments, *(before or ()), limit),
         ).fetchall()
-        threads = (_listed(*row) for row in rows)
+        threads = (_listed(*row, ttl=ttl) for row in rows)
         found += [thread for thread in threads if query.matches(thread)]
         if len(rows) < limit:
             break
@@ -64,12 +67,19 @@ def list_threads(
     return found[:limit]
 
 
+def list_ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
+    """Return up to *limit* ids of threads that begin with *prefix*."""
+    # The characters of an id come before this one.
+    rows = connection.execute(_IDS, (prefix, f"{prefix}\U0010ffff", limit))
+    return [thread_id for (thread_id,) in rows]
+
+
 def scan_threads(
-    connection: sqlite3.Connection, after: int, limit: int
-) -> list[tuple[int, float, ListedThread]]:
-    """Return threads with a number above *after*, each with its number and its last use."""
+    connection: sqlite3.Connection, after: int, limit: int, ttl: float | None
+) -> list[tuple[int, ListedThread]]:
+    """Return threads with a number above *after*, each with its number."""
     rows = connection.execute(_SCAN, (after, limit)).fetchall()
-    return [(number, used, _listed(*row)) for number, used, *row in rows]
+    return [(number, _listed(*row, ttl=ttl)) for number, *row in rows]
 
 
 def _count_term(connection: sqlite3.Connection, term: tuple[str, str]) -> int:
@@ -87,6 +97,9 @@ def _listed(
     updated: float,
     entries_size: int,
     owner: str | None,
+    used: float,
+    *,
+    ttl: float | None,
 ) -> ListedThread:
     size = codec.document_size(entries_size, len(encoded))
     try:
@@ -99,4 +112,6 @@ def _listed(
             extra={"thread_id": thread_id},
         )
         metadata = {}
-    return ListedThread(thread_id, metadata, created, updated, size, owner)
+    created, updated, used = map(plausible_time, (created, updated, used))
+    expires = None if ttl is None else plausible_time(max(used, updated) + ttl)
+    return ListedThread(thread_id, metadata, created, updated, size, owner, expires)

@@ -16,16 +16,18 @@ from ...document.operations import KeyOperation, Set
 from ...errors import ConfigurationError, StoreError
 from .. import base
 from ..base import KeyedStore
-from ..listing import ListedThread, Page, Query
+from ..listing import ListedThread, Page, Query, require_times
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .appends import Appended, find_appended, plan_appends
+from .backup import back_up
+from .condition import Condition, condition_of
 from .connections import Connections
-from .listing import list_threads, scan_threads
+from .listing import list_ids, list_threads, scan_threads
 from .opening import find_thread, open_stored
-from .purging import BATCH, is_purge_due, purge_batch
+from .purging import Purging
 from .reading import read_thread
 from .runs import SQLiteRuns, delete_runs
-from .seen import Seen
+from .seen import Head, Seen
 from .steps import Step, keys_of, prepare, prepare_metadata
 from .tombstones import is_gone, put_tombstone
 from .turns import SQLiteTurns, require_turn
@@ -34,7 +36,6 @@ from .writing import open_for_write, plan_write, replace_thread, write_row
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
-_PURGE_INTERVAL = 60.0
 # Threads that a scan fetches at a time.
 _SCANNED = 500
 
@@ -78,9 +79,9 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
         self.ttl = ttl
         self.max_bytes: int = max_bytes
         self._renew_after = (base.DEFAULT_TTL if ttl is None else ttl) / 10
-        self._next_purge = 0.0
         self._options: dict[str, Any] = {"timeout": timeout, "synchronous": synchronous}
         self._connections = Connections(self.path, timeout, synchronous)
+        self._purging = Purging(self._connections, ttl)
         self.runs = SQLiteRuns(self._connections)
 
     @classmethod
@@ -105,7 +106,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
         if found is None:
             return None
         head, snapshot = found
-        unused = time.time() - max(head.used, head.updated)
+        unused = self._unused(head, thread_id)
         if self.ttl is not None and unused > self.ttl:
             return None
         if unused > self._renew_after:
@@ -115,9 +116,10 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
     def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         with self._connections.read(thread_id) as connection:
             found = read_thread(connection, thread_id, None)
-        if found is None or found[0].is_empty or found[0].is_expired(time.time(), self.ttl):
+        if found is None or found[0].is_empty:
             return None
-        return found[1]
+        expired = self.ttl is not None and self._unused(found[0], thread_id) > self.ttl
+        return None if expired else found[1]
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         now, seen = time.time(), write.seen
@@ -140,8 +142,8 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
                 outcome, skipped = self._write_stored(connection, thread_id, write, appended, steps)
         if skipped:
             warn_of_skipped(thread_id, skipped)
-        if now >= self._next_purge:
-            self._purge_now_and_then()
+        if time.monotonic() >= self._purging.due:
+            self._purging.do_some()
         return outcome
 
     def delete(self, thread_id: str) -> None:
@@ -154,19 +156,18 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
             delete_runs(connection, thread_id)
 
     def find(self, query: Query) -> Page:
-        used_since = 0.0 if self.ttl is None else time.time() - self.ttl
         with self._connections.read() as connection:
-            return query.page_of(list_threads(connection, query, used_since))
+            return query.page_of(list_threads(connection, query, self.ttl))
 
     def scan(self) -> Iterator[ListedThread]:
         last = 0
         while True:
             with self._connections.read() as connection:
-                rows = scan_threads(connection, last, _SCANNED)
+                rows = scan_threads(connection, last, _SCANNED, self.ttl)
             if not rows:
                 return
-            for _, used, thread in rows:
-                if self.ttl is None or time.time() <= used + self.ttl:
+            for _, thread in rows:
+                if thread.expires is None or time.time() <= thread.expires:
                     yield thread
             last = rows[-1][0]
 
@@ -175,6 +176,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
         state = base.complete(snapshot, thread.id)
         steps = prepare([Set(key, value) for key, value in state.items()])
         metadata = prepare_metadata(codec.encode(thread.metadata, "metadata"))
+        require_times(thread)
         with self._connections.transaction(thread.id) as connection:
             now = time.time()
             stored = find_thread(connection, thread.id)
@@ -196,16 +198,40 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
             return True
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
-        removed = 0
-        # Small transactions let requests write between them.
-        while batch := self._purge_batch():
-            removed += batch
-            if progress:
-                progress(batch)
-        return removed
+        return self._purging.do_all(progress)
+
+    def count_expired(self) -> int:
+        return self._purging.count()
+
+    def describe_file(self) -> Condition:
+        """Return the condition of the file, for ``flask threads check``.
+
+        :raises StoreError: if it cannot be read.
+        """
+        with self._connections.read() as connection:
+            return condition_of(connection, self.path)
+
+    def warnings(self) -> Sequence[str]:
+        return list(self.describe_file().warnings())
+
+    def backup(self, path: Path) -> int:
+        with self._connections.read() as connection:
+            return back_up(connection, path)
+
+    def find_ids(self, prefix: str, limit: int) -> Sequence[str]:
+        with self._connections.read() as connection:
+            return list_ids(connection, prefix, limit)
 
     def close(self) -> None:
         self._connections.close()
+
+    @staticmethod
+    def _unused(head: Head, thread_id: str) -> float:
+        """Return the seconds since the last use of a thread."""
+        try:
+            return time.time() - max(head.used, head.updated)
+        except TypeError as error:
+            raise codec.damaged(thread_id, str(error)) from None
 
     def _is_usable(self, seen: Seen, thread_id: str, write: Write, now: float) -> bool:
         """Return whether a write may begin with what its request has seen."""
@@ -264,19 +290,3 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
             # Nothing is lost: the next read of the thread tries again.
             about = {"thread_id": thread_id}
             logger.debug("The use of thread %s was not noted: %s", thread_id, error, extra=about)
-
-    def _purge_now_and_then(self) -> None:
-        self._next_purge = time.time() + _PURGE_INTERVAL
-        try:
-            if self._purge_batch() == BATCH:
-                self._next_purge = 0.0
-        except StoreError as error:
-            logger.debug("Expired threads could not be removed now: %s", error)
-
-    def _purge_batch(self) -> int:
-        now = time.time()
-        with self._connections.read() as connection:
-            if not is_purge_due(connection, now, self.ttl):
-                return 0
-        with self._connections.transaction() as connection:
-            return purge_batch(connection, now, self.ttl)

@@ -3,7 +3,7 @@
 Exit codes: 0 success, 1 a failure or a thread that does not exist, 2 a usage error.
 """
 
-from . import check, commands, transfer
+from . import backup, check, commands, list_threads, removal, transfer
 from .group import threads
 
-__all__ = ["check", "commands", "threads", "transfer"]
+__all__ = ["backup", "check", "commands", "list_threads", "removal", "threads", "transfer"]

@@ -18,8 +18,9 @@ from ...errors import (
 from ...stores import ThreadStore
 from ...stores.sqlite.store import SQLiteStore
 from ..thread_ids import make_thread_id
-from .group import app_threads, json_option, threads
+from .group import app_threads, examples, json_option, threads
 from .output import print_json, print_text
+from .table import to_size
 
 _REMEDIES: dict[type[AgentuityError], str] = {
     AuthenticationFailed: "Check the key or the password: the server has rejected it.",
@@ -29,7 +30,7 @@ _REMEDIES: dict[type[AgentuityError], str] = {
 }
 
 
-@threads.command()
+@threads.command(epilog=examples("check", "check --json"))
 @json_option
 def check(as_json: bool) -> None:
     """Show which store is used, what configured it, and whether it works."""
@@ -69,6 +70,10 @@ def _try_out(store: ThreadStore, report: dict[str, Any]) -> None:
     if store.restore(probe) is None:
         raise StoreError("A thread that was just written could not be read back.")
     store.delete(probe)
+    if isinstance(store, SQLiteStore):
+        file = store.describe_file()
+        report["journal_mode"] = file.journal_mode
+        report["size"], report["unused"] = file.size, file.unused
     report["warnings"] = [*store.warnings()]
 
 
@@ -77,6 +82,10 @@ def _print_report(report: dict[str, Any]) -> None:
     print_text(f"Set by:      {report['source']}")
     if "round_trip_ms" in report:
         print_text(f"Round trip:  {report['round_trip_ms']} ms")
+    if "size" in report:
+        unused = f" ({to_size(report['unused'])} unused)" if report["unused"] else ""
+        print_text(f"Size:        {to_size(report['size'])}{unused}")
+        print_text(f"Journal:     {report['journal_mode']}")
     if report["ok"]:
         print_text("Status:      reading and writing work")
         for warning in report["warnings"]:

@@ -1,4 +1,4 @@
-"""``flask threads list``, ``show``, ``delete``, ``purge`` and ``serve``."""
+"""``flask threads show`` and ``serve``."""
 
 from __future__ import annotations
 
@@ -9,68 +9,34 @@ from typing import Any
 import click
 
 from ...document import codec
-from ...errors import StoreError
-from ...stores import ListedThread, ThreadStore
-from ..thread_ids import require_thread_id
 from .conversation import Conversation
-from .group import (
-    UNREACHABLE,
-    Failure,
-    app_store,
-    app_threads,
-    confirm,
-    json_option,
-    parse_filter,
-    threads,
-    where_option,
-    yes_option,
+from .group import Failure, app_store, app_threads, examples, json_option, threads
+from .identifiers import find_id
+from .output import print_json, print_text
+
+
+@threads.command(
+    epilog=examples(
+        "show thrd_1f7c20",
+        "show thrd_1f7c20 --follow",
+        "show thrd_1f7c20 --json",
+    )
 )
-from .output import counter, print_json, print_text, to_json, to_time
-
-_LONGEST_METADATA = 200
-
-
-@threads.command("list")
-@where_option
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--cursor", help="Continue after the page that printed this cursor.")
-@json_option
-def list_threads(where: tuple[str, ...], limit: int, cursor: str | None, as_json: bool) -> None:
-    """List threads, the most recently updated first."""
-    wanted = parse_filter(where)
-    try:
-        page = app_store().list(wanted, limit=limit, cursor=cursor)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--cursor") from error
-    if as_json:
-        described = [_described(thread) for thread in page.threads]
-        print_json({"threads": described, "cursor": page.cursor})
-        return
-    if not page.threads:
-        print_text("No threads.")
-    for thread in page.threads:
-        line = f"{thread.id}  {to_time(thread.updated)}  {thread.size:>9,} bytes"
-        if thread.metadata:
-            metadata = to_json(thread.metadata)
-            cut = metadata[: _LONGEST_METADATA - 3] + "..."
-            line += f"  {metadata if len(metadata) <= _LONGEST_METADATA else cut}"
-        print_text(line)
-    if page.cursor:
-        print_text(f"More threads: --cursor {page.cursor}")
-
-
-@threads.command()
 @click.argument("thread_id")
 @click.option("--follow", is_flag=True, help="Keep running and print what is added, until Ctrl-C.")
 @click.option("--interval", default=1.0, hidden=True, help="Seconds between two reads.")
 @json_option
 def show(thread_id: str, follow: bool, interval: float, as_json: bool) -> None:
-    """Show one thread: its metadata, its conversation and the rest of its state."""
+    """Show one thread: its metadata, its conversation and the rest of its state.
+
+    THREAD_ID is the id of a thread, or the beginning of one.
+    """
     if follow and as_json:
         raise click.UsageError("--follow and --json cannot be used together.")
+    thread_id = find_id(app_store(), thread_id)
     document = _find(thread_id)
     if document is None:
-        raise _not_found(thread_id)
+        raise Failure(f"Thread {thread_id} does not exist.")
     if as_json:
         print_json({"id": thread_id, **document})
         return
@@ -89,39 +55,7 @@ def show(thread_id: str, follow: bool, interval: float, as_json: bool) -> None:
         click.echo(err=True)
 
 
-@threads.command()
-@click.argument("thread_id")
-@yes_option
-@json_option
-def delete(thread_id: str, yes: bool, as_json: bool) -> None:
-    """Delete one thread permanently."""
-    store = app_store()
-    if not _exists(store, require_thread_id(thread_id)):
-        raise _not_found(thread_id)
-    confirm(f"Delete thread {thread_id} permanently?", yes)
-    store.delete(thread_id)
-    if as_json:
-        print_json({"deleted": thread_id})
-    else:
-        print_text(f"Deleted {thread_id}.")
-
-
-@threads.command()
-@yes_option
-@json_option
-def purge(yes: bool, as_json: bool) -> None:
-    """Remove all expired threads."""
-    store = app_store()
-    confirm("Remove all expired threads?", yes)
-    with counter("Threads removed:") as count:
-        removed = store.purge(count)
-    if as_json:
-        print_json({"removed": removed})
-    else:
-        print_text(f"Removed {removed:,} expired threads.")
-
-
-@threads.command()
+@threads.command(epilog=examples("serve --key-file keys.txt", "serve --host 0.0.0.0 --port 9000"))
 @click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 @click.option("--port", default=8787, show_default=True, help="0 chooses a free port.")
 @click.option(
@@ -160,32 +94,8 @@ def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...
 
 
 def _find(thread_id: str) -> dict[str, Any] | None:
-    document = app_store().restore_without_renewing(require_thread_id(thread_id))
+    document = app_store().restore_without_renewing(thread_id)
     snapshot = codec.split_document(document, thread_id)
     if snapshot is None:
         return None
     return {"metadata": codec.decode(snapshot.metadata), "state": snapshot.decoded}
-
-
-def _exists(store: ThreadStore, thread_id: str) -> bool:
-    try:
-        return store.read(thread_id, ()) is not None
-    except UNREACHABLE:
-        raise
-    except StoreError:
-        # A damaged thread can be deleted. If the store is at fault, delete() will fail as well.
-        return True
-
-
-def _not_found(thread_id: str) -> Failure:
-    return Failure(f"Thread {thread_id} does not exist.")
-
-
-def _described(thread: ListedThread) -> dict[str, Any]:
-    return {
-        "id": thread.id,
-        "metadata": thread.metadata,
-        "created": to_time(thread.created),
-        "updated": to_time(thread.updated),
-        "size": thread.size,
-    }

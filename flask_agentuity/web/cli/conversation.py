@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .output import print_text, to_json
+from .output import escape_line, print_text, to_json
 
 
 class Conversation:
@@ -24,12 +24,12 @@ class Conversation:
             if isinstance(value, list) and (value or self._lists.get(key)):
                 self._print_list(key, value)
             else:
-                self._print_line(f"state {key}", f"{key}: {to_json(value)}")
+                self._print_line(f"state {key}", f"{escape_line(key)}: {to_json(value)}")
         for key in [key for key in self._keys if key not in document["state"]]:
             self._lists.pop(key, None)
             self._lines.pop(f"state {key}", None)
             self._heading = None
-            print_text(f"{key} was deleted.")
+            print_text(f"{escape_line(key)} was deleted.")
         self._keys = [*document["state"]]
 
     def _print_line(self, name: str, line: str) -> None:
@@ -43,7 +43,7 @@ class Conversation:
         self._lists[key] = value
         if added and self._heading != key:
             self._heading = key
-            print_text(f"\n{key}", bold=True)
+            print_text(f"\n{escape_line(key)}", bold=True)
         for item in added:
             # Further lines of an item are indented more, so no content can imitate a message.
             print_text("  " + _describe(item).replace("\n", "\n    "))

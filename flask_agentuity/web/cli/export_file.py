@@ -1,14 +1,15 @@
-"""The file that an export is written to."""
+"""Files that are replaced only when their new content is complete."""
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 from .group import Failure
 
@@ -17,10 +18,9 @@ from .group import Failure
 def export_file(name: str) -> Iterator[BinaryIO]:
     """Open the file *name* for writing; ``-`` is standard output.
 
-    An existing file is replaced only when everything has been written. After an error or
-    SIGTERM, it is unchanged and no partial file is left. Only its owner can read the file.
-    A device or a pipe is written to directly. ``click.File(atomic=True)`` does none of this:
-    it replaces the file after an error too, and replaces devices.
+    An existing file is replaced as :func:`replaced_file` says. A device or a pipe is written to
+    directly. ``click.File(atomic=True)`` does none of this: it replaces the file after an error
+    too, and replaces devices.
 
     :raises Failure: if the file cannot be written.
     """
@@ -29,32 +29,51 @@ def export_file(name: str) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     path = Path(name).resolve()
-    try:
-        if path.exists() and not path.is_file():
-            with path.open("wb") as device:
-                yield device
-        else:
-            with _replacing(path) as file:
-                yield file
-    except OSError as error:
-        raise Failure(f"{name} cannot be written: {error}") from error
+    if path.exists() and not path.is_file():
+        with _failing_as(name), path.open("wb") as device:
+            yield device
+    else:
+        with replaced_file(name) as temporary, temporary.open("wb") as file:
+            yield file
 
 
 @contextmanager
-def _replacing(path: Path) -> Iterator[BinaryIO]:
-    # The permissions of such a file are 0600.
-    with tempfile.NamedTemporaryFile(
-        dir=path.parent, prefix=f".{path.name}.", delete=False
-    ) as written:
-        temporary = Path(written.name)
+def replaced_file(name: str) -> Iterator[Path]:
+    """Yield the path of an empty file, which replaces the file *name* at the end of the block.
+
+    After an error or SIGTERM, the file *name* is unchanged and no partial file is left. Only its
+    owner can read the file.
+
+    :raises Failure: if the file cannot be written.
+    """
+    path = Path(name).resolve()
+    with _failing_as(name):
+        # The permissions of such a file are 0600.
+        descriptor, temporary_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(descriptor)
+        temporary = Path(temporary_name)
         before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            yield cast(BinaryIO, written)
-            written.close()
+            yield temporary
+            _write_to_disk(temporary)
             temporary.replace(path)
         except BaseException:
-            written.close()
             temporary.unlink()
             raise
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _write_to_disk(path: Path) -> None:
+    """Return when what was written to the file survives a power failure."""
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def _failing_as(name: str) -> Iterator[None]:
+    """Report an error of the system for the file that the user knows, not for a temporary one."""
+    try:
+        yield
+    except OSError as error:
+        raise Failure(f"{name} cannot be written: {error.strerror or error}") from error

@@ -6,15 +6,14 @@ Its fields are ``id``, ``created`` and ``updated`` in seconds since 1970, ``stat
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from ...document import codec
 from ...stores import ListedThread
 from ...stores.base import complete
+from ...stores.listing import require_times
 from ..thread_ids import require_thread_id
-
-# The year 10000 in seconds since 1970, which datetime cannot represent.
-_YEAR_10000 = 253_402_300_800
 
 
 def to_line(thread: ListedThread, document: bytes | None) -> bytes | None:
@@ -25,7 +24,9 @@ def to_line(thread: ListedThread, document: bytes | None) -> bytes | None:
     snapshot = codec.split_document(document, thread.id)
     if snapshot is None:
         return None
-    head = codec.encode({"id": thread.id, "created": thread.created, "updated": thread.updated})
+    # A damaged time could not be imported again.
+    created, updated = (min(value, time.time()) for value in (thread.created, thread.updated))
+    head = codec.encode({"id": thread.id, "created": created, "updated": updated})
     # Joined as text, because state and metadata may nest as deep as the encoder can go.
     body = codec.join_document(complete(snapshot, thread.id), snapshot.metadata)
     return b"%b,%b\n" % (head[:-1], body[1:])
@@ -50,13 +51,13 @@ def from_line(line: bytes) -> tuple[ListedThread, bytes]:
     document = codec.join_document(
         {key: codec.encode(value, codec.child_path("state", key)) for key, value in state.items()}
     )
-    return ListedThread(thread_id, metadata, created, updated, len(document)), document
+    thread = ListedThread(thread_id, metadata, created, updated, len(document))
+    require_times(thread)
+    return thread, document
 
 
 def _seconds(record: dict[str, Any], name: str) -> float:
     value = record.get(name)
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise ValueError(f"{name} must be a number of seconds since 1970")
-    if not 0 <= value < _YEAR_10000:
-        raise ValueError(f"{name} is out of range: {value}")
     return float(value)

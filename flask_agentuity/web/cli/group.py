@@ -63,6 +63,12 @@ threads = _ThreadsGroup(
 )
 
 
+def examples(*lines: str) -> str:
+    """Return the end of a command's help: commands that a user can copy."""
+    # The control character keeps click from joining the lines.
+    return "\n".join(["\b", "Examples:", *(f"  flask threads {line}" for line in lines)])
+
+
 def json_option(command: _Command) -> _Command:
     """Add ``--json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)

@@ -16,6 +16,8 @@ import click
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+# Characters of several lines or columns.
+_BREAK = re.compile("[\n\t]")
 _ERASE_LINE = "\r\033[K"
 # Steps between two updates of the counter.
 _STEPS = 10
@@ -26,14 +28,22 @@ def escape(text: str) -> str:
     return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def escape_line(text: str) -> str:
+    r"""Return *text* as :func:`escape`, with line feeds and tabs as ``\n`` and ``\t``."""
+    return _BREAK.sub(lambda found: repr(found[0])[1:-1], escape(text))
+
+
 def to_json(value: Any) -> str:
     """Return *value* as JSON on one line."""
     return json.dumps(value, ensure_ascii=False)
 
 
 def to_time(seconds: float) -> str:
-    """Return a time in seconds since 1970 in ISO 8601 format."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    """Return a time in seconds since 1970 in ISO 8601 format; ``unknown`` if it is damaged."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+    except (ValueError, OverflowError, OSError, TypeError):
+        return "unknown"
 
 
 def print_text(text: str, *, bold: bool = False) -> None:

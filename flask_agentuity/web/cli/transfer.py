@@ -17,6 +17,7 @@ from .group import (
     UNREACHABLE,
     Failure,
     app_store,
+    examples,
     json_option,
     parse_filter,
     threads,
@@ -25,7 +26,10 @@ from .group import (
 from .output import counter, print_above_counter, print_json, print_text
 
 
-@threads.command("export")
+@threads.command(
+    "export",
+    epilog=examples("export threads.jsonl", "export - --where owner=ada | gzip > ada.jsonl.gz"),
+)
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @where_option
 @json_option
@@ -70,7 +74,7 @@ def _find_all(store: ThreadStore, wanted: Mapping[str, Any]) -> Iterator[ListedT
             yield thread
 
 
-@threads.command("import")
+@threads.command("import", epilog=examples("import threads.jsonl", "import - < threads.jsonl"))
 @click.argument("file", type=click.File("rb"))
 @json_option
 def import_threads(file: BinaryIO, as_json: bool) -> None:

@@ -10,7 +10,7 @@ from freezegun import freeze_time
 from flask_agentuity.document.operations import Set
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
-from .support import ID, connected, messages, statements
+from .support import ID, connected, items_of, messages, require_consistent, statements
 
 
 def updates(traced: list[str]) -> list[str]:
@@ -59,7 +59,11 @@ def test_expired_threads_are_purged_in_small_batches(path: Path) -> None:
         time.tick(101)
         with statements(store) as traced:
             assert store.purge() == 53
-        assert traced.count("COMMIT") == 3
+        removing = [each for each in traced if each.startswith("DELETE FROM threads")]
+        assert len(removing) == 53
+        # Threads of 5 kilobytes each: ten at a time.
+        batches = "\n".join(traced).split("BEGIN IMMEDIATE")
+        assert max(batch.count("DELETE FROM threads") for batch in batches) == 10
         assert store.read(ID) is not None
     with connected(path) as connection:
         assert connection.execute("SELECT count(*) FROM threads").fetchone() == (1,)
@@ -84,7 +88,7 @@ def test_writes_purge_some_expired_threads_now_and_then(path: Path) -> None:
             store.merge(ID, [Set("a", b"1")])
             counts.append(left())
         # Never more than a batch in one write.
-        assert counts == [26, 6, 1, 1]
+        assert counts == [36, 26, 16, 6]
 
 
 def test_a_thread_is_read_also_when_its_use_cannot_be_noted(path: Path) -> None:
@@ -97,3 +101,72 @@ def test_a_thread_is_read_also_when_its_use_cannot_be_noted(path: Path) -> None:
         with connected(path) as connection:
             connection.execute("BEGIN IMMEDIATE")
             assert store.read(ID) is not None
+
+
+def test_large_threads_are_purged_one_by_one(path: Path) -> None:
+    """What one transaction removes is limited in bytes."""
+    ids = [f"thrd_{number:032x}" for number in range(5)]
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=1000)) as store:
+        for thread_id in ids:
+            store.merge(thread_id, messages(1_000))
+        time.tick(1001)
+        with statements(store) as traced:
+            assert store.purge() == 5
+        batches = "\n".join(traced).split("BEGIN IMMEDIATE")
+        assert max(batch.count("DELETE FROM threads") for batch in batches) == 1
+
+
+def test_a_purge_returns_space_to_the_disk(path: Path) -> None:
+    """In small steps: what one transaction returns is limited."""
+    ids = [f"thrd_{number:032x}" for number in range(20)]
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=1000)) as store:
+        for thread_id in ids:
+            store.merge(thread_id, messages(500))
+        time.tick(1001)
+        store.merge(ID, messages(500))
+        before = size_of(path)
+        with statements(store) as traced:
+            assert store.purge() + 1 == len(ids)
+        after = size_of(path)
+        assert after < before / 10
+        assert path.stat().st_size < before / 10 + 100_000
+        batches = "\n".join(traced).split("BEGIN IMMEDIATE")
+        assert max(batch.count("incremental_vacuum") for batch in batches) == 16
+        assert len(items_of(store)) == 500
+    require_consistent(path)
+
+
+def test_requests_return_space_that_is_not_needed(path: Path) -> None:
+    """A tenth of the file stays free for new threads."""
+    ids = [f"thrd_{number:032x}" for number in range(20)]
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=1000)) as store:
+        for thread_id in ids:
+            store.merge(thread_id, messages(500))
+        before = size_of(path)
+        time.tick(1001)
+        steps = []
+        for _ in range(120):
+            with statements(store) as traced:
+                store.merge(ID, messages(1))
+            steps.append(len([each for each in traced if "incremental_vacuum" in each]))
+            if steps[-1]:
+                left = free_part(path)
+        assert max(steps) == 16
+        assert steps[-10:] == [0] * 10
+        assert size_of(path) < before / 5
+        assert 0.05 < left <= 0.1
+    require_consistent(path)
+
+
+def size_of(path: Path) -> int:
+    """Return how large the file is once its log has been copied into it."""
+    with connected(path) as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        return int(pages) * 4_096
+
+
+def free_part(path: Path) -> float:
+    with connected(path) as connection:
+        (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        return float(free / pages)

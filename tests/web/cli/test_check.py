@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.web.cli.check import without_credentials
 
 from .running import runner_of
@@ -35,16 +36,43 @@ def test_check_as_json(tmp_path: Path) -> None:
     result = runner_of(None, tmp_path)("check", "--json")
     report = json.loads(result.stdout)
     assert report.pop("round_trip_ms") >= 0
+    assert report.pop("size") > 0
     assert report == {
         "store": "SQLiteStore",
         "url": "sqlite:///agentuity_threads.db",
         "source": "the default: nothing is configured",
         "file": str(tmp_path / "agentuity_threads.db"),
         "ok": True,
+        "journal_mode": "wal",
+        "unused": 0,
         "warnings": ["The file did not exist. It has just been created."],
     }
     again = json.loads(runner_of(None, tmp_path)("check", "--json").stdout)
     assert again["warnings"] == []
+
+
+def test_check_says_what_is_wrong_with_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "agentuity_threads.db"
+    with closing(SQLiteStore(path)) as store:
+        assert "Journal:     wal\n" in runner_of(store)("check").stdout
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+        connection.execute("PRAGMA auto_vacuum = NONE")
+        connection.execute("VACUUM")
+        # It cannot get its log back while it is read.
+        connection.execute("BEGIN")
+        connection.execute("SELECT * FROM threads").fetchall()
+        with closing(SQLiteStore(path, timeout=0.05)) as store:
+            store.read("none")
+            connection.execute("COMMIT")
+            result = runner_of(store)("check")
+    assert "Journal:     delete\n" in result.stdout
+    assert "has no write-ahead log" in result.stdout
+    assert "not returned to the disk" in result.stdout
+    assert "chmod" not in result.stdout
+    if os.name != "nt":
+        path.chmod(0o644)
+        assert f"chmod 600 {path}*" in runner_of(None, tmp_path)("check").stdout
 
 
 def test_check_says_what_may_be_lost() -> None:

@@ -70,9 +70,36 @@ def test_purge(place: Path) -> None:
         clock.tick(60)
         store.merge(kept, [Set("a", b"1")])
         clock.tick(60)
+        for _ in range(2):
+            assert runner("purge", "--dry-run").stdout == "45 threads have expired.\n"
+            assert json.loads(runner("purge", "--dry-run", "--json").stdout) == {"expired": 45}
         assert runner("purge", "--json", input="n\n").exit_code == 1
         result = runner("purge", "--json", input="y\n")
         assert json.loads(result.stdout) == {"removed": 45}
         result = runner("purge", "-y")
         assert (result.stdout, result.stderr) == ("Removed 0 expired threads.\n", "")
         assert store.restore(kept) is not None
+
+
+def test_delete_by_metadata(threads: Runner, store: ThreadStore) -> None:
+    ids = [new_id() for _ in range(1_203)]
+    for number, thread_id in enumerate(ids):
+        store.merge(thread_id, [Set("a", b"1")], {"odd": bool(number % 2), "owner": "ada"})
+    result = threads("delete", "--where", "odd=true", "--where", "owner=ada", input="n\n")
+    assert result.exit_code == 1
+    assert "Delete 601 threads permanently?" in result.stderr
+    result = threads("delete", "--where", "odd=true", "--where", "owner=ada", input="y\n")
+    assert (result.exit_code, result.stdout) == (0, "Deleted 601 threads.\n")
+    assert {thread.id for thread in store.scan()} == set(ids[::2])
+    result = threads("delete", "--where", "owner=bob", "--json")
+    assert json.loads(result.stdout) == {"deleted": []}
+    result = threads("delete", "--where", "owner=ada", "--json", "--yes")
+    assert sorted(json.loads(result.stdout)["deleted"]) == sorted(ids[::2])
+    assert list(store.scan()) == []
+
+
+def test_delete_needs_one_way_to_say_what(threads: Runner) -> None:
+    for arguments in ([], [ID, "--where", "a=1"]):
+        result = threads("delete", "-y", *arguments)
+        assert result.exit_code == 2
+        assert "either THREAD_ID or --where" in result.stderr

@@ -75,6 +75,8 @@ DAMAGED = {
     "a time that is null": line_of(created=None),
     "a time before time": line_of(created=-1),
     "a time after time": line_of(updated=1e300),
+    "a time in the year 9999": line_of(updated=253_370_764_800),
+    "a creation in the year 9999": line_of(created=253_370_764_800),
     "a time that is too large": line_of().replace(b"2.5", b"1e999"),
     "a state that is a list": line_of(state=[1]),
     "a state that is null": line_of(state=None),

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import time
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,8 +16,9 @@ from freezegun import freeze_time
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Set
 from flask_agentuity.stores import ListedThread, ThreadStore
+from flask_agentuity.stores.memory import MemoryStore
 
-from .running import ID, Runner, export_lines, new_id
+from .running import ID, Runner, export_lines, new_id, runner_of, stored_at
 
 
 def test_list(threads: Runner, store: ThreadStore) -> None:
@@ -28,8 +32,9 @@ def test_list(threads: Runner, store: ThreadStore) -> None:
     assert result.exit_code == 0
     size = len(store.restore(ID) or b"")
     assert result.stdout == (
-        f"{other}  2030-01-01T12:00:01+00:00         17 bytes\n"
-        f'{ID}  2030-01-01T12:00:00+00:00      5,052 bytes  {{"owner": "Zoë", "n": 1}}\n'
+        "ID                                     AGE  UPDATED  EXPIRES    SIZE      METADATA\n"
+        f"{other}  0 s  0 s ago  in 7 days  17 bytes\n"
+        f'{ID}  1 s  1 s ago  in 7 days  5.1 KB    {{"owner": "Zoë", "n": 1}}\n'
     )
     assert json.loads(described.stdout) == {
         "threads": [
@@ -38,6 +43,7 @@ def test_list(threads: Runner, store: ThreadStore) -> None:
                 "metadata": {},
                 "created": "2030-01-01T12:00:01+00:00",
                 "updated": "2030-01-01T12:00:01+00:00",
+                "expires": "2030-01-08T12:00:01+00:00",
                 "size": 17,
             },
             {
@@ -45,6 +51,7 @@ def test_list(threads: Runner, store: ThreadStore) -> None:
                 "metadata": {"owner": "Zoë", "n": 1},
                 "created": "2030-01-01T12:00:00+00:00",
                 "updated": "2030-01-01T12:00:00+00:00",
+                "expires": "2030-01-08T12:00:00+00:00",
                 "size": size,
             },
         ],
@@ -102,6 +109,7 @@ def test_list_by_metadata(threads: Runner, store: ThreadStore, condition: str, v
     ("arguments", "words"),
     [
         (["--cursor", "nonsense"], "'nonsense' is not the cursor of a listing"),
+        (["--cursor", "WyJuYW4iLCJ4Il0"], "is not the cursor of a listing"),
         (["--where", "owner"], "'owner' is not KEY=VALUE"),
         (["--where", "tags=[1]"], "not by a list (key 'tags')"),
         (["--where", 'tags={"a":1}'], "not by a dict (key 'tags')"),
@@ -113,3 +121,44 @@ def test_a_wrong_option_is_a_usage_error(threads: Runner, arguments: list[str], 
     assert result.exit_code == 2
     assert result.stdout == ""
     assert words in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [("'soon'", "9999"), ("1e300", "9999"), ("9e999", "9999"), ("-1e300", "1970")],
+)
+def test_a_damaged_time_does_not_hide_other_threads(place: Path, value: str, shown: str) -> None:
+    other = new_id()
+    with closing(stored_at(place)) as store:
+        for thread_id in (ID, other):
+            store.merge(thread_id, [Set("a", b"1")])
+        with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+            for column in ("created", "updated", "used"):
+                connection.execute(f"UPDATE threads SET {column} = {value} WHERE id = ?", (ID,))
+        runner = runner_of(store)
+        ids: list[str] = []
+        cursor: list[str] = []
+        while True:
+            page = json.loads(runner("list", "--json", "--limit", "1", *cursor).stdout)
+            ids += [thread["id"] for thread in page["threads"]]
+            if page["cursor"] is None:
+                break
+            cursor = ["--cursor", page["cursor"]]
+        assert runner("list").exit_code == 0
+        if shown == "1970":
+            # It expired long ago.
+            assert ids == [other]
+            return
+        assert ids == [ID, other]
+        (damaged,) = (
+            each
+            for each in json.loads(runner("list", "--json").stdout)["threads"]
+            if each["id"] == ID
+        )
+        assert damaged["updated"].startswith(shown)
+        # An export can be imported again.
+        exported = runner("export", "-")
+        assert exported.exit_code == (value == "'soon'")
+        result = runner_of(MemoryStore())("import", "-", input=exported.stdout)
+        assert result.exit_code == 0
+        assert "skipped 0" in result.stdout

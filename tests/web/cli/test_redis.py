@@ -21,7 +21,7 @@ from flask_agentuity.stores import ListedThread, ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
-from .running import Runner, contents, export_lines, new_id, runner_of
+from .running import ID, Runner, contents, export_lines, new_id, runner_of
 from .test_transfer import exported_threads
 
 redis = pytest.importorskip("flask_agentuity.stores.redis")
@@ -174,7 +174,10 @@ def test_list_in_pages_and_by_metadata(threads: Runner, store: ThreadStore) -> N
     assert rest["cursor"] is None
     result = threads("list", "--where", "owner=ada", "--where", "n=1")
     assert result.exit_code == 0
-    assert [line.split()[0] for line in result.stdout.splitlines()] == ids[1::2][::-1]
+    header, *lines = result.stdout.splitlines()
+    assert header.split()[0] == "ID"
+    assert [line.split()[0] for line in lines] == ids[1::2][::-1]
+    assert all(" in 7 days " in line for line in lines)
     assert threads("list", "--cursor", "nonsense").exit_code == 2
 
 
@@ -185,6 +188,12 @@ def test_show_and_delete(threads: Runner, store: ThreadStore) -> None:
     assert threads("delete", thread_id, "-y").exit_code == 0
     assert threads("show", thread_id).exit_code == 1
     assert threads("list").stdout == "No threads.\n"
+
+
+def test_the_beginning_of_an_id_is_enough(threads: Runner, store: ThreadStore) -> None:
+    store.merge(ID, [Set("a", b"1")])
+    assert json.loads(threads("show", ID[:9], "--json").stdout)["id"] == ID
+    assert threads("backup", "copy.db").exit_code == 1
 
 
 def test_purge(store: Any, server: Any) -> None:

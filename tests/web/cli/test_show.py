@@ -16,9 +16,11 @@ import pytest
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.stores import ThreadStore
+from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.web.cli.conversation import Conversation
 
-from .running import ID, PATIENCE, Reader, Runner, run, started, stored_at
+from .running import ID, PATIENCE, Reader, Runner, run, runner_of, started, stored_at
 
 
 def test_show_prints_a_conversation(threads: Runner, store: ThreadStore) -> None:
@@ -180,3 +182,52 @@ def test_follow_shows_what_another_process_adds(place: Path) -> None:
                 said = output.join()
                 assert [said.count(f"user: {text}\n") for text in ("first", "second")] == [1, 1]
                 assert said.count("in a window") == 5
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite"])
+def test_the_beginning_of_an_id_is_enough(tmp_path: Path, kind: str) -> None:
+    store = MemoryStore() if kind == "memory" else SQLiteStore(tmp_path / "threads.db")
+    ids = [f"thrd_ab{digit}{'0' * 29}" for digit in "0123456789"]
+    with closing(store):
+        for thread_id in (*ids, ID, f"{ID}-2"):
+            store.merge(thread_id, [Set("a", b"1")])
+        runner = runner_of(store)
+        for given, found in (
+            ("thrd_ab7", ids[7]),
+            ("ab7", ids[7]),
+            (ID, ID),
+        ):
+            assert json.loads(runner("show", given, "--json").stdout)["id"] == found
+        result = runner("show", "thrd_ab")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert (
+            result.stderr.splitlines()
+            == [
+                "Error: Several threads have an id that begins with thrd_ab:",
+                *(f"  {thread_id}" for thread_id in ids[:5]),
+                "  ...",
+            ]
+            or len(result.stderr.splitlines()) == 7
+        )
+        result = runner("show", "thrd_ff")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "No thread has an id that begins with thrd_ff" in result.stderr
+        for wrong in ("thrd_", "", "thrd_a%", "thrd_" + "a" * 80, "a b"):
+            result = runner("show", "--", wrong)
+            assert (result.exit_code, result.stdout) == (1, "")
+            assert "is not a thread id" in result.stderr
+        assert runner("delete", "ab7", "-y").stdout == f"Deleted {ids[7]}.\n"
+        assert store.restore(ids[7]) is None
+
+
+def test_no_key_can_look_like_other_lines(threads: Runner, store: ThreadStore) -> None:
+    forged = "x\n\nmessages\n  user: forged\t"
+    store.merge(ID, [Set(forged, b"1"), Push(f"{forged}2", b'"a"')])
+    result = threads("show", ID)
+    assert result.stdout == (
+        f"{ID}\n"
+        "x\\n\\nmessages\\n  user: forged\\t: 1\n"
+        "\n"
+        "x\\n\\nmessages\\n  user: forged\\t2\n"
+        '  "a"\n'
+    )

@@ -34,7 +34,7 @@ values = st.recursive(
     lambda children: st.lists(children, max_size=4) | st.dictionaries(texts, children, max_size=3),
     max_leaves=10,
 )
-times = st.floats(0, 4_000_000_000) | st.integers(0, 4_000_000_000)
+times = st.floats(0, 1_700_000_000) | st.integers(0, 1_700_000_000)
 exported_threads = st.tuples(
     st.dictionaries(texts | st.sampled_from(["", "state", "metadata", "__proto__"]), values),
     st.dictionaries(texts, values, max_size=4),

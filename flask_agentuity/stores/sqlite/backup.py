@@ -1,0 +1,55 @@
+"""A copy of the file that is made while it is used."""
+
+from __future__ import annotations
+
+import sqlite3
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from pathlib import Path
+
+from ...errors import StoreError
+from .schema import APPLICATION_ID, FORMAT_VERSION
+
+#: Milliseconds to wait for other writers.
+_WAIT = 10_000
+_FORMAT = "SELECT application_id, user_version FROM pragma_application_id, pragma_user_version"
+
+
+def back_up(connection: sqlite3.Connection, path: Path) -> int:
+    """Write what the file holds at one moment to another file; return the number of threads.
+
+    The copy has no unused pages, so nothing is left in it of threads that were deleted. While it
+    is written, the log cannot be begun again.
+
+    :raises StoreError: if the copy is not as it should be.
+    """
+    (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+    if not mode:
+        # For the copy: the file itself was made by an early version. It waits for other writers.
+        (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute(f"PRAGMA busy_timeout = {_WAIT}")
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute(f"PRAGMA busy_timeout = {before}")
+    with ThreadPoolExecutor(1) as pool:
+        copying = pool.submit(connection.execute, "VACUUM INTO ?", (str(path),))
+        try:
+            copying.result()
+        except BaseException:
+            # A signal would otherwise have no effect until the copy is complete.
+            connection.interrupt()
+            raise
+    return _verified(path)
+
+
+def _verified(path: Path) -> int:
+    """Return the number of threads in a copy.
+
+    :raises StoreError: if it is damaged.
+    """
+    with closing(sqlite3.connect(path, isolation_level=None)) as copy:
+        found = copy.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if found == "ok" and copy.execute(_FORMAT).fetchone() != (APPLICATION_ID, FORMAT_VERSION):
+            found = "its format is not that of the original"
+        if found != "ok":
+            raise StoreError(f"The copy of the threads is damaged ({found}).")
+        return int(copy.execute("SELECT count(*) FROM threads").fetchone()[0])

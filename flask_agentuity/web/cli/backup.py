@@ -1,0 +1,55 @@
+"""``flask threads backup``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ...stores import ThreadStore
+from ...stores.sqlite.store import SQLiteStore
+from .export_file import replaced_file
+from .group import Failure, app_store, examples, json_option, threads
+from .output import print_json, print_text
+from .table import to_size
+
+
+@threads.command(
+    epilog=examples(
+        "backup /backups/threads.db",
+        'backup "/backups/$(date +%F).db" --json',
+    )
+)
+@click.argument("file", type=click.Path(dir_okay=False))
+@json_option
+def backup(file: str, as_json: bool) -> None:
+    """Copy all threads to FILE, an SQLite file, while the app runs.
+
+    FILE has the threads as they are at one moment. It is verified, can be read by its owner only,
+    and is replaced when the copy is complete. To restore it, stop the app and put FILE in the
+    place of the app's file, without the files -wal and -shm beside it.
+    """
+    store = app_store()
+    _require_unused(store, Path(file))
+    with replaced_file(file) as temporary:
+        count = store.backup(temporary)
+        size = temporary.stat().st_size
+    if as_json:
+        print_json({"file": str(Path(file).resolve()), "threads": count, "bytes": size})
+    else:
+        print_text(f"Copied {count:,} threads to {file} ({to_size(size)}). The copy is verified.")
+
+
+def _require_unused(store: ThreadStore, path: Path) -> None:
+    """Refuse to replace the app's own file, or one that another app has open.
+
+    :raises Failure: which says which.
+    """
+    own = store.path if isinstance(store, SQLiteStore) else None
+    if path.exists() and own is not None and own.exists() and path.samefile(own):
+        raise Failure(f"{path} is the file that the app uses. Name another file.")
+    log = Path(f"{path.resolve()}-wal")
+    if log.exists():
+        raise Failure(f"{path} is in use, or was not closed: there is {log}. Name another file.")
+    if path.exists() and not path.is_file():
+        raise Failure(f"{path} is not a regular file.")

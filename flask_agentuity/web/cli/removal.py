@@ -1,0 +1,135 @@
+"""``flask threads delete`` and ``purge``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ...errors import StoreError
+from ...stores import ThreadStore
+from .group import (
+    UNREACHABLE,
+    Failure,
+    app_store,
+    confirm,
+    examples,
+    json_option,
+    parse_filter,
+    threads,
+    where_option,
+    yes_option,
+)
+from .identifiers import find_id
+from .output import counter, print_json, print_text
+
+# Threads that are looked up at a time.
+_PAGE = 500
+
+
+@threads.command(
+    epilog=examples(
+        "delete thrd_1f7c20",
+        "delete --where owner=ada",
+        "delete --where archived=true --yes --json",
+    )
+)
+@click.argument("thread_id", required=False)
+@where_option
+@yes_option
+@json_option
+def delete(thread_id: str | None, where: tuple[str, ...], yes: bool, as_json: bool) -> None:
+    """Delete a thread, or all threads with some metadata, permanently.
+
+    THREAD_ID is the id of a thread, or the beginning of one. A deleted thread cannot be restored.
+    """
+    if (thread_id is None) == (not where):
+        raise click.UsageError("Give either THREAD_ID or --where.")
+    store = app_store()
+    if thread_id is None:
+        _delete_all(store, parse_filter(where), yes, as_json)
+    else:
+        _delete_one(store, find_id(store, thread_id), yes, as_json)
+
+
+def _delete_one(store: ThreadStore, thread_id: str, yes: bool, as_json: bool) -> None:
+    if not _exists(store, thread_id):
+        raise Failure(f"Thread {thread_id} does not exist.")
+    confirm(f"Delete thread {thread_id} permanently?", yes)
+    store.delete(thread_id)
+    if as_json:
+        print_json({"deleted": thread_id})
+    else:
+        print_text(f"Deleted {thread_id}.")
+
+
+def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_json: bool) -> None:
+    found = _find_all(store, wanted)
+    if found:
+        confirm(f"Delete {_threads(len(found))} permanently?", yes)
+    with counter("Threads deleted:") as count:
+        for thread_id in found:
+            store.delete(thread_id)
+            count(1)
+    if as_json:
+        print_json({"deleted": found})
+    else:
+        print_text(f"Deleted {_threads(len(found))}.")
+
+
+def _find_all(store: ThreadStore, wanted: Mapping[str, Any]) -> list[str]:
+    """Return the ids of all threads with the *wanted* metadata."""
+    found: dict[str, None] = {}
+    page = store.list(wanted, limit=_PAGE)
+    while True:
+        found.update((thread.id, None) for thread in page.threads)
+        if page.cursor is None:
+            return list(found)
+        page = store.list(wanted, limit=_PAGE, cursor=page.cursor)
+
+
+@threads.command(
+    epilog=examples(
+        "purge --dry-run",
+        "purge --yes",
+    )
+)
+@click.option("--dry-run", is_flag=True, help="Only count the threads that would be removed.")
+@yes_option
+@json_option
+def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
+    """Remove all expired threads, and return their space to the disk.
+
+    Requests remove a few expired threads now and then, so this is needed only to remove many at
+    once. It leaves pauses in which others can write.
+    """
+    store = app_store()
+    if dry_run:
+        expired = store.count_expired()
+        if as_json:
+            print_json({"expired": expired})
+        else:
+            print_text(f"{expired:,} {'thread has' if expired == 1 else 'threads have'} expired.")
+        return
+    confirm("Remove all expired threads?", yes)
+    with counter("Threads removed:") as count:
+        removed = store.purge(count)
+    if as_json:
+        print_json({"removed": removed})
+    else:
+        print_text(f"Removed {removed:,} expired threads.")
+
+
+def _exists(store: ThreadStore, thread_id: str) -> bool:
+    try:
+        return store.read(thread_id, ()) is not None
+    except UNREACHABLE:
+        raise
+    except StoreError:
+        # A damaged thread can be deleted. If the store is at fault, delete() will fail as well.
+        return True
+
+
+def _threads(count: int) -> str:
+    return f"{count:,} {'thread' if count == 1 else 'threads'}"
