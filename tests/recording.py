@@ -12,6 +12,7 @@ from flask_agentuity.document.operations import MetadataOperation, Operation, Re
 from flask_agentuity.errors import AgentuityError, StoreError
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.writing import Conflict, Write, Written
+from flask_agentuity.thread.source import Source
 
 THREAD_ID = "thrd_0123456789abcdef0123456789abcdef"
 
@@ -117,6 +118,9 @@ class Watcher:
 
     def thread_destroyed(self, thread: Thread) -> None:
         self._note("destroyed", thread)
+
+    def changes_dropped(self, source: Source) -> None:
+        self.told.append("changes_dropped")
 
     def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
         listener(*arguments)

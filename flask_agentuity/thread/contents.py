@@ -35,6 +35,11 @@ class Contents:
         #: Whether the state was used since changes were last looked for.
         self.used = False
 
+    def __del__(self) -> None:
+        # Nothing can save the changes any more, for example those of a background thread.
+        if (self.used or self.metadata.used) and self.is_dirty():
+            self.source.tell_dropped()
+
     @property
     def thread_id(self) -> str:
         """The thread's id."""

@@ -42,6 +42,9 @@ class ThreadObserver(Protocol):
     def thread_destroyed(self, thread: Thread) -> None:
         """The thread was deleted."""
 
+    def changes_dropped(self, source: Source) -> None:
+        """The thread that *source* is of is no longer used, and its last changes are not saved."""
+
     def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
         """Call *listener*, which may be async, and log what it raises."""
 
@@ -227,6 +230,10 @@ class Source:
             self.observer.thread_restore_failed(thread, error)
         if self.restore_policy == "raise":
             raise error
+
+    def tell_dropped(self) -> None:
+        """Tell the observer that nothing will save the last changes of the thread."""
+        self.observer.changes_dropped(self)
 
     def _bound(self) -> Thread | None:
         return self._thread() if self._thread is not None else None

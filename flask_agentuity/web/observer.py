@@ -12,6 +12,7 @@ from blinker import NamedSignal
 from ..errors import AgentuityError, StoreError, ThreadGone
 from ..thread.late_changes import forget_late_changes
 from ..thread.session import Session
+from ..thread.source import Source
 from ..thread.thread import Thread, contents_of
 from . import events as signals
 
@@ -82,12 +83,26 @@ class Observer:
             )
         self.send(signals.thread_save_failed, thread, error)
 
-    def report_late_changes(self, thread: Thread) -> None:
-        """Report changes that came too late to be saved."""
+    def changes_dropped(self, source: Source) -> None:
+        known, is_new = source.unguarded_id, source.is_new
+        # The thread itself is gone.
+        thread = Thread(source.store, lambda: (known, is_new), self)
+        self._report_loss(thread, source.destroyed, None)
+
+    def report_late_changes(self, thread: Thread, cause: BaseException | None = None) -> None:
+        """Report changes that came too late to be saved.
+
+        :param cause: what ended the generator that made them, if it was an exception.
+        """
         contents = contents_of(thread)
         forget_late_changes(contents)
+        self._report_loss(thread, contents.source.destroyed, cause)
+
+    def _report_loss(
+        self, thread: Thread, was_destroyed: bool, cause: BaseException | None
+    ) -> None:
         error: AgentuityError
-        if contents.source.destroyed:
+        if was_destroyed:
             logger.warning(
                 "Thread %s was changed after destroy(); the change is not saved."
                 " Start another conversation with new().",
@@ -95,6 +110,18 @@ class Observer:
                 extra=self._about(thread),
             )
             error = ThreadGone(_id_of(thread))
+        elif cause is not None:
+            logger.error(
+                "Changes to thread %s that were made after the response had begun are lost: %s was"
+                " raised.",
+                _id_of(thread),
+                type(cause).__name__,
+                extra=self._about(thread),
+            )
+            error = AgentuityError(
+                f"Changes to thread {_id_of(thread)} are lost: {cause!r} was raised."
+            )
+            error.__cause__ = cause
         else:
             logger.error(
                 "Thread %s was changed after it had been saved for the response; the change is"
@@ -130,6 +157,8 @@ class RequestObserver(Observer):
         self._scope = weakref.ref(scope)
         self.answered = answered
         self._has_begun = False
+        #: The id of a thread that was first used too late for its cookie.
+        self.unannounced: str | None = None
         #: The ids of threads that were deleted while this request was working on them.
         self.gone: frozenset[str] = frozenset()
 
@@ -146,6 +175,7 @@ class RequestObserver(Observer):
             return
         self.send(signals.thread_created, thread)
         if self.answered:
+            self.unannounced = _id_of(thread)
             logger.warning(
                 "Thread %s was first used after its response had begun, too late for its cookie:"
                 " the client will not find the thread again. Use g.thread.id in the view, before"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ..errors import ConfigurationError
-from ..thread.thread import Thread
+from ..thread.late_changes import forget_late_changes
+from ..thread.thread import Thread, contents_of
 from .app_threads import AppThreads
 from .observer import Observer
 from .switching import require_url_thread
@@ -33,5 +34,10 @@ def open_thread(
     )
     if create is False and thread.empty():
         raise LookupError(f"Nothing is stored of thread {known}.")
-    yield thread
+    try:
+        yield thread
+    except BaseException:
+        # That the block has failed is known.
+        forget_late_changes(contents_of(thread))
+        raise
     thread.save()

@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Response
 
-from ..errors import StateTooLarge, StoreError, ThreadGone
 from ..per_process import PerProcess
-from ..thread.late_changes import has_late_changes
 from ..thread.session import Session, complete
 from ..thread.thread import Thread, begin_turn, contents_of, end_turn
 from ..thread.turns import Turn, take_turn
@@ -22,6 +20,13 @@ from .flask_internals import current_request
 from .identity import RequestIdentity
 from .observer import RequestObserver
 from .response_headers import write_headers
+from .saving import (
+    is_event_of_a_socket,
+    report_at_exit,
+    save_all,
+    save_unanswered,
+    settle_late_changes,
+)
 from .session_ids import describe_request, make_session_id
 from .streaming import SavingBody
 
@@ -88,6 +93,8 @@ class RequestScope:
         self._ended = False
         self._status: int | None = None
         self._is_reported = False
+        if began is None:
+            report_at_exit(self.thread)
 
     @property
     def session(self) -> Session:
@@ -167,7 +174,7 @@ class RequestScope:
         self.failed = self.error is not None or response.status_code >= 500
         touched = contents_of(self.thread).source.known_id is not None or bool(self.earlier)
         if touched:
-            failure = None if self.failed else self._save()
+            failure = None if self.failed else save_all(self)
             if failure is not None:
                 response = self._replace(response, failure)
             write_headers(self, response)
@@ -202,26 +209,9 @@ class RequestScope:
         )
         if self.observer.answered or self.error is not None or interrupted:
             self._end(self.error or error)
-
-    def _save(self) -> Exception | None:
-        """Save all threads of the request. Return the first error that is to be raised."""
-        settings = self.threads.settings
-        failure: Exception | None = None
-        for thread in (*self.earlier, self.thread):
-            if (self.observer.gone or self.identity) and self.is_gone(thread):
-                continue
-            try:
-                thread.save()
-            except ThreadGone:
-                # The observer has logged it. It is no failure of the store.
-                continue
-            except StateTooLarge as error:
-                if settings.on_too_large == "raise":
-                    failure = failure or error
-            except StoreError as error:
-                if settings.on_save_error == "raise":
-                    failure = failure or error
-        return failure
+        elif self.began is None or is_event_of_a_socket(current_request()):
+            save_unanswered(self, error)
+            self._end_turn()
 
     def _replace(self, response: Response, failure: Exception) -> Response:
         """Return the response for a failed save instead of *response*."""
@@ -239,7 +229,7 @@ class RequestScope:
         if not self._streaming:
             return
         try:
-            failure = self._save() if error is None and not self.failed else None
+            failure = save_all(self) if error is None and not self.failed else None
             if failure is not None:
                 raise failure
         finally:
@@ -248,25 +238,32 @@ class RequestScope:
 
     def _end(self, error: BaseException | None) -> None:
         ended_before, self._ended = self._ended, True
-        self.failed = self.failed or error is not None
+        failed_before = self.failed
+        if not ended_before:
+            self.failed = failed_before or error is not None
         # Its traceback references the request, and thereby this scope.
         self.error = None
         if not ended_before:
             completed = signals.session_completed
             if completed.receivers or self._session is not None:
                 complete(self.session, self._status, error)
-            if self._turn is not None:
-                self._turn.end()
-                for thread in (*self.earlier, self.thread):
-                    end_turn(thread)
+            self._end_turn()
             if completed.receivers:
                 self.threads.send(completed, self.thread, self.session, error)
             if self._is_reported and (reporter := self.threads.reporter) is not None:
                 signals.call(self.threads.app, reporter.completed, self.session)
-        # A copied context may end later, with its own changes.
-        if not self.failed:
+        contents = contents_of(self.thread)
+        if contents.used or contents.metadata.used or self.earlier:
+            settle_late_changes(
+                self,
+                error,
+                failed_before=failed_before,
+                is_copy=ended_before,
+                had_turn=self._turn is not None,
+            )
+
+    def _end_turn(self) -> None:
+        if self._turn is not None:
+            self._turn.end()
             for thread in (*self.earlier, self.thread):
-                if (self.observer.gone or self.identity) and self.is_gone(thread):
-                    continue
-                if has_late_changes(contents_of(thread)):
-                    self.observer.report_late_changes(thread)
+                end_turn(thread)
