@@ -11,7 +11,8 @@ from .listing import ListedThread, Page, Query
 
 __all__ = ["ListedThread", "Page", "Query", "ThreadStore", "open_store"]
 
-_ALLOWED = "sqlite:///PATH, redis://HOST, ws://HOST or wss://HOST, memory://"
+#: The URLs of stores, for messages.
+STORE_URLS = "sqlite:///PATH, redis://HOST, ws://HOST or wss://HOST, memory://"
 
 
 def open_store(
@@ -37,7 +38,7 @@ def open_store(
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise ConfigurationError(f"{url!r} is not a store's URL. Allowed: {_ALLOWED}.")
+        raise ConfigurationError(f"{url!r} is not a store's URL. Allowed: {STORE_URLS}.")
     match scheme:
         case "memory":
             from .memory import MemoryStore
@@ -57,4 +58,4 @@ def open_store(
             if not key:
                 raise ConfigurationError("A thread service needs a key. Set AGENTUITY_SDK_KEY.")
             return RemoteStore.from_url(url, key=key, **client_options)
-    raise ConfigurationError(f"No store goes by {scheme}://. Allowed: {_ALLOWED}.")
+    raise ConfigurationError(f"No store goes by {scheme}://. Allowed: {STORE_URLS}.")

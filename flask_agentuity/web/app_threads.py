@@ -26,6 +26,7 @@ from .nearly_full import NearlyFull
 from .ownership import OwnerLoader, load_owner
 from .provider import SignedIDProvider, ThreadIDProvider
 from .scope import RequestScope
+from .settings_reader import ConfigWatch
 from .signing import AppSecrets
 
 NO_THREAD = (
@@ -90,6 +91,7 @@ class AppThreads:
         #: Receivers of signals, which hold them weakly.
         self.receivers: list[Callable[..., Any]] = []
         self._app = weakref.ref(app)
+        self._config_watch = ConfigWatch(app.config)
         self._exempt = exempt
         self._exempt_endpoints: dict[str | None, bool] = {}
 
@@ -128,6 +130,7 @@ class AppThreads:
         if exempt is None:
             # The app may have replaced its JSON provider since it was initialized.
             render_states(self.app)
+            self._config_watch.look(self.app.config)
             exempt = self._exempt_endpoints[endpoint] = self._is_exempt(current, endpoint)
         if exempt:
             return None

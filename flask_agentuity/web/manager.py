@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Literal, TypeVar, cast
@@ -23,6 +24,8 @@ from .opening import open_thread
 from .provider import ThreadIDProvider
 from .turns import MOST_WAITING, View, in_turns
 from .url_ids import register_converter
+
+logger = logging.getLogger("flask_agentuity")
 
 _EXTENSION = "agentuity"
 
@@ -87,6 +90,8 @@ class ThreadManager(Conversations):
         attach(app, threads)
         app.extensions[_EXTENSION] = self
         self._add_app(app, threads)
+        for warning in threads.settings.warnings:
+            logger.warning("The configuration may be wrong: %s", warning)
 
     def exempt(self, view_or_blueprint: _Exempt) -> _Exempt:
         """Exclude a view, or all views of a blueprint, from having a thread.

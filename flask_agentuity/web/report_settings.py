@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigurationError
+from .setting_values import switch
 
 logger = logging.getLogger("flask_agentuity.reports")
 
@@ -56,18 +57,6 @@ def read_report_settings(
         environment=read("ENVIRONMENT", "production", _text),
         dev_mode=read("SDK_DEV_MODE", False, switch),
     )
-
-
-def switch(value: Any) -> bool:
-    """Return what an on-off setting says.
-
-    :raises ValueError: if it says neither.
-    """
-    known = {"on": True, "true": True, "1": True, "off": False, "false": False, "0": False}
-    try:
-        return known[str(value).lower()]
-    except KeyError:
-        raise ValueError("on, off") from None
 
 
 def _switch(*allowed: str) -> Callable[[Any], str]:

@@ -1,0 +1,110 @@
+"""Reading settings from the app's configuration and from the environment."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from ..errors import ConfigurationError
+
+logger = logging.getLogger("flask_agentuity")
+
+PREFIX = "AGENTUITY_"
+# How similar a name is to that of a setting if it is meant to be that one.
+_NEARLY = 0.85
+_SECRETS = ("SDK_KEY", "THREAD_SECRET")
+
+
+class SettingsReader:
+    """Reads settings, each from the app's configuration or else from the environment."""
+
+    def __init__(self, config: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        self._config = config
+        self._environment = environment
+        self._names: set[str] = set()
+
+    def expect(self, *names: str) -> None:
+        """Take note of settings that are read in some configurations only."""
+        self._names.update(names)
+
+    def find_unknown(self) -> list[str]:
+        """Return a warning for each setting that has not been read or expected.
+
+        In the environment there are also variables of other programs with this prefix, so there
+        only those count whose names are nearly those of settings.
+        """
+        warnings = []
+        for key in self._config:
+            if isinstance(key, str) and key.startswith(PREFIX) and not self._is_known(key):
+                (nearest,) = self._nearest(key, 0.0)
+                warnings.append(f"{key} in app.config is not a setting. Do you mean {nearest}?")
+        for key in self._environment:
+            if key.startswith(PREFIX) and not self._is_known(key):
+                warnings += [
+                    f"The environment variable {key} is not a setting. Do you mean {nearest}?"
+                    for nearest in self._nearest(key, _NEARLY)
+                ]
+        return warnings
+
+    def _is_known(self, key: str) -> bool:
+        return key.removeprefix(PREFIX) in self._names
+
+    def _nearest(self, key: str, cutoff: float) -> list[str]:
+        name = key.removeprefix(PREFIX)
+        found = get_close_matches(name, sorted(self._names), n=1, cutoff=cutoff)
+        return [f"{PREFIX}{each}" for each in found]
+
+    def source(self, name: str) -> str:
+        """Return where a setting was configured."""
+        key = f"{PREFIX}{name}"
+        if self._config.get(key) is not None:
+            return f"{key} in app.config"
+        return f"{key} in the environment"
+
+    def __call__(
+        self,
+        name: str,
+        default: Any,
+        parse: Callable[[Any], Any],
+        *,
+        none_counts: bool = False,
+    ) -> Any:
+        self._names.add(name)
+        key = f"{PREFIX}{name}"
+        value = self._config.get(key)
+        if value is None and none_counts and key in self._config:
+            return None
+        if value is None:
+            value = self._environment.get(key) or None
+        if value is None:
+            return default
+        try:
+            return parse(value)
+        except ValueError as error:
+            shown = "(hidden)" if name in _SECRETS else repr(value)
+            raise ConfigurationError(f"{key}={shown} is wrong. Allowed: {error}.") from None
+
+
+class ConfigWatch:
+    """Warns of settings in an app's configuration that are changed too late to be read."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self._known = _settings_in(config)
+
+    def look(self, config: Mapping[str, Any]) -> None:
+        """Compare *config* with what it was, and warn once of each difference."""
+        now = _settings_in(config)
+        changed = [key for key in {**self._known, **now} if self._known.get(key) != now.get(key)]
+        self._known = now
+        for key in sorted(changed):
+            logger.warning(
+                "%s in app.config was changed after init_app(), which has no effect. Set it"
+                " before calling ThreadManager(app) or init_app().",
+                key,
+            )
+
+
+def _settings_in(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: config[key] for key in list(config) if str(key).startswith(PREFIX)}
