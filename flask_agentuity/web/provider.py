@@ -115,7 +115,11 @@ class SignedIDProvider(ThreadIDProvider):
 
     def identify(self, request: Request) -> tuple[str, bool]:
         """Return the thread id of *request*, and whether it was generated for this request."""
-        sent = self._sent(request)
+        if request.environ.get(_HEADER_IN_ENVIRON):
+            sent = self._sent(request)
+        else:
+            # A shorter way than _sent(), for most requests.
+            sent = vars(request)[self._sent_key] = self._sent_cookie(request)
         if (found := sent.header or sent.cookie) is not None:
             return found, False
         # A request within this one, with the same environ, belongs to the same conversation.
