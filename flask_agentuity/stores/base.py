@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -13,14 +13,12 @@ from ..document import codec
 from ..document.apply import apply_operations, find_operations
 from ..document.codec import Snapshot
 from ..document.operations import Clear, Delete, Operation, Push, Set, SetMetadata
-from ..errors import StoreError
 from ..per_process import PerProcess
 from .applying import apply as apply
 from .applying import apply_metadata as apply_metadata
 from .applying import complete as complete
 from .applying import is_of_version_1, moved_keys
-from .finding import WHO_CAN, Finding
-from .listing import ListedThread
+from .moving import MovingStore
 from .owners import with_owner, write_owned
 from .runs import RunStore
 from .turns import TurnStore
@@ -62,7 +60,7 @@ def _follow_renamed_methods(cls: type) -> None:
             setattr(cls, present, vars(cls)[former])
 
 
-class ThreadStore(Finding, TurnStore, Upkeep, ABC):
+class ThreadStore(MovingStore, TurnStore, Upkeep):
     """Where documents live.
 
     A store of your own needs :meth:`restore`, :meth:`save` and :meth:`delete`. The
@@ -104,30 +102,6 @@ class ThreadStore(Finding, TurnStore, Upkeep, ABC):
         if cls.edits and "edits" not in vars(cls) and _write_bypasses_its_class(cls):
             cls.edits = False
             cls.write = ThreadStore.write  # type: ignore[method-assign]
-
-    @abstractmethod
-    def restore(self, thread_id: str) -> bytes | None:
-        """Return the stored document as JSON text in UTF-8; None if there is none.
-
-        :raises StoreError: if it cannot be read, or is damaged.
-        """
-
-    @abstractmethod
-    def save(
-        self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
-    ) -> None:
-        """Replace the whole document; ``b""`` removes the state.
-
-        The metadata inside *document* is ignored: *metadata* replaces what is stored, and
-        None keeps it.
-
-        :raises StateTooLarge: if it is over the limit; what was stored stays.
-        :raises StoreError: if it cannot be written.
-        """
-
-    @abstractmethod
-    def delete(self, thread_id: str) -> None:
-        """Remove the thread. A thread that does not exist is not an error."""
 
     def merge(
         self,
@@ -218,23 +192,6 @@ class ThreadStore(Finding, TurnStore, Upkeep, ABC):
         values of the others, but not their names.
         """
         return with_owner(codec.split_document(self.restore(thread_id), thread_id))
-
-    def restore_without_renewing(self, thread_id: str) -> bytes | None:
-        """Like :meth:`restore`, without postponing the time at which the thread expires.
-
-        A store that cannot do that restores it.
-        """
-        return self.restore(thread_id)
-
-    def import_thread(self, thread: ListedThread, document: bytes) -> bool:
-        """Store a thread that comes from another store, with its owner and its times.
-
-        Returns False, and changes nothing, if the stored thread is as new or newer, so a
-        transfer can be repeated.
-
-        :raises StoreError: if this store cannot keep times.
-        """
-        raise StoreError(f"{type(self).__name__} cannot import threads with their times. {WHO_CAN}")
 
     def for_tenants(self) -> ThreadStore:
         """Return the store in which a thread service keeps the threads of other keys' clients.

@@ -6,7 +6,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from ..document import codec
 from ..document.apply import apply_operations
@@ -14,41 +14,11 @@ from ..document.codec import Snapshot
 from ..errors import ThreadGone
 from ..per_process import PerProcess
 from . import base
-from .base import TOMBSTONE_SECONDS, KeyedStore
+from .base import TOMBSTONE_SECONDS
 from .listing import ListedThread, Page, Query, require_times
+from .memory_moving import MovingInMemory, StoredThread, Tombstone
 from .memory_runs import MemoryRuns
 from .writing import Conflict, Write, Written, warn_of_skipped
-
-
-@dataclass(slots=True)
-class _Stored:
-    """A thread. ``born`` is the version of its first write.
-
-    ``assigned`` has the version at which each key was assigned without regard to what was
-    stored; 0 where it is missing.
-    """
-
-    state: dict[str, bytes] = field(default_factory=dict)
-    metadata: bytes = b"{}"
-    created: float = 0.0
-    updated: float = 0.0
-    used: float = 0.0
-    version: int = 0
-    born: int = 0
-    owner: str | None = None
-    assigned: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def is_empty(self) -> bool:
-        return not self.state and self.metadata == codec.EMPTY_OBJECT
-
-    def entries_size(self) -> int:
-        return sum(
-            codec.entry_size(codec.encode_key(key), len(value)) for key, value in self.state.items()
-        )
-
-    def size(self) -> int:
-        return codec.document_size(self.entries_size(), len(self.metadata))
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,15 +28,7 @@ class _Seen:
     entries_size: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Tombstone:
-    """A thread was deleted at this time; no version that it had is used again."""
-
-    deleted: float
-    version: int
-
-
-class MemoryStore(KeyedStore):
+class MemoryStore(MovingInMemory):
     """Keeps threads in a dictionary: they end with the process, and only it sees them.
 
     :param ttl: seconds without use after which a thread expires; None: never.
@@ -86,9 +48,9 @@ class MemoryStore(KeyedStore):
         self.ttl = ttl
         self.max_bytes: int = max_bytes
         # A thread without state and metadata stays here, hidden, until it expires.
-        self._threads: dict[str, _Stored] = {}
+        self._threads: dict[str, StoredThread] = {}
         # In the order of deletion.
-        self._tombstones: dict[str, _Tombstone] = {}
+        self._tombstones: dict[str, Tombstone] = {}
         self.runs = self._runs = MemoryRuns()
         self._lock = PerProcess(lambda: threading.Lock())
         self._tenants: MemoryStore | None = None
@@ -121,7 +83,7 @@ class MemoryStore(KeyedStore):
             self._require_turn(thread_id, write.turn)
             stored = self._find(thread_id)
             self._require_not_deleted(thread_id, write, began, stored)
-            before = stored or _Stored(created=now, owner=write.owner)
+            before = stored or StoredThread(created=now, owner=write.owner)
             if not write.may_change(before.owner):
                 raise ThreadGone(thread_id)
             state = dict(before.state)
@@ -133,7 +95,7 @@ class MemoryStore(KeyedStore):
                 return Conflict(applied.conflicts, applied.assigned_conflicts, metadata is None)
             version = self._next_version(thread_id, before.version, now)
             born, owner = before.born or version, before.owner
-            after = _Stored(state, metadata, before.created, now, now, version, born, owner)
+            after = StoredThread(state, metadata, before.created, now, now, version, born, owner)
             after.assigned = {
                 **{key: at for key, at in before.assigned.items() if key not in applied.removed},
                 **dict.fromkeys(applied.assigned, version),
@@ -146,15 +108,7 @@ class MemoryStore(KeyedStore):
 
     def delete(self, thread_id: str) -> None:
         with self._lock.get():
-            now = time.time()
-            stored = self._threads.pop(thread_id, None)
-            earlier = self._tombstones.pop(thread_id, None)
-            known = [each.version for each in (stored, earlier) if each]
-            self._tombstones[thread_id] = _Tombstone(now, max(known, default=0))
-            for old, tombstone in list(self._tombstones.items()):
-                if tombstone.deleted > now - TOMBSTONE_SECONDS:
-                    break
-                del self._tombstones[old]
+            self._bury(thread_id)
         self._runs.delete(thread_id)
 
     def find(self, query: Query) -> Page:
@@ -190,7 +144,7 @@ class MemoryStore(KeyedStore):
             if stored and stored.updated >= thread.updated:
                 return False
             version = self._next_version(thread.id, stored.version if stored else 0, now)
-            imported = _Stored(state, metadata, thread.created, thread.updated, now, version)
+            imported = StoredThread(state, metadata, thread.created, thread.updated, now, version)
             imported.born = version
             imported.owner = thread.owner
             imported.assigned = dict.fromkeys(state, version)
@@ -215,7 +169,7 @@ class MemoryStore(KeyedStore):
         return ("Threads end with the process. Use sqlite:/// or redis:// for more than tests.",)
 
     def _require_not_deleted(
-        self, thread_id: str, write: Write, began: float, stored: _Stored | None
+        self, thread_id: str, write: Write, began: float, stored: StoredThread | None
     ) -> None:
         tombstone = self._tombstones.get(thread_id)
         if tombstone is None or tombstone.deleted <= time.time() - TOMBSTONE_SECONDS:
@@ -231,7 +185,7 @@ class MemoryStore(KeyedStore):
         tombstone = self._tombstones.get(thread_id)
         return max(version + 1, tombstone.version + 1 if tombstone else 0, int(now * 1_000_000))
 
-    def _find(self, thread_id: str) -> _Stored | None:
+    def _find(self, thread_id: str) -> StoredThread | None:
         stored = self._threads.get(thread_id)
         if stored is None:
             return None
@@ -241,11 +195,11 @@ class MemoryStore(KeyedStore):
         stored.used = time.time()
         return stored
 
-    def _expired(self, stored: _Stored) -> bool:
+    def _expired(self, stored: StoredThread) -> bool:
         return self.ttl is not None and time.time() > stored.used + self.ttl
 
 
-def _snapshot(stored: _Stored | None) -> Snapshot | None:
-    if stored is None or (stored.is_empty and stored.owner is None):
+def _snapshot(stored: StoredThread | None) -> Snapshot | None:
+    if stored is None or stored.is_nothing:
         return None
     return Snapshot(dict(stored.state), stored.metadata, version=stored.version, owner=stored.owner)

@@ -13,6 +13,7 @@ class TestMemoryStore(StoreConformance):
     reads_keys_apart = True
     edits = True
     lists = True
+    moves = True
     owners = True
     transfers = True
     turns = True

@@ -24,6 +24,7 @@ class TestRedisStore(StoreConformance):
     reads_keys_apart = True
     edits = True
     lists = True
+    moves = True
     owners = True
     transfers = True
     turns = True

@@ -16,6 +16,7 @@ class TestSQLiteStore(StoreConformance):
     reads_keys_apart = True
     edits = True
     lists = True
+    moves = True
     owners = True
     transfers = True
     turns = True

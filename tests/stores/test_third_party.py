@@ -30,6 +30,7 @@ class TestThirdPartyStore(StoreConformance):
             kind = type(store)
             claimed = {
                 "edits": store.edits,
+                "moves": kind.move is not ThreadStore.move,
                 "owners": store.owners,
                 "lists": kind.list is not ThreadStore.list or kind.find is not ThreadStore.find,
                 "transfers": kind.import_thread is not ThreadStore.import_thread,

@@ -85,7 +85,12 @@ _WRITE: tuple[str | list[str], ...] = (
 WRITE = Script(*_WRITE)
 #: The same for a write under a turn, whose token is one argument more.
 FENCED_WRITE = Script("fence", *_WRITE)
-DELETE = Script("names", "clock", "heads", "runs", "delete")
+#: The same for a write to a copy, whose original and owner are two arguments more.
+COPYING_WRITE = Script("copy", *_WRITE)
+_DELETION = ("names", "clock", "heads", "runs", "deletion")
+DELETE = Script(*_DELETION, "delete")
+ERASE = Script(*_DELETION, "erase")
+MOVE = Script(*_DELETION, "expiry", "move")
 LOCK = Script("clock", "lock")
 UNLOCK = Script("unlock")
 LEASE_TURN = Script("clock", "turn", "lease_turn")

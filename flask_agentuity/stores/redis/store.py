@@ -20,7 +20,6 @@ from ...document import codec
 from ...document.codec import Snapshot
 from ...document.operations import Edit, EditMetadata, Set, SetMetadata
 from .. import base, listing
-from ..base import KeyedStore
 from ..listing import ListedThread, Page, Query, require_times
 from ..writing import Conflict, Write, Written
 from . import index as redis_index
@@ -39,6 +38,7 @@ from .keys import (
 )
 from .line import Line
 from .merging import Merger
+from .moving import MovingInRedis
 from .reading import compose, head_field, pairs
 from .runs import RedisRuns
 from .scripts import DELETE, READ, RENEW
@@ -56,7 +56,7 @@ CLUSTER_PARTITIONS = 64
 _EDITS = (Edit, EditMetadata)
 
 
-class RedisStore(RedisTurns, KeyedStore):
+class RedisStore(RedisTurns, MovingInRedis):
     """Keeps threads in Redis, from 5.0 on, or Valkey, for many machines.
 
     :param client: a client of redis-py, ``Redis`` or ``RedisCluster``, or a function that

@@ -15,7 +15,7 @@ from ..writing import Conflict, Write, Written, warn_of_skipped
 from .calls import Caller
 from .keys import encode_owner, owner_term, string_name, term_name
 from .line import Line
-from .scripts import FENCED_WRITE, WRITE
+from .scripts import COPYING_WRITE, FENCED_WRITE, WRITE
 from .seen import Seen, prepare_push
 from .steps import Run, Steps, encode_steps, single_run
 
@@ -97,6 +97,32 @@ class Writer:
         self._outcome(thread.id, steps, reply, ())
         return True
 
+    def copy(
+        self,
+        original: bytes,
+        names: tuple[bytes, bytes],
+        copy_id: str,
+        write: Write,
+    ) -> bytes:
+        """Copy a thread and apply a write to the copy; returns "missing", "taken" or "written".
+
+        :param original: the key of the thread.
+        :param names: the keys of the copy and of its index.
+        :param write: its owner is the owner of the copy, None: that of the thread.
+        :raises StateTooLarge: if the copy would be too large. It is left as the thread is.
+        """
+        steps = encode_steps(write.operations)
+        limits = self._milliseconds, self._max_bytes
+        settings = b"%d %d %d %d 0 0 0 %d  " % (*limits, len(steps.keys), steps.nulls, REMEMBERED)
+        arguments = settings, b"", *steps.arguments, original, encode_owner(write.owner)
+        keys = self._keys(names, write, steps)
+        reply = self._caller.call(
+            names[0], copy_id, lambda line: line.run(COPYING_WRITE, keys, arguments), changes=True
+        )
+        if reply[0] not in (b"missing", b"taken"):
+            self._outcome(copy_id, steps, reply, ())
+        return bytes(reply[0])
+
     def _push(
         self,
         names: tuple[bytes, bytes],
@@ -134,14 +160,19 @@ class Writer:
         head: bytes = b"",
         lock: bytes = b"",
     ) -> Any:
+        keys = self._keys(names, write, steps)
+        limits = self._milliseconds, self._max_bytes
+        settings = b"%d %d %d %d" % (*limits, len(steps.keys), steps.nulls)
+        return self._send(thread_id, write, keys, settings, (head, *steps.arguments), lock)
+
+    def _keys(self, names: tuple[bytes, bytes], write: Write, steps: Steps) -> list[bytes]:
+        """Return the keys that a write names."""
         thread, index = names
         keys = [thread, index, *[string_name(thread, key) for key in steps.keys]]
         keys += [term_name(index, term) for term in steps.terms]
         if write.owner is not None:
             keys.append(term_name(index, owner_term(encode_owner(write.owner))))
-        limits = self._milliseconds, self._max_bytes
-        settings = b"%d %d %d %d" % (*limits, len(steps.keys), steps.nulls)
-        return self._send(thread_id, write, keys, settings, (head, *steps.arguments), lock)
+        return keys
 
     def _send(
         self,

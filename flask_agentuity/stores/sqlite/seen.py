@@ -40,6 +40,11 @@ class Head(NamedTuple):
         """Whether nothing is left of the thread: it is kept, but not shown."""
         return self.entries_size == 0 and len(self.metadata) <= 2
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether it is as if there were no thread. An empty thread can belong to a person."""
+        return self.is_empty and self.owner is None
+
     def is_expired(self, now: float, ttl: float | None) -> bool:
         """Return whether the thread was not used for *ttl* seconds (None: it never expires)."""
         return ttl is not None and now > max(self.used, self.updated) + ttl

@@ -15,7 +15,6 @@ from ...document.codec import Snapshot
 from ...document.operations import KeyOperation, Set
 from ...errors import ConfigurationError, StoreError
 from .. import base
-from ..base import KeyedStore
 from ..listing import ListedThread, Page, Query, require_times
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .appends import Appended, find_appended, plan_appends
@@ -23,13 +22,14 @@ from .backup import back_up
 from .condition import Condition, condition_of
 from .connections import Connections
 from .listing import list_ids, list_threads, scan_threads
-from .opening import find_thread, open_stored
+from .moving import MovingInSQLite, delete_thread
+from .opening import find_thread
 from .purging import Purging
 from .reading import read_thread
-from .runs import SQLiteRuns, delete_runs
+from .runs import SQLiteRuns
 from .seen import Head, Seen
 from .steps import Step, keys_of, prepare, prepare_metadata
-from .tombstones import is_gone, put_tombstone
+from .tombstones import is_gone
 from .turns import SQLiteTurns, require_turn
 from .url import read_url
 from .writing import open_for_write, plan_write, replace_thread, write_row
@@ -40,7 +40,7 @@ logger = logging.getLogger("flask_agentuity.stores.sqlite")
 _SCANNED = 500
 
 
-class SQLiteStore(SQLiteTurns, KeyedStore):
+class SQLiteStore(SQLiteTurns, MovingInSQLite):
     """Keeps threads in one SQLite file, for many threads and processes of one machine.
 
     A file of the previous format is upgraded when it is opened. Processes that still run the
@@ -111,7 +111,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
             return None
         if unused > self._renew_after:
             self._renew(thread_id)
-        return None if head.is_empty and head.owner is None else snapshot
+        return None if head.is_nothing else snapshot
 
     def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         with self._connections.read(thread_id) as connection:
@@ -148,12 +148,7 @@ class SQLiteStore(SQLiteTurns, KeyedStore):
 
     def delete(self, thread_id: str) -> None:
         with self._connections.transaction(thread_id) as connection:
-            stored = find_thread(connection, thread_id)
-            if stored is not None:
-                open_stored(connection, stored, 0).erase()
-            version = stored.head.version if stored is not None else 0
-            put_tombstone(connection, thread_id, time.time(), version)
-            delete_runs(connection, thread_id)
+            delete_thread(connection, thread_id, time.time())
 
     def find(self, query: Query) -> Page:
         with self._connections.read() as connection:

@@ -95,7 +95,7 @@ def write_row(
 ) -> Written:
     """Write the row of a thread after its steps, and return what the write has to report."""
     head = _next_head(thread, now)
-    if thread.is_new and head.is_empty and head.owner is None:
+    if thread.is_new and head.is_nothing:
         thread.erase()
         return Written(head.version)
     connection.execute(*_update_row(thread, head))

@@ -29,15 +29,20 @@ pytest.register_assert_rewrite(
             "concurrency",
             "concurrently",
             "conditions",
+            "copying",
             "counting",
             "deletion",
             "documents",
+            "erasing",
             "expiry",
             "filters",
             "limits",
             "listing",
             "lists",
             "merging",
+            "moved",
+            "moving",
+            "moving_races",
             "operations",
             "owners",
             "racing",
@@ -58,15 +63,19 @@ pytest.register_assert_rewrite(
 
 from .concurrency import ConcurrencyConformance  # noqa: E402
 from .conditions import ConditionConformance  # noqa: E402
+from .copying import CopyingConformance  # noqa: E402
 from .counting import CountingConformance  # noqa: E402
 from .deletion import DeletionConformance  # noqa: E402
 from .documents import DocumentConformance  # noqa: E402
+from .erasing import ErasingConformance  # noqa: E402
 from .expiry import ExpiryConformance  # noqa: E402
 from .filters import FilterConformance  # noqa: E402
 from .limits import LimitConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .lists import ListConformance  # noqa: E402
 from .merging import MergingConformance  # noqa: E402
+from .moving import MovingConformance  # noqa: E402
+from .moving_races import MovingRaceConformance  # noqa: E402
 from .operations import OperationConformance  # noqa: E402
 from .owners import OwnerConformance, OwnerListingConformance  # noqa: E402
 from .racing import RacingConformance  # noqa: E402
@@ -84,9 +93,11 @@ __all__ = [
     "Clock",
     "ConcurrencyConformance",
     "ConditionConformance",
+    "CopyingConformance",
     "CountingConformance",
     "DeletionConformance",
     "DocumentConformance",
+    "ErasingConformance",
     "ExpiryConformance",
     "FilterConformance",
     "LeaseConformance",
@@ -94,6 +105,8 @@ __all__ = [
     "ListConformance",
     "ListingConformance",
     "MergingConformance",
+    "MovingConformance",
+    "MovingRaceConformance",
     "OperationConformance",
     "OwnerConformance",
     "OwnerListingConformance",
@@ -127,6 +140,10 @@ class StoreConformance(
     DeletionConformance,
     OwnerConformance,
     OwnerListingConformance,
+    MovingConformance,
+    MovingRaceConformance,
+    CopyingConformance,
+    ErasingConformance,
     ListingConformance,
     FilterConformance,
     TransferConformance,

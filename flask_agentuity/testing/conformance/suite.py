@@ -70,6 +70,8 @@ class Suite:
     #: Whether the owner of a thread is kept beside its metadata (:attr:`ThreadStore.owners`).
     #: Otherwise it is in the metadata.
     owners: ClassVar[bool] = False
+    #: Whether :meth:`ThreadStore.move` and :meth:`ThreadStore.copy` are atomic. Needs ``edits``.
+    moves: ClassVar[bool] = False
     #: Whether turns hold for every store that sees the same threads.
     turns: ClassVar[bool] = False
     #: Whether turns are taken over without clocks, and writes under a lost turn are refused

@@ -13,9 +13,10 @@ local function touch(thread_name, index_name, ttl, memory)
   for _, name in ipairs(string_names(thread_name, redis.call('HGETALL', thread_name))) do
     redis.call('PEXPIRE', name, milliseconds)
   end
-  if head.size ~= '0' or stored[3] then
-    local id = string.sub(thread_name, #index_name + 2)
-    for _, name in ipairs(index_names(index_name, stored[3], stored[5])) do
+  local is_listed = head.size ~= '0' or stored[3]
+  local id = string.sub(thread_name, #index_name + 2)
+  for place, name in ipairs(index_names(index_name, stored[3], stored[5])) do
+    if is_listed or stored[5] and place == 2 then
       enter(name, id, head.updated, ttl, true)
     end
   end

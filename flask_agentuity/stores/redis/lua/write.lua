@@ -125,11 +125,15 @@ for key in pairs(changed) do
 end
 
 local id = string.sub(thread_name, #index_name + 2)
-local indexes = is_empty and {} or index_names(index_name, metadata, owner)
+local indexes = index_names(index_name, metadata, owner)
+if is_empty then
+  -- It is not listed, but it is still found by its owner to be erased.
+  indexes = {owner and indexes[2]}
+end
 local left_behind, kept = {}, {}
 for place, name in ipairs(indexes) do
   -- The index of all threads is written to first, so it need not be checked.
-  kept[name] = place == 1 or redis.call('ZCARD', name)
+  kept[name] = place == 1 and not is_empty or redis.call('ZCARD', name)
 end
 if metadata ~= former_metadata or owner ~= former_owner or is_empty then
   for _, name in ipairs(index_names(index_name, former_metadata, former_owner)) do

@@ -1,0 +1,159 @@
+"""How threads are imported, moved, copied and erased: a part of the interface of stores."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..document import codec
+from ..document.apply import apply_operations
+from ..document.operations import Operation, SetMetadata, Truncate
+from ..errors import StoreError
+from .applying import apply_metadata, complete
+from .documents import DocumentStore
+from .finding import WHO_CAN, Finding
+from .listing import ListedThread, require_owner
+from .owners import OWNER, owner_in
+
+# Threads that a step of erase() removes.
+_ERASED = 100
+
+
+class MovingStore(DocumentStore, Finding):
+    """A store whose threads can be moved and copied.
+
+    The methods of this class read a thread and store it again. What is written to the thread
+    meanwhile is lost, and a process that is killed in between can leave both. A store that can
+    do better overrides :meth:`move`, :meth:`duplicate` and :meth:`erase`.
+    """
+
+    def import_thread(self, thread: ListedThread, document: bytes) -> bool:
+        """Store a thread that comes from another store, with its owner and its times.
+
+        Returns False, and changes nothing, if the stored thread is as new or newer, so a
+        transfer can be repeated.
+
+        :raises StoreError: if this store cannot keep times.
+        """
+        raise StoreError(f"{type(self).__name__} cannot import threads with their times. {WHO_CAN}")
+
+    def propose_id(self, thread_id: str, make: Callable[[], str]) -> str:
+        """Return a new id to which :meth:`move` and :meth:`copy` can bring a thread.
+
+        :param make: makes a new id. It is called until the store can use what it returns.
+        """
+        return make()
+
+    def move(self, thread_id: str, new_id: str, *, owner: str | None = None) -> bool:
+        """Give a thread another id, with its state, metadata and times; False if there is none.
+
+        The thread counts as deleted under the former id, also if it was not stored: writes of
+        requests that began before are dropped. Its runs are deleted. The stores of this
+        package move a thread atomically.
+
+        :param new_id: an id that :meth:`propose_id` has returned.
+        :param owner: to whom the thread belongs afterwards; None keeps its owner. A thread of
+            another owner is as if there were none, and stays.
+        :raises StoreError: if it cannot be moved, or there is a thread with the new id.
+        """
+        require_move(thread_id, new_id, owner)
+        snapshot = codec.split_document(self.restore(thread_id), thread_id)
+        if snapshot is not None:
+            if not may_take(owner, owner_in(snapshot.metadata)):
+                return False
+            metadata = codec.decode(snapshot.metadata)
+            if owner is not None:
+                metadata.setdefault(OWNER, owner)
+            self.save(new_id, codec.join_document(complete(snapshot, thread_id)), metadata)
+        self.delete(thread_id)
+        return snapshot is not None
+
+    def copy(
+        self,
+        thread_id: str,
+        new_id: str,
+        *,
+        keep: Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        owner: str | None = None,
+    ) -> bool:
+        """Copy a thread inside the store; False if there is none. The copy is a new thread.
+
+        :param new_id: an id that :meth:`propose_id` has returned.
+        :param keep: for keys with lists, how many of the first items the copy has. Other values
+            are copied whole.
+        :param metadata: those of the copy; None copies them.
+        :param owner: to whom the copy belongs; None: to the owner of the thread. A thread of
+            another owner is as if there were none.
+        :raises ValueError: if *keep* has something else than numbers from 0 on.
+        :raises StateTooLarge: if the copy would be too large because of the metadata.
+        :raises StoreError: if it cannot be copied, or there is a thread with the new id.
+        """
+        require_move(thread_id, new_id, owner)
+        operations: list[Operation] = []
+        for key, count in (keep or {}).items():
+            if isinstance(count, bool) or not isinstance(count, int) or count < 0:
+                raise ValueError(f"keep[{key!r}] is {count!r}. It must be a number from 0 on.")
+            codec.require_key(key)
+            operations.append(Truncate(key, count))
+        if metadata is not None:
+            operations.append(SetMetadata(codec.encode(dict(metadata), "metadata")))
+        return self.duplicate(thread_id, new_id, operations, owner)
+
+    def duplicate(
+        self, thread_id: str, new_id: str, operations: Sequence[Operation], owner: str | None
+    ) -> bool:
+        """Do what :meth:`copy` says: copy a thread, and apply *operations* to the copy.
+
+        What a truncation finds that is not a list is left alone.
+        """
+        snapshot = codec.split_document(self.restore(thread_id), thread_id)
+        if snapshot is None or not may_take(owner, owner_in(snapshot.metadata)):
+            return False
+        state = complete(snapshot, thread_id)
+        apply_operations(state, operations)
+        metadata = codec.decode(apply_metadata(snapshot.metadata, operations) or b"{}")
+        kept = codec.decode(snapshot.metadata).get(OWNER, owner)
+        if kept is not None:
+            metadata[OWNER] = kept
+        self.save(new_id, codec.join_document(state), metadata)
+        return True
+
+    def erase(self, owner: str, progress: Callable[[int], None] | None = None) -> int:
+        """Delete all threads of *owner*, some at a time; returns how many.
+
+        It can be repeated, for example after an error.
+
+        :param progress: called with the number deleted by each step.
+        :raises ValueError: if it is not the name of an owner.
+        :raises StoreError: if this store cannot list threads.
+        """
+        total = 0
+        while threads := self.list(owner=owner, limit=_ERASED).threads:
+            for thread in threads:
+                self.delete(thread.id)
+            total += len(threads)
+            if progress:
+                progress(len(threads))
+        return total
+
+
+def require_move(thread_id: str, new_id: str, owner: str | None) -> None:
+    """Refuse arguments that make no sense.
+
+    :raises ValueError: which says what is wrong.
+    """
+    if new_id == thread_id:
+        raise ValueError(f"Thread {thread_id} has this id already.")
+    if owner is not None:
+        require_owner(owner)
+
+
+def id_is_taken(new_id: str) -> StoreError:
+    """Return the error for an id that a thread has, or had within the last hour."""
+    return StoreError(f"There is a thread {new_id} already. Nothing was changed.")
+
+
+def may_take(owner: str | None, stored: str | None) -> bool:
+    """Return whether a thread of the owner *stored* can be moved or copied for *owner*."""
+    return owner is None or stored is None or owner == stored
