@@ -35,10 +35,13 @@ class PerProcess(Generic[T]):
 
     A lock among the threads of one process::
 
-        lock = PerProcess(threading.Lock)
+        lock = PerProcess(lambda: threading.Lock())
 
         with lock.get():
             ...
+
+    The function is looked up when it is called: gunicorn's gevent workers replace those of
+    :mod:`threading` after the app was imported, if it was preloaded.
 
     :param make: is called without arguments. If it raises, the next use calls it again.
     """

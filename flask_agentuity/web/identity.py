@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from threading import get_ident
+import threading
 from typing import TYPE_CHECKING
 
 from flask import Request
@@ -35,12 +35,12 @@ class RequestIdentity:
     def person(self) -> str | None:
         """For whom the request works; None for a guest. It is found out once."""
         if not self._is_person_known:
-            if self._loading_in == get_ident():
+            if self._loading_in == threading.get_ident():
                 raise ConfigurationError(
                     "The owner loader uses the thread, but it has to be known whose threads the"
                     " request may use before it can use one. Use the session or the request."
                 )
-            self._loading_in = get_ident()
+            self._loading_in = threading.get_ident()
             try:
                 self._person = self._threads.load_person()
             finally:

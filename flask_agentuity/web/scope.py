@@ -6,7 +6,6 @@ import logging
 import threading
 import weakref
 from collections.abc import Callable, Generator
-from threading import get_ident
 from typing import TYPE_CHECKING, Any
 
 from flask import Response
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("flask_agentuity")
 
-_creating_session = PerProcess(threading.Lock)
+_creating_session = PerProcess(lambda: threading.Lock())
 
 
 class RequestScope:
@@ -85,7 +84,7 @@ class RequestScope:
         self._turn: Turn | None = None
         #: The exception that ended the request.
         self.error: BaseException | None = None
-        self._worker = get_ident()
+        self._worker = threading.get_ident()
         self._streaming = False
         self._body: weakref.ref[SavingBody] | None = None
         #: Whether the response is an error of the server, so that nothing was saved.
@@ -205,7 +204,9 @@ class RequestScope:
         # An exception in a copied context does not end the request, nor does one that ends the
         # worker (SystemExit, a timeout of gevent), except in the request's own thread.
         interrupted = (
-            error is not None and not isinstance(error, Exception) and get_ident() == self._worker
+            error is not None
+            and not isinstance(error, Exception)
+            and threading.get_ident() == self._worker
         )
         if self.observer.answered or self.error is not None or interrupted:
             self._end(self.error or error)

@@ -17,7 +17,6 @@ from uuid import uuid4
 
 import pytest
 
-from flask_agentuity.stores import ThreadStore
 from server.servers import PATIENCE, WERKZEUG, Server, Visitor, gunicorn, running, wait_until
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
@@ -40,6 +39,7 @@ def command(original: list[str]) -> list[str]:
 SERVERS = {
     "threads": command(WERKZEUG),
     "2 processes": command(gunicorn("gthread", 2)),
+    "gevent, preloaded": command(gunicorn("gevent", 2, "--preload")),
 }
 
 
@@ -49,12 +49,11 @@ def server(
 ) -> Iterator[Server]:
     folder = tmp_path_factory.mktemp("turns")
     kind, _, redis = request.param.partition(" and ")
+    if "gevent" in kind:
+        pytest.importorskip("gevent")
     with ExitStack() as stack:
         environment = {}
         if redis:
-            store = pytest.importorskip("flask_agentuity.stores.redis").RedisStore
-            if store.take_turn is ThreadStore.take_turn:
-                pytest.skip("RedisStore does not override take_turn()")
             redis_server = pytest.importorskip("stores.redis_server")
             environment["TURNS_STORE"] = stack.enter_context(redis_server.running(folder)).url
         yield stack.enter_context(running(folder, SERVERS[kind], **environment))

@@ -52,7 +52,7 @@ class Caller:
         self._paused_until = 0.0
         self._cluster: redis.RedisCluster | None = None
         self._pool: redis.ConnectionPool | None = None
-        self._making = PerProcess(threading.Lock)
+        self._making = PerProcess(lambda: threading.Lock())
         self._servers: PerProcess[dict[redis.ConnectionPool, _Server]] = PerProcess(dict)
         self._closed = False
         if isinstance(client, Client):

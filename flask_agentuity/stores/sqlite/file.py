@@ -23,7 +23,7 @@ _MODE = 0o600
 
 # Held while a file is opened. Closing any descriptor of a file drops all locks that its process
 # has on it, so no other thread may open the file while it is being created.
-_opening = PerProcess(threading.Lock)
+_opening = PerProcess(lambda: threading.Lock())
 
 
 def open_file(path: Path, timeout: float, synchronous: str) -> sqlite3.Connection:
