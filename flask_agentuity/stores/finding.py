@@ -62,6 +62,15 @@ class Finding:
         """
         raise StoreError(f"{type(self).__name__} cannot list threads. {WHO_CAN}")
 
+    def describe(self, thread_id: str) -> ListedThread | None:
+        """Return what a listing shows of one thread; None if it would not be listed.
+
+        Like a listing, it does not postpone the time at which the thread expires.
+
+        :raises StoreError: if this store cannot list.
+        """
+        raise StoreError(f"{type(self).__name__} cannot describe threads. {WHO_CAN}")
+
     def scan(self) -> Iterator[ListedThread]:
         """Yield every thread, in no order.
 

@@ -116,18 +116,17 @@ class MemoryStore(MovingInMemory):
         found.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)
         return query.page_of(found)
 
+    def describe(self, thread_id: str) -> ListedThread | None:
+        with self._lock.get():
+            stored = self._threads.get(thread_id)
+            if stored is None or stored.is_empty or self._expired(stored):
+                return None
+            return self._listed(thread_id, stored)
+
     def scan(self) -> Iterator[ListedThread]:
         with self._lock.get():
             found = [
-                ListedThread(
-                    thread_id,
-                    codec.decode(stored.metadata),
-                    stored.created,
-                    stored.updated,
-                    stored.size(),
-                    stored.owner,
-                    None if self.ttl is None else stored.used + self.ttl,
-                )
+                self._listed(thread_id, stored)
                 for thread_id, stored in self._threads.items()
                 if not (stored.is_empty or self._expired(stored))
             ]
@@ -194,6 +193,17 @@ class MemoryStore(MovingInMemory):
             return None
         stored.used = time.time()
         return stored
+
+    def _listed(self, thread_id: str, stored: StoredThread) -> ListedThread:
+        return ListedThread(
+            thread_id,
+            codec.decode(stored.metadata),
+            stored.created,
+            stored.updated,
+            stored.size(),
+            stored.owner,
+            None if self.ttl is None else stored.used + self.ttl,
+        )
 
     def _expired(self, stored: StoredThread) -> bool:
         return self.ttl is not None and time.time() > stored.used + self.ttl

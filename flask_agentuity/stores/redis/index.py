@@ -18,6 +18,7 @@ from ...document.codec import damaged, document_size
 from ..listing import plausible_time
 from .calls import Caller
 from .keys import Partition, decode_owner
+from .line import Line
 from .scripts import PAGE, SCAN, SWEEP
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
@@ -107,6 +108,31 @@ def sweep(
         cursors = zip(waiting, (reply[0] for reply in replies), strict=True)
         waiting = {index: cursor for index, cursor in cursors if cursor != b"0"}
     return total
+
+
+def describe(caller: Caller, names: tuple[bytes, bytes], thread_id: str) -> Row | None:
+    """Return the row of one thread; None if there is none.
+
+    :param names: the keys of the thread and of its index.
+    :raises StoreError: if the thread is damaged.
+    """
+
+    def ask(line: Line) -> list[bytes | None]:
+        command = (b"HMGET", names[0], b"head", b"thread", b"metadata", b"owner")
+        (reply,) = line.exchange(command)
+        if isinstance(reply, Exception):
+            raise reply
+        found: list[bytes | None] = reply
+        return found
+
+    fields = [value or b"" for value in caller.call(names[0], thread_id, ask)]
+    if not (fields[0] or fields[1]):
+        return None
+    try:
+        row = _row(thread_id.encode(), *fields)
+    except ValueError as error:
+        raise damaged(thread_id, str(error)) from None
+    return row if row.size else None
 
 
 def scan(caller: Caller, partitions: Iterable[Partition]) -> Iterator[Row]:

@@ -172,6 +172,10 @@ class RedisStore(RedisTurns, MovingInRedis):
         )
         return query.page_of([listed[row.id] for row in rows])
 
+    def describe(self, thread_id: str) -> ListedThread | None:
+        row = redis_index.describe(self._caller, self._names(thread_id), thread_id)
+        return None if row is None else _listed(row)
+
     def scan(self) -> Iterator[ListedThread]:
         for row in redis_index.scan(self._caller, self._partitions("(all)")):
             yield _listed(row)

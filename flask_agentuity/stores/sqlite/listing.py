@@ -74,6 +74,19 @@ def list_ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[st
     return [thread_id for (thread_id,) in rows]
 
 
+def describe_thread(
+    connection: sqlite3.Connection, thread_id: str, ttl: float | None
+) -> ListedThread | None:
+    """Return what a listing shows of a thread; None if it would not show it."""
+    used_since = 0.0 if ttl is None else time.time() - ttl
+    row = connection.execute(
+        f"SELECT {_COLUMNS} FROM threads t"
+        f" WHERE t.id = ? AND {_IS_SHOWN} AND max(t.used, t.updated) >= ?",
+        (thread_id, used_since),
+    ).fetchone()
+    return None if row is None else _listed(*row, ttl=ttl)
+
+
 def scan_threads(
     connection: sqlite3.Connection, after: int, limit: int, ttl: float | None
 ) -> list[tuple[int, ListedThread]]:

@@ -21,7 +21,7 @@ from .appends import Appended, find_appended, plan_appends
 from .backup import back_up
 from .condition import Condition, condition_of
 from .connections import Connections
-from .listing import list_ids, list_threads, scan_threads
+from .listing import describe_thread, list_ids, list_threads, scan_threads
 from .moving import MovingInSQLite, delete_thread
 from .opening import find_thread
 from .purging import Purging
@@ -153,6 +153,10 @@ class SQLiteStore(SQLiteTurns, MovingInSQLite):
     def find(self, query: Query) -> Page:
         with self._connections.read() as connection:
             return query.page_of(list_threads(connection, query, self.ttl))
+
+    def describe(self, thread_id: str) -> ListedThread | None:
+        with self._connections.read(thread_id) as connection:
+            return describe_thread(connection, thread_id, self.ttl)
 
     def scan(self) -> Iterator[ListedThread]:
         last = 0

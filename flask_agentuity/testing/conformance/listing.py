@@ -45,6 +45,22 @@ class ListingConformance(Suite):
         change(store, ids[1], [Push("l", b"2")])
         assert listed(store) == [ids[1], ids[3], ids[4], ids[2], ids[0]]
 
+    def test_a_thread_is_described_as_it_is_listed(self, store: ThreadStore) -> None:
+        ids = fill(store, 3)
+        change(store, ids[1], [Set("a", b'"long"')], {"title": "Zoë"})
+        described = [store.describe(thread.id) for thread in store.list().threads]
+        assert described == store.list().threads
+
+    def test_what_is_not_listed_is_not_described(self, store: ThreadStore, thread_id: str) -> None:
+        assert store.describe(thread_id) is None
+        change(store, thread_id, [Set("a", b"1")])
+        assert store.describe(thread_id) is not None
+        change(store, thread_id, [Clear()])
+        assert store.describe(thread_id) is None
+        change(store, thread_id, [Set("a", b"1")])
+        store.delete(thread_id)
+        assert store.describe(thread_id) is None
+
     def test_reading_does_not_move_a_thread(self, store: ThreadStore) -> None:
         ids = fill(store, 3)
         before = store.list()
