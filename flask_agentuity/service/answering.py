@@ -44,6 +44,7 @@ class Answering:
     def __init__(self, tenant: Tenant, views: Views, logs: Logs) -> None:
         self._tenant = tenant
         self._store = tenant.store
+        self._owner = tenant.owner
         self._views = views
         self._logs = logs
 
@@ -137,7 +138,8 @@ class Answering:
             began = self._last_restore(request.thread_id)
             self._replace(inside, request, state, metadata, began)
             return
-        write = Write(find_changes(view, state, metadata), view.version, None, view.at)
+        operations = find_changes(view, state, metadata)
+        write = Write(operations, view.version, None, view.at, owner=self._owner)
         written = write_merged(self._store, inside, write)
         self._views.remove(view)
         kept = view.metadata if metadata is None else metadata
@@ -158,7 +160,7 @@ class Answering:
         operations: list[Operation] = [Clear(), *(Set(key, value) for key, value in state.items())]
         if metadata is not None:
             operations.append(SetMetadata(metadata))
-        self._store.write(inside, Write(operations, began=began))
+        self._store.write(inside, Write(operations, began=began, owner=self._owner))
 
     def _merge(self, inside: str, request: wire.MergeRequest) -> None:
         if not self._store.edits:
@@ -168,10 +170,13 @@ class Answering:
         if request.metadata is not None:
             metadata = codec.encode(request.metadata, "metadata")
             operations = [*operations, SetMetadata(metadata)]
-        self._store.write(inside, Write(operations, began=self._last_restore(request.thread_id)))
+        began = self._last_restore(request.thread_id)
+        self._store.write(inside, Write(operations, began=began, owner=self._owner))
 
     def _merge_edits(self, inside: str, request: wire.MergeRequest, began: float) -> bytes:
-        write = Write(request.operations, request.version, None, began, request.counted)
+        write = Write(
+            request.operations, request.version, None, began, request.counted, self._owner
+        )
         outcome = self._store.write(inside, write)
         match outcome:
             case Written(version, _, preceding, merged):

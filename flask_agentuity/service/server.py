@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import sys
+from collections.abc import Awaitable
 from http import HTTPStatus
 from typing import Any
 
@@ -17,6 +18,7 @@ from ..document.foreign_text import printable
 from ..document.messages import encode_message
 from ..wire import limits
 from .connection import ServedConnection
+from .http_routes import ROUTE, ThreadRoutes, is_route
 from .limited_log import LimitedLog
 from .listener import listen
 from .server_socket import ServerSocket
@@ -42,6 +44,7 @@ class Server:
         self._settings = settings
         self._connections: set[ServedConnection] = set()
         self._shared = Shared(settings)
+        self._routes = ThreadRoutes(settings, self._shared)
         self._servers: list[WebSocketServer] = []
 
     async def start(self) -> str:
@@ -118,17 +121,22 @@ class Server:
         finally:
             self._connections.discard(connection)
 
-    def _process_request(self, socket: ServerConnection, request: Request) -> Response | None:
+    def _process_request(
+        self, socket: ServerConnection, request: Request
+    ) -> Awaitable[Response] | Response | None:
         path = request.path.partition("?")[0]
         if path == limits.PATH:
             return self._refuse(socket, request)
+        if is_route(path):
+            assert isinstance(socket, ServerSocket)
+            return self._refuse(socket, request) or self._routes.respond(socket, request)
         if path == HEALTH_PATH:
             state = {"status": "ok", "connections": self._shared.connections.total()}
             response = socket.respond(HTTPStatus.OK, encode_message(state).decode())
             del response.headers["Content-Type"]
             response.headers["Content-Type"] = "application/json"
             return response
-        words = f"Not found. Use {limits.PATH} for threads, {HEALTH_PATH} for health.\n"
+        words = f"Not found. Use {limits.PATH} or {ROUTE} for threads, {HEALTH_PATH} for health.\n"
         return socket.respond(HTTPStatus.NOT_FOUND, words)
 
     def _refuse(self, socket: ServerConnection, request: Request) -> Response | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -26,6 +27,8 @@ class ServerSocket(ServerConnection):
         self.is_overrun = False
         self._left = MAX_UNAUTHORIZED_BYTES
         self._held: Held | None = None
+        self._on_lost: Callable[[], object] | None = None
+        self._abort_later: asyncio.TimerHandle | None = None
         # It is made when the socket was accepted, before the TLS handshake.
         self._accepted = self.loop.time()
 
@@ -36,6 +39,19 @@ class ServerSocket(ServerConnection):
     def seconds_left(self, timeout: float) -> float:
         """Return how much of *timeout* is left since the socket was accepted."""
         return max(0.0, self._accepted + timeout - self.loop.time())
+
+    def send_within(self, seconds: float, on_lost: Callable[[], object]) -> None:
+        """Abort the connection unless it has ended in time. Call *on_lost* when it has ended."""
+        self._on_lost = on_lost
+        self._abort_later = self.loop.call_later(seconds, self.transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection has ended."""
+        super().connection_lost(exc)
+        if self._abort_later is not None:
+            self._abort_later.cancel()
+        if self._on_lost is not None:
+            self._on_lost()
 
     @property
     def socket_number(self) -> int:

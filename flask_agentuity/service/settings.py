@@ -130,9 +130,12 @@ class ServiceSettings:
     def tenant_of(self, key: str) -> Tenant:
         """Return whose threads a client with *key* sees. It is slow the first time."""
         if self.keys.is_own(key):
-            return Tenant("the app", self.store, None)
+            # In one store with other tenants, a listing would show theirs.
+            is_alone = self.tenants_store is not self.store or len(self.keys) == 1
+            return Tenant("the app", self.store, None, lists=is_alone)
         namespace = namespace_of(key)
-        return Tenant(namespace, self.tenants_store, namespace)
+        store = self.tenants_store
+        return Tenant(namespace, store, namespace, lists=store.owners)
 
     @property
     def max_per_key(self) -> int:

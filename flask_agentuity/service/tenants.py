@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from dataclasses import dataclass
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from ..stores.base import ThreadStore
 
@@ -22,16 +22,30 @@ class Tenant:
     """Whose threads a client sees.
 
     ``name`` is what logs call it. ``namespace`` is None for an app's own key, whose threads are
-    those of the app.
+    those of the app. ``lists`` says whether the store can list them apart from those of others.
     """
 
     name: str
     store: ThreadStore
     namespace: str | None
+    lists: bool = False
+
+    @property
+    def owner(self) -> str | None:
+        """To whom the store says that the tenant's threads belong, if it keeps owners."""
+        return self.namespace if self.store.owners else None
 
     def stored_id(self, thread_id: str) -> str:
         """Return the id under which the store keeps a client's thread."""
         return thread_id if self.namespace is None else stored_id(self.namespace, thread_id)
+
+    def client_id(self, stored: str) -> str:
+        """Return the id by which the client knows a thread that it sees."""
+        if self.namespace is None:
+            return stored
+        if stored.startswith(_PREFIX):
+            return _PREFIX + unquote(stored.removeprefix(f"{_PREFIX}{self.namespace}-"))
+        return unquote(stored.removeprefix(f"{self.namespace}-"))
 
 
 @functools.cache

@@ -141,7 +141,7 @@ def _find_server_type() -> type[Server]:
         if (error.name or "").partition(".")[0] != "websockets":
             raise
         raise ConfigurationError(
-            "The thread service needs the package websockets, 13.0 or newer:"
+            "The thread service needs the package websockets, 17.0 or newer:"
             ' python -m pip install "flask-agentuity[service]"'
         ) from None
     return Server

@@ -73,7 +73,7 @@ def test_the_health_needs_no_key(serve: Serve, connect: Connect) -> None:
     assert json.loads(get(service, "/health")[2])["connections"] == 1
 
 
-@pytest.mark.parametrize("path", ["/", "/thread", "/thread/ws/", "/health/x", "//thread/ws", "*"])
+@pytest.mark.parametrize("path", ["/", "/threads", "/thread-x", "/health/x", "//thread/ws", "*"])
 def test_elsewhere_is_nothing(serve: Serve, path: str) -> None:
     service = serve()
     assert get(service, path)[0] == 404

@@ -1,0 +1,101 @@
+"""Agentuity's own JavaScript client of threads, from npm, at our service."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flask_agentuity.service import ThreadService
+
+from .peers import KEY, Peer
+from .test_http_routes import fill
+
+PACKAGE = "@agentuity/core@2.0.21"
+
+SCRIPT = """
+import { APIClient } from "@agentuity/core/api";
+import { threadDelete, threadGet, threadList } from "@agentuity/core/thread";
+
+const quiet = Object.fromEntries(
+  ["trace", "debug", "info", "warn", "error", "fatal"].map((level) => [level, () => {}]));
+const [url, key, id] = process.argv.slice(2);
+const client = new APIClient(url, quiet, key);
+const outcome = async (action) => {
+  try { return await action(); } catch (error) { return String(error.message ?? error); }
+};
+console.log(JSON.stringify({
+  all: await threadList(client),
+  some: await threadList(client, { limit: 2, offset: 1 }),
+  oldest: await threadList(client, { limit: 1, sort: "created", direction: "asc" }),
+  found: await threadList(client, { metadata: { user: "Zoë", number: 1 }, orgId: "o" }),
+  one: await threadGet(client, { id }),
+  missing: await outcome(() => threadGet(client, { id: "thrd_missing" })),
+  wrong: await outcome(() => threadList(client, { limit: 1000 })),
+  denied: await outcome(() => threadList(new APIClient(url, quiet, "a key that is unknown"))),
+  deleted: (await threadDelete(client, { id })) ?? null,
+  left: await threadList(client),
+}));
+"""
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder in which the package is installed."""
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        pytest.skip("there is no Node.js")
+    folder = tmp_path_factory.mktemp("npm")
+    (folder / "package.json").write_text('{"type": "module"}')
+    options = "--no-audit --no-fund --ignore-scripts --fetch-retries=0 --fetch-timeout=20000"
+    try:
+        done = subprocess.run(
+            ["npm", "install", *options.split(), PACKAGE],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+    except subprocess.TimeoutExpired:
+        pytest.skip("npm does not answer")
+    if done.returncode:
+        pytest.skip(f"npm cannot install {PACKAGE}: {done.stderr[-200:]}")
+    (folder / "client.mjs").write_text(SCRIPT, encoding="utf-8")
+    return folder
+
+
+def test_the_client_lists_finds_and_deletes(
+    package: Path, serve: Callable[..., ThreadService], connect: Callable[..., Peer]
+) -> None:
+    service = serve()
+    ids = fill(connect(service), 3, user="Zoë")
+    url = service.url.replace("ws://", "http://").removesuffix("/thread/ws")
+    done = subprocess.run(
+        ["node", "client.mjs", url, KEY, ids[2]],
+        cwd=package,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    answers: dict[str, Any] = json.loads(done.stdout)
+
+    def shown(name: str) -> list[str]:
+        return [thread["id"] for thread in answers[name]]
+
+    assert shown("all") == ids[::-1]
+    assert shown("some") == [ids[1], ids[0]]
+    assert shown("oldest") == [ids[0]]
+    assert shown("found") == [ids[1]]
+    assert answers["one"]["metadata"] == {"user": "Zoë", "number": 2}
+    assert json.loads(answers["one"]["user_data"])["state"] == {"number": 2}
+    assert answers["missing"] == "Thread not found."
+    assert "limit must be" in answers["wrong"]
+    assert answers["denied"] == "The key is not known here."
+    assert answers["deleted"] is None
+    assert shown("left") == [ids[1], ids[0]]
