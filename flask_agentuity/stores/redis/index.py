@@ -117,19 +117,20 @@ def describe(caller: Caller, names: tuple[bytes, bytes], thread_id: str) -> Row 
     :raises StoreError: if the thread is damaged.
     """
 
-    def ask(line: Line) -> list[bytes | None]:
+    def ask(line: Line) -> tuple[list[bytes | None], int]:
         command = (b"HMGET", names[0], b"head", b"thread", b"metadata", b"owner")
-        (reply,) = line.exchange(command)
-        if isinstance(reply, Exception):
-            raise reply
-        found: list[bytes | None] = reply
-        return found
+        found, left = line.exchange(command, (b"PTTL", names[0]))
+        if isinstance(found, Exception):
+            raise found
+        return found, left
 
-    fields = [value or b"" for value in caller.call(names[0], thread_id, ask)]
+    found, left = caller.call(names[0], thread_id, ask)
+    fields = [value or b"" for value in found]
     if not (fields[0] or fields[1]):
         return None
     try:
-        row = _row(thread_id.encode(), *fields)
+        head, former_head, text, owner = fields
+        row = _row(thread_id.encode(), head, former_head, text, owner, left)
     except ValueError as error:
         raise damaged(thread_id, str(error)) from None
     return row if row.size else None

@@ -5,11 +5,17 @@ from __future__ import annotations
 import logging
 import sqlite3
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from ...document import codec
 from .. import listing
-from ..listing import ListedThread, Query, plausible_time
+from ..finding import Finding
+from ..listing import ListedThread, Page, Query, plausible_time
+from .connections import Connections
+
+# Threads that a scan fetches at a time.
+_SCANNED = 500
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
@@ -26,6 +32,38 @@ _SCAN = (
     f" WHERE t.number > ? AND {_IS_SHOWN} ORDER BY t.number LIMIT ?"
 )
 _IDS = f"SELECT t.id FROM threads t WHERE t.id >= ? AND t.id < ? AND {_IS_SHOWN} LIMIT ?"
+
+
+class SQLiteFinding(Finding):
+    """How the threads of a store in a file are found."""
+
+    owners = True
+    ttl: float | None
+    _connections: Connections
+
+    def find(self, query: Query) -> Page:
+        with self._connections.read() as connection:
+            return query.page_of(list_threads(connection, query, self.ttl))
+
+    def describe(self, thread_id: str) -> ListedThread | None:
+        with self._connections.read(thread_id) as connection:
+            return describe_thread(connection, thread_id, self.ttl)
+
+    def scan(self) -> Iterator[ListedThread]:
+        last = 0
+        while True:
+            with self._connections.read() as connection:
+                rows = scan_threads(connection, last, _SCANNED, self.ttl)
+            if not rows:
+                return
+            for _, thread in rows:
+                if thread.expires is None or time.time() <= thread.expires:
+                    yield thread
+            last = rows[-1][0]
+
+    def find_ids(self, prefix: str, limit: int) -> Sequence[str]:
+        with self._connections.read() as connection:
+            return list_ids(connection, prefix, limit)
 
 
 def list_threads(

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +15,13 @@ from ...document.codec import Snapshot
 from ...document.operations import KeyOperation, Set
 from ...errors import ConfigurationError, StoreError
 from .. import base
-from ..listing import ListedThread, Page, Query, require_times
+from ..listing import ListedThread, require_times
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .appends import Appended, find_appended, plan_appends
 from .backup import back_up
 from .condition import Condition, condition_of
 from .connections import Connections
-from .listing import describe_thread, list_ids, list_threads, scan_threads
+from .listing import SQLiteFinding
 from .moving import MovingInSQLite, delete_thread
 from .opening import find_thread
 from .purging import Purging
@@ -36,11 +36,8 @@ from .writing import open_for_write, plan_write, replace_thread, write_row
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
-# Threads that a scan fetches at a time.
-_SCANNED = 500
 
-
-class SQLiteStore(SQLiteTurns, MovingInSQLite):
+class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
     """Keeps threads in one SQLite file, for many threads and processes of one machine.
 
     A file of the previous format is upgraded when it is opened. Processes that still run the
@@ -59,7 +56,6 @@ class SQLiteStore(SQLiteTurns, MovingInSQLite):
 
     shared_by_machines = False
     edits = True
-    owners = True
 
     def __init__(
         self,
@@ -150,26 +146,6 @@ class SQLiteStore(SQLiteTurns, MovingInSQLite):
         with self._connections.transaction(thread_id) as connection:
             delete_thread(connection, thread_id, time.time())
 
-    def find(self, query: Query) -> Page:
-        with self._connections.read() as connection:
-            return query.page_of(list_threads(connection, query, self.ttl))
-
-    def describe(self, thread_id: str) -> ListedThread | None:
-        with self._connections.read(thread_id) as connection:
-            return describe_thread(connection, thread_id, self.ttl)
-
-    def scan(self) -> Iterator[ListedThread]:
-        last = 0
-        while True:
-            with self._connections.read() as connection:
-                rows = scan_threads(connection, last, _SCANNED, self.ttl)
-            if not rows:
-                return
-            for _, thread in rows:
-                if thread.expires is None or time.time() <= thread.expires:
-                    yield thread
-            last = rows[-1][0]
-
     def import_thread(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})
         state = base.complete(snapshot, thread.id)
@@ -216,10 +192,6 @@ class SQLiteStore(SQLiteTurns, MovingInSQLite):
     def backup(self, path: Path) -> int:
         with self._connections.read() as connection:
             return back_up(connection, path)
-
-    def find_ids(self, prefix: str, limit: int) -> Sequence[str]:
-        with self._connections.read() as connection:
-            return list_ids(connection, prefix, limit)
 
     def close(self) -> None:
         self._connections.close()
