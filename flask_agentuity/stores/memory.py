@@ -15,6 +15,7 @@ from ..errors import ThreadGone
 from ..per_process import PerProcess
 from . import base
 from .base import TOMBSTONE_SECONDS
+from .leases import Lease
 from .listing import ListedThread, Page, Query, require_times
 from .memory_moving import MovingInMemory, StoredThread, Tombstone
 from .memory_runs import MemoryRuns
@@ -66,6 +67,14 @@ class MemoryStore(MovingInMemory):
                 tenants.runs = tenants._runs = MemoryRuns()
                 self._tenants = tenants
             return self._tenants
+
+    def lease_turn(self, thread_id: str, holder: str, still: Lease | None = None) -> Lease:
+        lease = super().lease_turn(thread_id, holder, still)
+        if still is not None and lease.holder == holder:
+            run = self._runs.latest(thread_id)
+            if run is not None and run.holder == still.holder:
+                self._runs.interrupt(run.key)
+        return lease
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._lock.get():

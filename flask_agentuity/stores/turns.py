@@ -58,7 +58,8 @@ class TurnStore:
         :param holder: a name that is used for one turn only.
         :param still: a turn that its holder has not renewed for
             :data:`~flask_agentuity.stores.leases.LEASE_SECONDS`. It is taken over, unless it
-            has changed meanwhile.
+            has changed meanwhile. If the store keeps runs, a run of the former holder that goes on
+            becomes ``interrupted`` in the same step.
         :returns: the turn as it is now. It was taken if its holder is *holder*.
         :raises StoreError: if the store cannot be asked.
         """

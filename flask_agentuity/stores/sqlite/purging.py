@@ -65,7 +65,7 @@ class Purging:
             with _leaving_pauses():
                 removed = self._remove_some()
                 freed = not removed and self._free_some(0.0)
-            if not removed and not freed:
+            if not removed and not freed and not self._has_remains():
                 break
             total += removed
             steps += 1
@@ -102,6 +102,10 @@ class Purging:
             purge_turns(connection, now)
             purge_runs(connection, now)
         return len(expired)
+
+    def _has_remains(self) -> bool:
+        with self._connections.read() as connection:
+            return _has_remains(connection, time.time())
 
     def _find_expired(self, connection: sqlite3.Connection, now: float) -> list[str]:
         if self._ttl is None:

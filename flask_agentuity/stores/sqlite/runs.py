@@ -44,6 +44,10 @@ _INTERRUPT = (
     "UPDATE runs SET status = 'interrupted', expires = ? + keep"
     f" WHERE {_OF_KEY} AND status = 'running' AND {_IS_KEPT}"
 )
+_INTERRUPT_OF_HOLDER = (
+    "UPDATE runs SET status = 'interrupted', expires = ? + keep"
+    " WHERE thread_id = ? AND holder = ? AND status = 'running'"
+)
 _STOP = f"UPDATE runs SET stopping = 1 WHERE {_OF_KEY} AND status = 'running' AND {_IS_KEPT}"
 # What nearly all additions need: more bytes for a run that is as long as expected.
 _APPEND = (
@@ -157,6 +161,13 @@ def find_runs(
     now = time.time()
     rows = ((key, connection.execute(_FIND, (*key, now)).fetchone()) for key in keys)
     return {key: _run_of(row) for key, row in rows if row}
+
+
+def interrupt_runs(connection: sqlite3.Connection, thread_id: str, holder: str) -> None:
+    """End the run of a holder whose turn is taken over."""
+    arguments = (time.time(), thread_id, holder)
+    if connection.execute(_INTERRUPT_OF_HOLDER, arguments).rowcount:
+        connection.execute(_NOTE_CHANGE)
 
 
 def delete_runs(connection: sqlite3.Connection, thread_id: str) -> None:

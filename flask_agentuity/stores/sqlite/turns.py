@@ -10,6 +10,7 @@ from ...errors import TurnLost
 from ..leases import FORGOTTEN_SECONDS, Lease
 from ..turns import TurnStore
 from .connections import Connections
+from .runs import interrupt_runs
 
 _FIND = "SELECT holder, token, renewals, renewed FROM leases WHERE thread_id = ?"
 _IS_HELD = "SELECT 1 FROM leases WHERE token = ? AND thread_id = ?"
@@ -42,6 +43,7 @@ class SQLiteTurns(TurnStore):
                 if found != still:
                     return found
                 connection.execute(_REMOVE, (thread_id,))
+                interrupt_runs(connection, thread_id, found.holder)
             token = connection.execute(_TAKE, (thread_id, holder, now)).lastrowid
             assert token is not None
             return Lease(thread_id, holder, token)

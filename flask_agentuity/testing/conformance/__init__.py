@@ -26,6 +26,7 @@ pytest.register_assert_rewrite(
     *(
         f"{__name__}.{module}"
         for module in (
+            "clocks",
             "concurrency",
             "concurrently",
             "conditions",
@@ -61,6 +62,7 @@ pytest.register_assert_rewrite(
     )
 )
 
+from .clocks import ClockConformance  # noqa: E402
 from .concurrency import ConcurrencyConformance  # noqa: E402
 from .conditions import ConditionConformance  # noqa: E402
 from .copying import CopyingConformance  # noqa: E402
@@ -91,6 +93,7 @@ from .write_sequences import WriteSequenceConformance  # noqa: E402
 
 __all__ = [
     "Clock",
+    "ClockConformance",
     "ConcurrencyConformance",
     "ConditionConformance",
     "CopyingConformance",
@@ -131,6 +134,7 @@ class StoreConformance(
     LimitConformance,
     ReadingConformance,
     ExpiryConformance,
+    ClockConformance,
     ConcurrencyConformance,
     CountingConformance,
     ConditionConformance,

@@ -62,7 +62,7 @@ def test_nothing_of_a_run_is_left_when_its_thread_is_deleted(
 @pytest.mark.parametrize("way", ["purge", "begin", "write"])
 def test_expired_runs_are_removed(store: SQLiteStore, path: Path, way: str) -> None:
     with freeze_time("2030-01-01") as clock:
-        for key in keys_of(4):
+        for key in keys_of(12 if way == "purge" else 4):
             begin(runs_of(store), key.thread_id)
             runs_of(store).append(
                 [
@@ -70,7 +70,7 @@ def test_expired_runs_are_removed(store: SQLiteStore, path: Path, way: str) -> N
                 ]
             )
             runs_of(store).append([Addition(key, 3, b"def", "done")])
-        assert rows(path) == (4, 8)
+        assert rows(path)[0] * 2 == rows(path)[1] > 0
         clock.tick(KEEP + 100)
         match way:
             case "purge":

@@ -6,6 +6,11 @@ if turn and turn.holder ~= ARGV[1]
   and (turn.former or turn.token ~= ARGV[3] or turn.renewals ~= ARGV[4]) then
   return {turn.holder, tonumber(turn.token), tonumber(turn.renewals), micros - turn.renewed}
 end
+if turn and turn.holder ~= ARGV[1] then
+  -- The turn and the run of its holder end together. The name of a turn is that of the thread and
+  -- ":turn".
+  interrupt_runs(string.sub(turn_name, 1, -6), turn.holder)
+end
 if not turn or turn.holder ~= ARGV[1] then
   -- It rises even if the string with the last one was lost, unless the clock was set back as well.
   local token = math.max(micros, (redis.call('GET', tokens_name) or 0) + 1)

@@ -30,6 +30,15 @@ local function end_run(thread_name, id, status)
   notify(thread_name, id)
 end
 
+local function interrupt_runs(thread_name, holder)
+  for _, id in ipairs(redis.call('LRANGE', runs_name(thread_name), 0, -1)) do
+    local stored = redis.call('HMGET', run_name(thread_name, id), 'status', 'holder')
+    if stored[1] == 'running' and stored[2] == holder then
+      end_run(thread_name, id, 'interrupted')
+    end
+  end
+end
+
 local function delete_runs(thread_name, ids)
   for _, id in ipairs(ids) do
     redis.call('DEL', run_name(thread_name, id), log_name(thread_name, id))

@@ -1,0 +1,99 @@
+"""Clocks that jump: by an hour or a day, forward and back."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+import pytest
+
+from ...document.operations import Push, Set
+from ...stores import ThreadStore
+from .stored import listed, new_id
+from .suite import Clock, Suite, needs
+
+HOUR, DAY = 3_600, 86_400
+
+
+def pages(store: ThreadStore) -> list[str]:
+    """Return the ids of all threads, read in small pages."""
+    found: list[str] = []
+    cursor = None
+    while True:
+        page = store.list(limit=2, cursor=cursor)
+        found += [thread.id for thread in page.threads]
+        if (cursor := page.cursor) is None:
+            return found
+
+
+class ClockConformance(Suite):
+    """What stays right when the clock is set while threads are in use.
+
+    How long a thread is kept is told by the clock of the store. With the usual time to live a
+    jump by a day loses nothing.
+    """
+
+    @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
+    def test_threads_stay_and_can_be_changed(
+        self, place: Any, thread_id: str, clock: Clock, jump: int
+    ) -> None:
+        with closing(self.open(place)) as store:
+            store.merge(thread_id, [Set("a", b"1"), Push("l", b"1")], {"m": 1})
+            # And back, as after a wrong time server.
+            for seconds in (jump, -jump):
+                clock.advance(seconds)
+                assert store.restore(thread_id) is not None
+                store.merge(thread_id, [Push("l", b"2")])
+            document = b'{"state":{"a":1,"l":[1,2,2]},"metadata":{"m":1}}'
+            assert store.restore(thread_id) == document
+
+    @needs("edits")
+    @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
+    def test_versions_rise(self, place: Any, thread_id: str, clock: Clock, jump: int) -> None:
+        with closing(self.open(place)) as store:
+            versions = []
+            for _ in range(3):
+                store.merge(thread_id, [Push("l", b"1")])
+                snapshot = store.read(thread_id)
+                assert snapshot is not None
+                versions.append(snapshot.version)
+                clock.advance(jump)
+            assert versions == sorted(set(versions))
+
+    @needs("lists")
+    @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
+    def test_every_thread_is_listed_once(self, place: Any, clock: Clock, jump: int) -> None:
+        with closing(self.open(place)) as store:
+            ids = [new_id() for _ in range(6)]
+            for place_of, thread_id in enumerate(ids):
+                store.merge(thread_id, [Set("a", b"1")], {"m": 1})
+                if place_of == 2:
+                    clock.advance(jump)
+            assert sorted(pages(store)) == sorted(ids)
+            clock.advance(-jump)
+            store.merge(ids[0], [Push("l", b"1")])
+            assert sorted(pages(store)) == sorted(ids)
+            assert sorted(listed(store, {"m": 1})) == sorted(ids)
+
+    @needs("lists")
+    @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
+    def test_purging_removes_nothing_that_is_in_use(
+        self, place: Any, thread_id: str, clock: Clock, jump: int
+    ) -> None:
+        with closing(self.open(place)) as store:
+            store.merge(thread_id, [Set("a", b"1")])
+            for seconds in (jump, -jump):
+                clock.advance(seconds)
+                assert store.purge() == 0
+                assert store.restore(thread_id) is not None
+
+    @needs("lists")
+    def test_a_thread_that_was_used_before_a_jump_back_expires(
+        self, place: Any, thread_id: str, clock: Clock
+    ) -> None:
+        with closing(self.open(place, ttl=100.0)) as store:
+            store.merge(thread_id, [Set("a", b"1")])
+            clock.advance(-HOUR)
+            assert store.restore(thread_id) is not None
+            clock.advance(HOUR + 101)
+            assert store.restore(thread_id) is None
