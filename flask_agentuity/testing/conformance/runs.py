@@ -162,24 +162,6 @@ class RunConformance(Suite):
         assert (kept.read(first), kept.read(second)) == (b"abc", b"xyz")
         assert status_of(kept, elsewhere) == "running"
 
-    def test_taking_over_a_turn_interrupts_the_run_of_its_holder(
-        self, store: ThreadStore, thread_id: str
-    ) -> None:
-        runs = runs_of(store)
-        # A turn that is given back ends no run: the last addition may still be under way.
-        first = store.lease_turn(thread_id, "a")
-        key = begin(runs, thread_id)
-        store.end_turn(thread_id, "a")
-        second = store.lease_turn(thread_id, "b")
-        assert status_of(runs, key) == "running"
-        # The run is of another holder.
-        third = store.lease_turn(thread_id, "a", second)
-        assert status_of(runs, key) == "running"
-        assert first.token < second.token < third.token
-        assert store.lease_turn(thread_id, "c", third).holder == "c"
-        assert status_of(runs, key) == "interrupted"
-        assert list(runs.append([Addition(key, 0, b"late")])) == [key]
-
     def test_asking_a_run_to_stop(self, kept: RunStore, thread_id: str) -> None:
         key = begin(kept, thread_id)
         assert kept.stop(key)

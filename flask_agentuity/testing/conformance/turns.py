@@ -14,8 +14,10 @@ from ...errors import ThreadGone, TurnLost
 from ...stores import ThreadStore
 from ...stores.leases import Lease
 from ...stores.listing import Page
+from ...stores.runs import Addition
 from ...stores.writing import Write, write_merged
 from .concurrently import with_all_done
+from .runs import begin, runs_of, status_of
 from .stored import new_id
 from .suite import PATIENCE, Clock, Suite, needs
 
@@ -256,3 +258,22 @@ class LeaseConformance(Suite):
         second = taken(store, thread_id, "b")
         assert store.count_waiting(first, 1) == 0
         assert store.count_waiting(second, 1) == 1
+
+    @needs("runs")
+    def test_taking_over_a_turn_interrupts_the_run_of_its_holder(
+        self, store: ThreadStore, thread_id: str
+    ) -> None:
+        runs = runs_of(store)
+        # A turn that is given back ends no run: the last addition may still be under way.
+        first = store.lease_turn(thread_id, "a")
+        key = begin(runs, thread_id)
+        store.end_turn(thread_id, "a")
+        second = store.lease_turn(thread_id, "b")
+        assert status_of(runs, key) == "running"
+        # The run is of another holder.
+        third = store.lease_turn(thread_id, "a", second)
+        assert status_of(runs, key) == "running"
+        assert first.token < second.token < third.token
+        assert store.lease_turn(thread_id, "c", third).holder == "c"
+        assert status_of(runs, key) == "interrupted"
+        assert list(runs.append([Addition(key, 0, b"late")])) == [key]
