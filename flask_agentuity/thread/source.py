@@ -208,6 +208,17 @@ class Source:
         self.destroyed = self.is_new = True
         self.may_be_stored = False
 
+    def become(self, thread_id: str, owner: str | None, *, is_new: bool) -> None:
+        """Go on as the source of a thread with another id, which belongs to *owner*.
+
+        :param is_new: whether nothing is stored under that id.
+        """
+        self.known_id, self.is_new, self.may_be_stored = thread_id, is_new, False
+        self.owner = self._person = owner
+        self.owner_is_known, self.guard = True, None
+        # A turn is for an id.
+        self.turn, self.has_lost_turn = None, False
+
     def begin_again(self) -> None:
         """Forget what reads have found: from now on the request counts as a new one."""
         self.was_missing, self.version, self._seen = None, 0, None

@@ -274,6 +274,17 @@ def contents_of(thread: Thread) -> Contents:
     return thread._contents
 
 
+def exchange_id(thread: Thread, thread_id: str, *, owner: str | None, is_stored: bool) -> None:
+    """Go on with *thread* under another id, under which it is stored, or will be.
+
+    What was read of a stored thread is read again.
+    """
+    with thread._lock:
+        thread._source.become(thread_id, owner, is_new=not is_stored)
+        if is_stored:
+            thread._contents.forget()
+
+
 def begin_turn(thread: Thread, token: int | None) -> bool:
     """Write *thread* from now on only while the request has the turn with this fencing token.
 

@@ -3,55 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from flask import Flask
-
-from ..errors import ConfigurationError
 from ..stores import Page
 from ..thread.thread import Thread
-from .app_threads import AppThreads
-from .flask_internals import current_app_object
-from .ownership import OwnerLoader
-from .scope import RequestScope
-from .served_apps import ServedApps
+from .exchanging import fork
+from .owners import Owners, owner_name
 from .switching import delete, select, start_another
 
-_Loader = TypeVar("_Loader", bound=OwnerLoader)
 
-
-class Conversations(ServedApps):
-    """Begins, finds and lists conversations, and knows whom they belong to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._owner_loader: OwnerLoader | None = None
-
-    def owner_loader(self, function: _Loader) -> _Loader:
-        """Register the function that returns the current person's id, or None for a guest.
-
-        It is a decorator. With Flask-Login, for example::
-
-            @threads.owner_loader
-            def load_owner():
-                return current_user.get_id()
-
-        A conversation that a person begins belongs to that person, and requests of others do
-        not reach it: for them it is as if it did not exist. A guest's conversation has no owner
-        and is reached with its signed cookie or header only; :meth:`claim` gives it to the
-        person who has logged in.
-
-        The function is called in requests that use their thread, once in each. It may be
-        async. It cannot use the thread. The id is a string or an integer; an integer is stored
-        as a string.
-
-        :raises ConfigurationError: in a request, if the function raises, or returns something
-            else.
-        """
-        self._owner_loader = function
-        for threads in self._apps.values():
-            threads.owner_loader = function
-        return function
+class Conversations(Owners):
+    """Begins, selects, copies, deletes and lists conversations."""
 
     def new(self) -> Thread:
         """Start another conversation: it replaces ``g.thread`` and the client's cookie.
@@ -102,29 +64,37 @@ class Conversations(ServedApps):
         """
         delete(*self._in_request(), thread)
 
-    def mine(
+    def fork(
         self,
-        metadata: Mapping[str, Any] | None = None,
+        thread: Thread | str | None = None,
         *,
-        limit: int = 20,
-        cursor: str | None = None,
-    ) -> Page:
-        """Return the current person's conversations, the most recently updated first.
+        keep: Mapping[str, int] | None = None,
+        metadata: Mapping[str, Any] | None = None,
+    ) -> Thread:
+        """Return a copy of a conversation, which is made inside the store.
 
-        A guest has none. The parameters and errors are those of :meth:`list`.
+        The request stays with its thread; what it changes in the copy is saved with the
+        response. For example, to try another answer to the second question::
 
-        :raises ConfigurationError: if there is no owner loader.
+            other = threads.fork(keep={"messages": 3})
+            threads.select(other)
+
+        If the conversation is the request's own, its changes are saved first, as by
+        :meth:`Thread.save`. The copy belongs to the current person. It gets a new id, and begins
+        its time to live again.
+
+        :param thread: a thread or its id; None: the thread of the request. With an owner loader,
+            it has to belong to the current person; without one, check the id before.
+        :param keep: for keys with lists, how many of the first items the copy has. Other values
+            are copied whole.
+        :param metadata: the metadata of the copy; None copies them.
+        :raises ThreadNotFound: a LookupError; if there is no such conversation for this person,
+            or nothing is stored of it.
+        :raises ValueError: if *keep* contains something else than numbers from 0 on.
+        :raises RuntimeError: outside a request, and in a request without threads.
+        :raises StoreError: if the thread cannot be saved or copied.
         """
-        threads = self._threads_of(current_app_object())
-        if threads.owner_loader is None:
-            raise ConfigurationError(
-                "mine() needs to know the current person. Register a function with"
-                " @threads.owner_loader."
-            )
-        person = threads.load_person()
-        if person is None:
-            return Page([], None)
-        return threads.store.list(metadata, owner=person, limit=limit, cursor=cursor)
+        return fork(*self._in_request(), thread, keep, metadata)
 
     def list(
         self,
@@ -149,14 +119,5 @@ class Conversations(ServedApps):
         :raises ValueError: if a value in *metadata* is not a scalar, or the cursor is invalid.
         :raises StoreError: if the store cannot list threads; the thread service cannot.
         """
-        owner = str(owner) if isinstance(owner, int) else owner
-        store = self._threads_at_work().store
-        return store.list(metadata, owner=owner, limit=limit, cursor=cursor)
-
-    def _in_request(self) -> tuple[AppThreads, RequestScope]:
-        threads = self._threads_of(current_app_object())
-        return threads, threads.scope()
-
-    def _add_app(self, app: Flask, threads: AppThreads) -> None:
-        threads.owner_loader = self._owner_loader
-        self._apps[app] = threads
+        store, name = self._threads_at_work().store, None if owner is None else owner_name(owner)
+        return store.list(metadata, owner=name, limit=limit, cursor=cursor)

@@ -35,6 +35,8 @@ class Way(Enum):
     PROVIDER = "provider"
     #: An id that anyone can write: in a URL, or as an argument of select, fork or delete.
     NAMED = "named"
+    #: The conversation of a guest, which the person who has logged in takes over.
+    CLAIM = "claim"
 
 
 def may_use(
@@ -58,6 +60,8 @@ def may_use(
             return True
         case Way.NAMED:
             return person is None and is_signed
+        case Way.CLAIM:
+            return is_signed
         case _:
             assert_never(way)
 

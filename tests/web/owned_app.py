@@ -10,7 +10,7 @@ from flask.typing import ResponseReturnValue
 from flask_login import LoginManager, UserMixin, current_user, login_user, logout_user
 
 from flask_agentuity import ThreadIDProvider, ThreadManager
-from flask_agentuity.stores import ThreadStore
+from flask_agentuity.stores import ListedThread, ThreadStore
 from flask_agentuity.testing import ThreadTestClient
 from flask_agentuity.web.app_threads import threads_of
 
@@ -59,6 +59,10 @@ class OwnedApp:
     def begin(self, client: ThreadTestClient, message: str) -> str:
         """Have *client* begin a conversation, and return its id."""
         return str(client.post("/new", json=message).get_json()["id"])
+
+    def threads_of_all(self) -> list[ListedThread]:
+        """Return all stored threads."""
+        return self.threads.list(limit=100).threads
 
     def _add_login(self) -> None:
         @self.app.get("/login/<name>")
@@ -136,6 +140,22 @@ class OwnedApp:
         def delete() -> str:
             threads.delete(request.args["id"])
             return ""
+
+        @app.get("/fork")
+        def fork() -> Response:
+            copied = threads.fork(request.args.get("id"))
+            return jsonify(id=copied.id, owner=copied.owner, state=dict(copied.state))
+
+        @app.get("/claim/<name>")
+        def claim(name: str) -> Response:
+            login_user(User(name))
+            threads.claim()
+            return show()
+
+        @app.get("/rotate")
+        def rotate() -> Response:
+            threads.rotate()
+            return show()
 
         @app.get("/mine")
         def mine() -> Response:

@@ -65,7 +65,7 @@ class Way:
 WAYS = [Way(by_cookie, False), Way(by_header, False), Way(by_provider, False), Way(by_url, True)]
 USES = ["show", "push", "read_id", "read_metadata", "destroy", "take_turn"]
 #: What names a thread in an argument or reaches it otherwise, each with a URL.
-CALLS = ["/select?id={}", "/delete?id={}", "/c/{}", "/c/{}/open"]
+CALLS = ["/select?id={}", "/fork?id={}", "/delete?id={}", "/c/{}", "/c/{}/open"]
 
 ways = pytest.mark.parametrize("way", WAYS, ids=lambda way: way.send.__name__)
 

@@ -1,0 +1,114 @@
+"""New ids for conversations: after a login, and for copies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigurationError, ThreadNotFound
+from ..stores import ThreadStore
+from ..thread.thread import Thread, contents_of, exchange_id
+from .app_threads import AppThreads
+from .flask_internals import current_request
+from .identity import given_id
+from .ownership import Way, may_use
+from .scope import RequestScope
+from .switching import find
+from .thread_ids import make_thread_id
+
+
+def claim(threads: AppThreads, scope: RequestScope) -> Thread:
+    """Give the guest's conversation to the current person, under a new id."""
+    person = threads.load_person()
+    if threads.owner_loader is None:
+        raise ConfigurationError(
+            "claim() needs to know the current person. Register a function with"
+            " @threads.owner_loader, or use rotate(), which gives a new id without an owner."
+        )
+    if person is None:
+        raise RuntimeError(
+            "claim() needs a person, and the owner loader has returned None. Call it after the"
+            " login."
+        )
+    thread, source = scope.thread, contents_of(scope.thread).source
+    source.touch()
+    _require_exchangeable(threads)
+    if source.guard is not None:
+        if not _is_claimable(threads, source.unguarded_id, person):
+            # It is the person's own already, or the guard gives them another one.
+            return _admitted(thread)
+        source.guard = None
+    elif source.owner is not None:
+        return thread
+    _exchange(threads.store, thread, person)
+    return thread
+
+
+def rotate(threads: AppThreads, scope: RequestScope) -> Thread:
+    """Give the request's thread a new id."""
+    _require_exchangeable(threads)
+    thread = _admitted(scope.thread)
+    _exchange(threads.store, thread, None)
+    return thread
+
+
+def fork(
+    threads: AppThreads,
+    scope: RequestScope,
+    thread: Thread | str | None,
+    keep: Mapping[str, int] | None,
+    metadata: Mapping[str, Any] | None,
+) -> Thread:
+    """Copy a thread that the request may use."""
+    original = _admitted(scope.thread) if thread is None else find(threads, scope, thread)
+    # What the request has changed belongs to what its view sees as the conversation.
+    original.save()
+    store, person = threads.store, threads.load_person()
+    new_id = store.propose_id(original.id, make_thread_id)
+    if not store.copy(original.id, new_id, keep=keep, metadata=metadata, owner=person):
+        raise ThreadNotFound(original.id)
+    copied = scope.make_thread(new_id, is_new=False, owner=person)
+    scope.earlier.append(copied)
+    return copied
+
+
+def _require_exchangeable(threads: AppThreads) -> None:
+    if given_id(threads, current_request()) is not None:
+        raise RuntimeError(
+            "The id of this request's thread comes from the app's thread ID provider, so the"
+            " thread cannot get another one."
+        )
+
+
+def _admitted(thread: Thread) -> Thread:
+    """Return *thread*, about which the guard has decided."""
+    _ = contents_of(thread).source.id
+    return thread
+
+
+def _is_claimable(threads: AppThreads, thread_id: str, person: str) -> bool:
+    snapshot = threads.store.read(thread_id, ())
+    if snapshot is not None and snapshot.owner is not None:
+        return False
+    signed_id = threads.signed_provider.find_thread_id(current_request())
+    return may_use(
+        Way.CLAIM,
+        person,
+        None,
+        is_stored=snapshot is not None,
+        is_signed=signed_id == thread_id,
+    )
+
+
+def _exchange(store: ThreadStore, thread: Thread, owner: str | None) -> None:
+    """Give *thread* another id, and *owner* unless that is None."""
+    source = contents_of(thread).source
+    owner_then = source.owner if owner is None else owner
+    if source.is_new and not source.may_be_stored:
+        exchange_id(thread, make_thread_id(), owner=owner_then, is_stored=False)
+        return
+    thread.save()
+    former_id = source.unguarded_id
+    new_id = store.propose_id(former_id, make_thread_id)
+    is_stored = store.move(former_id, new_id, owner=owner)
+    exchange_id(thread, new_id, owner=owner_then, is_stored=is_stored)
