@@ -86,8 +86,8 @@ def stores(
                 "memory": (memory, memory),
                 "SQLite": (sqlite, sqlite),
                 "Redis": (redis, redis),
-                "service on memory": (served(behind_memory), behind_memory),
-                "service on SQLite": (served(behind_sqlite), behind_sqlite),
+                "service on memory": (served(behind_memory), opened(behind_memory.for_tenants())),
+                "service on SQLite": (served(behind_sqlite), opened(behind_sqlite.for_tenants())),
             }
         )
 
