@@ -20,6 +20,7 @@ from .errors import (
 )
 from .stores import ThreadStore
 from .thread.reporter import SessionReporter
+from .thread.runs.run import Run
 from .thread.session import Session
 from .thread.state import ThreadState
 from .thread.thread import Thread
@@ -32,6 +33,7 @@ from .web.events import (
     thread_destroyed,
     thread_restore_failed,
     thread_restored,
+    thread_run_finished,
     thread_save_failed,
     thread_saved,
 )
@@ -48,6 +50,7 @@ __all__ = [
     "OutcomeUnknown",
     "Overloaded",
     "RequestTimeout",
+    "Run",
     "ServiceError",
     "ServiceUnavailable",
     "Session",
@@ -74,6 +77,7 @@ __all__ = [
     "thread_destroyed",
     "thread_restore_failed",
     "thread_restored",
+    "thread_run_finished",
     "thread_save_failed",
     "thread_saved",
 ]

@@ -18,6 +18,7 @@ LOGGERS = (
     "flask_agentuity",
     "flask_agentuity.client",
     "flask_agentuity.reports",
+    "flask_agentuity.runs",
     "flask_agentuity.service",
     "flask_agentuity.session",
     "flask_agentuity.signals",

@@ -18,11 +18,14 @@ from contextlib import contextmanager
 from typing import Any
 
 from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 from ..thread.thread import Thread
 from ..web.app_threads import threads_of
 from ..web.manager import ThreadManager
+from ..web.runs.reading import RUN_HEADER
 from ..web.thread_ids import make_thread_id
+from .runs import Received, receive
 
 
 class ThreadTestClient(FlaskClient):
@@ -72,6 +75,55 @@ class ThreadTestClient(FlaskClient):
             raise LookupError("This client has no thread yet: no response has set its cookie.")
         with self.application.app_context(), self._manager().open(thread_id) as thread:
             yield thread
+
+    def run_to_end(self, response: TestResponse, timeout: float = 30.0) -> bytes:
+        """Read a response of ``threads.stream()`` and wait until its run is completely over.
+
+        The thread is saved then, and the receivers of ``thread_run_finished`` were called::
+
+            body = client.run_to_end(client.post("/chat", json={"text": "Hello"}))
+
+        :param timeout: how long to wait, in seconds.
+        :raises TimeoutError: if the run is still at work.
+        """
+        with response:
+            data = response.get_data()
+        self._finish(timeout, response.headers.get(RUN_HEADER))
+        return data
+
+    def finish_runs(self, timeout: float = 30.0) -> None:
+        """Wait until all runs of the app are completely over, whether they are read or not.
+
+        :raises TimeoutError: if some are still at work.
+        """
+        self._finish(timeout, None)
+
+    def cut(self, response: TestResponse, chunks: int) -> Received:
+        """Read some chunks of a response of ``threads.stream()``, and disconnect.
+
+        The run goes on, see :meth:`resume`. A chunk may contain several items.
+
+        :raises ValueError: if the response is not that of a run.
+        """
+        return receive(response, chunks)
+
+    def resume(self, received: Received, path: str) -> TestResponse:
+        """Ask for what follows what was received, as a client does after it has reconnected.
+
+        ::
+
+            response = client.post("/chat", json={"text": "Hello"}, buffered=False)
+            received = client.cut(response, 2)
+            rest = client.resume(received, "/chat/stream")
+            assert received.data + rest.data == expected
+
+        :param path: the path of the blueprint's route ``stream``.
+        """
+        return self.get(path, query_string=received.query, headers=received.headers)
+
+    def _finish(self, timeout: float, run_id: str | None) -> None:
+        if not threads_of(self.application).runs.here.wait_for_end(timeout, run_id):
+            raise TimeoutError(f"A run is still at work after {timeout:g} s.")
 
     def _manager(self) -> ThreadManager:
         manager: ThreadManager = self.application.extensions["agentuity"]

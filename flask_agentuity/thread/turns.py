@@ -46,6 +46,18 @@ class Turn:
         """Whether another has taken the turn over, as far as is known."""
         return self._held.is_lost
 
+    @property
+    def lease(self) -> Lease:
+        """The turn as it was taken."""
+        return self._held.lease
+
+    def is_taken_over(self) -> bool:
+        """Ask the store whether another has taken the turn over.
+
+        :raises StoreError: if the store cannot be asked.
+        """
+        return self.is_lost or bool(self._store.renew_turns([self.lease]))
+
     def end(self) -> None:
         """Give the turn back. A second call does nothing."""
         held = self._held

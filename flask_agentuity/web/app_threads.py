@@ -25,6 +25,7 @@ from .json_states import render_states
 from .nearly_full import NearlyFull
 from .ownership import OwnerLoader, load_owner
 from .provider import SignedIDProvider, ThreadIDProvider
+from .runs.app_runs import AppRuns
 from .scope import RequestScope
 from .settings_reader import ConfigWatch
 from .signing import AppSecrets
@@ -65,11 +66,7 @@ class AppThreads:
         self.store = (
             store if isinstance(store, ThreadStore) else self._open_store(app.instance_path)
         )
-        if self.store.shared_by_machines and not (settings.secret or app.secret_key):
-            raise ConfigurationError(
-                "A store that several machines share needs one secret for the thread ids."
-                " Set SECRET_KEY or AGENTUITY_THREAD_SECRET before calling init_app()."
-            )
+        _require_secret(app, settings, self.store)
         self.signed_provider = SignedIDProvider(
             AppSecrets(settings.secret, app.config, app.instance_path),
             settings.cookie,
@@ -92,6 +89,8 @@ class AppThreads:
         self.receivers: list[Callable[..., Any]] = []
         self._app = weakref.ref(app)
         self._config_watch = ConfigWatch(app.config)
+        #: The streamed answers of the app.
+        self.runs = AppRuns(self)
         self._exempt = exempt
         self._exempt_endpoints: dict[str | None, bool] = {}
 
@@ -154,17 +153,18 @@ class AppThreads:
         thread: Thread | None,
         session: Session | None,
         error: BaseException | None = None,
+        **more: Any,
     ) -> None:
         """Send *signal*, with the app as its sender and in a context of the app."""
         if not signal.receivers:
             return
         app = self.app
         if current_app and current_app_object() is app:
-            signals.send(signal, app, thread=thread, session=session, error=error)
+            signals.send(signal, app, thread=thread, session=session, error=error, **more)
             return
         # After a stream there is no context left, and receivers expect one.
         with app.app_context():
-            signals.send(signal, app, thread=thread, session=session, error=error)
+            signals.send(signal, app, thread=thread, session=session, error=error, **more)
 
     def forget_exempt(self) -> None:
         """Take notice of a change of the exempt views and blueprints."""
@@ -242,6 +242,14 @@ def _with_store(settings: AppSettings, store: ThreadStore | str | None) -> AppSe
         )
     url = store if isinstance(store, str) else f"{type(store).__name__.lower()}://"
     return replace(settings, store=url, store_source="ThreadManager(store=...)")
+
+
+def _require_secret(app: Flask, settings: AppSettings, store: ThreadStore) -> None:
+    if store.shared_by_machines and not (settings.secret or app.secret_key):
+        raise ConfigurationError(
+            "A store that several machines share needs one secret for the thread ids."
+            " Set SECRET_KEY or AGENTUITY_THREAD_SECRET before calling init_app()."
+        )
 
 
 def _is_static(app: Flask, endpoint: str) -> bool:

@@ -17,6 +17,7 @@ from .cookie import CookieSettings
 from .cookie_config import find_mismatch, read_cookie
 from .provider import HeaderMode
 from .report_settings import ReportSettings, read_report_settings
+from .runs.settings import RunSettings, read_run_settings
 from .settings_reader import SettingsReader
 
 #: The store if none is configured: a file in the instance folder.
@@ -47,6 +48,7 @@ class AppSettings:
     reports: ReportSettings | None
     #: Whether responses tell the session's id.
     session_header: bool
+    runs: RunSettings
     #: What is likely to be a mistake, each with how to correct it.
     warnings: Sequence[str]
 
@@ -90,6 +92,7 @@ def read_settings(
         client_options=_read_client_options(read),
         reports=read_report_settings(read, sdk_key, lambda: _service_base(read)),
         session_header=read("SESSION_HEADER", False, values.switch),
+        runs=read_run_settings(read),
         warnings=[],
     )
     return replace(settings, warnings=_find_warnings(read, settings))

@@ -38,6 +38,9 @@ thread_restore_failed = _signals.signal("thread.restore_failed")
 #: Changes to a thread were not stored; ``error=`` is the reason. It is a
 #: :exc:`~flask_agentuity.ThreadGone` if the thread had been deleted.
 thread_save_failed = _signals.signal("thread.save_failed")
+#: A run has ended and its end is stored; ``run=`` is the :class:`~flask_agentuity.Run`, ``status=``
+#: its status, ``error=`` what made it fail.
+thread_run_finished = _signals.signal("thread.run_finished")
 #: A request began. It has not used its thread yet.
 session_started = _signals.signal("session.started")
 #: A request and its response have ended; ``error=`` is the exception that ended them, if any.
@@ -55,12 +58,13 @@ def send(
     thread: Any = None,
     session: Any = None,
     error: BaseException | None = None,
+    **more: Any,
 ) -> None:
     """Send *signal*. If a receiver raises, that is logged and the next one is called."""
     if signal.is_muted or not signal.receivers:
         return
     for receiver in signal.receivers_for(app):
-        call(app, receiver, app, thread=thread, session=session, error=error)
+        call(app, receiver, app, thread=thread, session=session, error=error, **more)
 
 
 def call(app: Flask, function: Callable[..., Any], *arguments: Any, **named: Any) -> None:

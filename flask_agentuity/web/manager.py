@@ -22,6 +22,7 @@ from .flask_internals import current_app_object
 from .hooks import register
 from .opening import open_thread
 from .provider import ThreadIDProvider
+from .runs.methods import StreamedRuns
 from .turns import MOST_WAITING, View, in_turns
 from .url_ids import register_converter
 
@@ -32,7 +33,7 @@ _EXTENSION = "agentuity"
 _Exempt = TypeVar("_Exempt", bound=Callable[..., Any] | Blueprint)
 
 
-class ThreadManager(Conversations):
+class ThreadManager(Conversations, StreamedRuns):
     """Gives every request of a Flask app a conversation thread, ``g.thread``.
 
     ::

@@ -133,6 +133,7 @@ class Observer:
         self.send(signals.thread_save_failed, thread, error)
 
     def thread_destroyed(self, thread: Thread) -> None:
+        self._threads.runs.thread_deleted(thread.id)
         self.send(signals.thread_destroyed, thread)
 
     def _about(self, thread: Thread) -> dict[str, str | None]:

@@ -28,7 +28,7 @@ def write_headers(scope: RequestScope, response: Response) -> None:
     threads, identity, current = scope.threads, scope.identity, current_request()
     signed = threads.signed_provider
     _write_cache_headers(
-        threads, current, response, signed.vary if identity is None else _varying(threads, current)
+        threads, current, response, signed.vary if identity is None else varying(threads, current)
     )
     if threads.settings.session_header:
         response.headers["x-session-id"] = scope.session.id
@@ -92,7 +92,8 @@ def _is_of_url_only(threads: AppThreads, current: Request, thread_id: str) -> bo
     )
 
 
-def _varying(threads: AppThreads, current: Request) -> Sequence[str]:
+def varying(threads: AppThreads, current: Request) -> Sequence[str]:
+    """Return the request headers that decide which thread *current* belongs to."""
     provider, signed = threads.provider, threads.signed_provider
     if provider is signed or given_id(threads, current) is not None:
         return provider.vary

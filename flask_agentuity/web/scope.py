@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -12,12 +11,12 @@ from flask import Response
 
 from ..per_process import PerProcess
 from ..thread.session import Session, complete
-from ..thread.thread import Thread, begin_turn, contents_of, end_turn
-from ..thread.turns import Turn, take_turn
+from ..thread.thread import Thread, contents_of
 from . import events as signals
 from .flask_internals import current_request
 from .identity import RequestIdentity
 from .observer import RequestObserver
+from .request_turn import RequestTurn
 from .response_headers import write_headers
 from .saving import (
     is_event_of_a_socket,
@@ -32,16 +31,21 @@ from .streaming import SavingBody
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
+    from ..stores.runs import RunStatus
     from ..thread.reporter import SessionReporter
     from .app_threads import AppThreads
-
-logger = logging.getLogger("flask_agentuity")
+    from .runs.starting import RequestRun
 
 _creating_session = PerProcess(lambda: threading.Lock())
 
 
 class RequestScope:
     """The thread and session of one request, until the last byte of its response."""
+
+    #: The turn of the thread, once the request has asked for it.
+    turn: RequestTurn | None = None
+    #: What the view has passed to ``threads.stream()``.
+    run: RequestRun | None = None
 
     def __init__(
         self,
@@ -81,7 +85,6 @@ class RequestScope:
         #: Those that it replaced; they are saved as well.
         self.earlier: list[Thread] = []
         self._session: Session | None = None
-        self._turn: Turn | None = None
         #: The exception that ended the request.
         self.error: BaseException | None = None
         self._worker = threading.get_ident()
@@ -124,22 +127,9 @@ class RequestScope:
         :returns: False on timeout.
         :raises StoreError: if the store cannot be reached.
         """
-        if self._turn is None:
-            thread = self.thread
-            # Without keeping what the guard reads before the turn.
-            thread_id = contents_of(thread).source.id
-            turn = take_turn(self.threads.store, thread_id, timeout, most_waiting=most_waiting)
-            if turn is None:
-                return False
-            self._turn = turn
-            if not begin_turn(thread, turn.token):
-                logger.warning(
-                    "Thread %s was read before its turn was taken, so what was read may be out of"
-                    " date. Also decorate the function that reads it first with one_at_a_time().",
-                    thread.id,
-                    extra={"thread_id": thread.id},
-                )
-        return True
+        if self.turn is None:
+            self.turn = RequestTurn(self.threads)
+        return self.turn.acquire(self.thread, timeout, most_waiting)
 
     def make_thread(self, thread_id: str, *, is_new: bool, **options: Any) -> Thread:
         """Return another thread of this request, which :meth:`replace_thread` may begin to use.
@@ -177,6 +167,8 @@ class RequestScope:
             if failure is not None:
                 response = self._replace(response, failure)
             write_headers(self, response)
+        if self.run is not None:
+            response, self.failed = self.run.answer(response, self.failed)
         # A file is passed through to the server, which has faster ways of sending it.
         self._streaming = (
             response.response.__class__ is not list
@@ -185,7 +177,8 @@ class RequestScope:
         )
         self.observer.answered = True
         self._status = response.status_code
-        if self._streaming:
+        # A run saves the thread by itself, and the request ends with it.
+        if self._streaming and not (self.run is not None and self.run.is_under_way):
             if not touched:
                 threads = self.threads
                 threads.shared_caches.exclude_stream(response, current_request(), threads.provider)
@@ -213,6 +206,16 @@ class RequestScope:
         elif self.began is None or is_event_of_a_socket(current_request()):
             save_unanswered(self, error)
             self._end_turn()
+
+    def end_run(self, error: BaseException | None, status: RunStatus | None) -> None:
+        """End the request after its run and the reader have ended.
+
+        :param status: what has become of the run.
+        """
+        # What a failed run has changed is not saved.
+        self.failed = self.failed or status in ("failed", "interrupted", None)
+        self._streaming = False
+        self._end(error)
 
     def _replace(self, response: Response, failure: Exception) -> Response:
         """Return the response for a failed save instead of *response*."""
@@ -260,11 +263,11 @@ class RequestScope:
                 error,
                 failed_before=failed_before,
                 is_copy=ended_before,
-                had_turn=self._turn is not None,
+                had_turn=self.run is not None or (self.turn is not None and self.turn.was_taken),
             )
 
     def _end_turn(self) -> None:
-        if self._turn is not None:
-            self._turn.end()
-            for thread in (*self.earlier, self.thread):
-                end_turn(thread)
+        if self.run is not None:
+            self.run.cancel()
+        if self.turn is not None:
+            self.turn.end((*self.earlier, self.thread))

@@ -1,0 +1,1 @@
+"""Runs: streamed answers that continue without their client."""

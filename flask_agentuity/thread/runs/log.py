@@ -1,0 +1,186 @@
+"""The log of a run in the process that runs it, and what readers of any log have in common."""
+
+from __future__ import annotations
+
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Literal
+
+from ...stores.runs import Addition, NewRun, RunKey, RunStatus, RunStore
+
+#: How many bytes a reader is given at a time.
+READ_BYTES = 65_536
+#: How many bytes of a log stay in memory after they were stored; earlier ones are in the store.
+_KEPT_BYTES = 262_144
+
+#: Why a run is to end before its generator does. ``lost``: nothing of it may be saved.
+Reason = Literal["stopped", "interrupted", "lost"]
+
+
+class Log(ABC):
+    """A run's log, as readers in this process see it."""
+
+    key: RunKey
+    format: str
+    #: Whether readers who would come again are to go, because this process is about to end.
+    is_cut = False
+
+    @property
+    @abstractmethod
+    def length(self) -> int:
+        """How many bytes can be read."""
+
+    @property
+    @abstractmethod
+    def status(self) -> RunStatus | None:
+        """What has become of the run; None if it was deleted."""
+
+    @abstractmethod
+    def wait(self, after: int, seconds: float) -> None:
+        """Return once there is more than *after* bytes, the run has ended, or time is over."""
+
+    @abstractmethod
+    def read(self, after: int) -> bytes:
+        """Return bytes from this offset on, as many as are sent at a time.
+
+        :raises StoreError: if they must be fetched and cannot be.
+        """
+
+    def close(self) -> None:  # noqa: B027 - the log of a run of this process needs nothing
+        """End the reading."""
+
+
+class LiveLog(Log):
+    """The log of a run of this process.
+
+    The generator's thread appends, readers read at once, and the writer of the process stores
+    what was appended. The end is stored first, and then shown by :meth:`show_end`.
+    """
+
+    def __init__(self, new: NewRun, store: RunStore, max_bytes: int) -> None:
+        self.key, self.format = new.key, new.format
+        self.new = new
+        self.truncated = False
+        #: Set when the end is stored, or cannot be.
+        self.ended = threading.Event()
+        self._store = store
+        self._max_bytes = max_bytes
+        self._changed = threading.Condition(threading.Lock())
+        # The bytes from the offset `_base` on.
+        self._data = bytearray()
+        self._base = 0
+        self._stored = 0
+        self._closing: RunStatus | None = None
+        self._status: RunStatus | None = "running"
+        self._reason: Reason | None = None
+        self._waiting = 0
+        #: Called when the run is asked to end early.
+        self.asked: Callable[[], object] | None = None
+
+    @property
+    def length(self) -> int:
+        return self._base + len(self._data)
+
+    @property
+    def status(self) -> RunStatus | None:
+        return self._status
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the run is to end early; None while it may go on."""
+        return self._reason
+
+    def wait(self, after: int, seconds: float) -> None:
+        with self._changed:
+            self._waiting += 1
+            try:
+                self._changed.wait_for(
+                    lambda: self.length > after or self._status != "running", seconds
+                )
+            finally:
+                self._waiting -= 1
+
+    def read(self, after: int) -> bytes:
+        with self._changed:
+            base = self._base
+            if after >= base:
+                begin = after - base
+                return bytes(memoryview(self._data)[begin : begin + READ_BYTES])
+        return self._store.read(self.key, after, min(base - after, READ_BYTES))
+
+    def ask(self, reason: Reason) -> bool:
+        """Have the run end early; return whether it is asked for the first time.
+
+        That the run is lost weighs more than any other reason.
+        """
+        first = self._reason is None or (reason == "lost" and self._reason != "lost")
+        if first:
+            self._reason = reason
+            if self.asked is not None:
+                self.asked()
+        return first
+
+    def append(self, data: bytes, truncation: Callable[[int], bytes]) -> None:
+        """Add what the generator has yielded.
+
+        :param truncation: returns what is added instead at an offset if it is too much.
+        """
+        if self.truncated or self._closing is not None:
+            return
+        with self._changed:
+            if self.length + len(data) > self._max_bytes:
+                self.truncated = True
+                data = truncation(self.length)
+            self._data += data
+            if self._waiting:
+                self._changed.notify_all()
+
+    def finish(self, data: bytes, status: RunStatus) -> None:
+        """Add the last bytes. They and the status are stored together, then visible."""
+        with self._changed:
+            if self._closing is None:
+                self._data += data
+                self._closing = status
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the run has ended here, and its end is being stored."""
+        return self._closing is not None
+
+    def addition(self) -> Addition | None:
+        """Return what is to be stored; None if nothing is."""
+        with self._changed:
+            if self._status != "running" or self.ended.is_set():
+                return None
+            data = bytes(memoryview(self._data)[self._stored - self._base :])
+            if not data and self._closing is None:
+                return None
+            return Addition(self.key, self._stored, data, self._closing, self.truncated)
+
+    def was_stored(self, addition: Addition) -> None:
+        """Take note that *addition* is stored."""
+        with self._changed:
+            self._stored = addition.at + len(addition.data)
+            if addition.status is not None:
+                self.ended.set()
+            elif self._stored - self._base > 2 * _KEPT_BYTES:
+                gone = self._stored - self._base - _KEPT_BYTES
+                del self._data[:gone]
+                self._base += gone
+
+    def was_refused(self, status: RunStatus | None) -> None:
+        """Take note that the run was ended by another process, or deleted (None)."""
+        self.ask("lost")
+        self._end(status)
+        self.ended.set()
+
+    def show_end(self) -> None:
+        """Show readers that the run has ended."""
+        self._end(self._closing)
+
+    def _end(self, status: RunStatus | None) -> None:
+        with self._changed:
+            if self._status == "running":
+                self._status = status
+                self._changed.notify_all()

@@ -1,0 +1,1 @@
+"""Streamed answers that continue without their client: ``threads.stream()`` and its routes."""

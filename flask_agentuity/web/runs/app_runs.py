@@ -1,0 +1,134 @@
+"""The runs of one app: where they are kept, and what each process has of them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ...errors import StoreError
+from ...per_process import PerProcess
+from ...stores import ThreadStore, open_store
+from ...stores.memory_runs import MemoryRuns
+from ...stores.runs import RunKey, RunStore, StoredRun
+from ...thread.runs.following import Abandonment
+from ...thread.runs.process import ProcessRuns
+from ...thread.runs.run import Run
+from .ending import end_with_process, server_probe
+
+if TYPE_CHECKING:
+    from ..app_threads import AppThreads
+
+logger = logging.getLogger("flask_agentuity.runs")
+
+_ONLY_HERE = (
+    "%s keeps no runs, so a streamed answer can be read and stopped only in the process that runs"
+    " it. Set AGENTUITY_RUN_STORE to redis://HOST or sqlite:///PATH."
+)
+
+
+class AppRuns:
+    """What belongs to one app. Nothing is opened before the first use."""
+
+    def __init__(self, threads: AppThreads) -> None:
+        self._threads = threads
+        self._given: ThreadStore | None = None
+        if (url := threads.settings.runs.store) is not None:
+            self._given = open_store(url, ttl=None, folder=threads.app.instance_path)
+        self._local: RunStore | None = None
+        self._process = PerProcess(self._make)
+
+    @property
+    def turns(self) -> ThreadStore:
+        """The store in which requests and runs have their turns."""
+        return self._given or self._threads.store
+
+    @property
+    def has_own_store(self) -> bool:
+        """Whether runs and turns are kept in another store than threads."""
+        return self._given is not None
+
+    @property
+    def here(self) -> ProcessRuns:
+        """The runs of this process."""
+        return self._process.get()
+
+    @property
+    def store(self) -> RunStore:
+        """Where the logs of runs are kept."""
+        kept = self.turns.runs
+        if kept is None:
+            kept = self._local = self._local or MemoryRuns()
+        return kept
+
+    def find(self, thread_id: str, run_id: str | None = None) -> StoredRun | None:
+        """Return a run of a thread, the latest one if no run is named.
+
+        :raises StoreError: if the store cannot be asked.
+        """
+        if run_id is None:
+            return self.store.latest(thread_id)
+        key = RunKey(thread_id, run_id)
+        return self.store.look([key]).get(key)
+
+    def find_settled(self, thread_id: str) -> StoredRun | None:
+        """Return the latest run of a thread; it is not running if its turn is over.
+
+        :raises StoreError: if a store cannot be asked.
+        """
+        stored = self.find(thread_id)
+        if stored is None or not stored.is_running or self.here.find_live(stored.key):
+            return stored
+        if Abandonment(self.turns, self.store, stored).look():
+            return self.find(thread_id)
+        return stored
+
+    def is_giving_back(self, thread_id: str) -> bool:
+        """Return whether the turn of a thread is that of a run which has ended already.
+
+        :raises StoreError: if a store cannot be asked.
+        """
+        if self._process.made() is None and self.turns.runs is None:
+            return False
+        stored = self.find(thread_id)
+        if stored is None or stored.is_running:
+            return False
+        holder = secrets.token_hex(8)
+        lease = self.turns.lease_turn(thread_id, holder)
+        if lease.holder == holder:
+            self.turns.end_turn(thread_id, holder)
+            return True
+        return lease.holder == stored.holder
+
+    def as_run(self, stored: StoredRun) -> Run:
+        """Return a run as apps see it."""
+        return Run(stored, self.store)
+
+    def thread_deleted(self, thread_id: str) -> None:
+        """Delete the runs of a thread whose store does not do that itself."""
+        if self._given is None and (self.turns.runs is not None or self._process.made() is None):
+            return
+        try:
+            self.store.delete(thread_id)
+        except StoreError as error:
+            logger.warning(
+                "The runs of the deleted thread %s could not be deleted: %s",
+                thread_id,
+                error,
+                extra={"thread_id": thread_id},
+            )
+
+    def warnings(self) -> Sequence[str]:
+        """Return what limits the runs of this app, for ``flask threads check``."""
+        if self.turns.runs is not None:
+            return ()
+        return (_ONLY_HERE % type(self.turns).__name__,)
+
+    def _make(self) -> ProcessRuns:
+        for warning in self.warnings():
+            logger.warning("Runs are kept in this process only. %s", warning)
+        options = self._threads.settings.runs.options
+        runs = ProcessRuns(self.turns, self.store, options, server_probe(options.grace))
+        end_with_process(runs)
+        return runs
