@@ -110,6 +110,8 @@ class ServedConnection:
 
     async def _read(self, answering: Answering, requests: asyncio.TaskGroup, held: Held) -> None:
         while True:
+            # Frames that have arrived are received without waiting, so others had no turn.
+            await asyncio.sleep(0)
             try:
                 frame = await self._receiver.receive(None)
             except (TimeoutError, ConnectionClosed):

@@ -38,7 +38,7 @@ class Receiver:
         if self._receiving is not None and not self._receiving.expired():
             self._receiving.reschedule(self._loop.time() + _QUIET)
 
-    async def receive(self, patience: float | None) -> str | bytes:
+    async def receive(self, patience: float | None) -> bytes:
         """Return the next frame.
 
         :raises TimeoutError: when *patience* is over, or the service ends and all is quiet.
@@ -51,7 +51,7 @@ class Receiver:
                 # This could be waiting, but for the moment in which on_overrun was not set.
                 if self._socket.is_overrun:
                     raise Overrun
-                return await self._socket.recv()
+                return await self._socket.recv(decode=False)
         except TimeoutError:
             if self._socket.is_overrun:
                 raise Overrun from None
@@ -59,7 +59,7 @@ class Receiver:
                 raise
             # What came in the very moment that patience ended.
             async with asyncio.timeout(0):
-                return await self._socket.recv()
+                return await self._socket.recv(decode=False)
         finally:
             self._receiving = None
 

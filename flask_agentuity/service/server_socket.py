@@ -1,10 +1,11 @@
-"""A WebSocket of the service that counts what arrives, before anything is parsed."""
+"""A WebSocket of the service that counts what arrives, and parses it little by little."""
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
 from websockets.protocol import OPEN
@@ -16,21 +17,40 @@ from .buffers import Held
 #: proxies, and the first frame.
 MAX_UNAUTHORIZED_BYTES = 24 * 1024 + MAX_AUTHORIZATION_BYTES
 
+#: How many bytes are parsed at once: of small frames, and of a large one.
+_SMALLEST_PIECE = 1024
+_LARGEST_PIECE = 64 * 1024
+
+#: A piece that took longer, in seconds, had many frames.
+_LONG = 0.0001
+
+#: Seconds after which other connections have their turn.
+_LONGEST_TURN = 0.0005
+
 
 class ServerSocket(ServerConnection):
-    """Takes little from a client until :meth:`authorize` is called, and counts all it takes."""
+    """Takes little from a client until :meth:`authorize` is called, and counts all it takes.
+
+    A socket returns up to 256 KiB at once. To parse ten thousand frames in one step would stop
+    all other connections.
+    """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         #: Called once if the client sends too much before it was authorized.
         self.on_overrun: Callable[[], object] | None = None
         self.is_overrun = False
+        #: The file number of the socket, also when it is closed already.
+        self.socket_number = -1
         self._left = MAX_UNAUTHORIZED_BYTES
         self._held: Held | None = None
         self._on_lost: Callable[[], object] | None = None
         self._abort_later: asyncio.TimerHandle | None = None
         # It is made when the socket was accepted, before the TLS handshake.
         self._accepted = self.loop.time()
+        self._unparsed = memoryview(b"")
+        self._is_parsing = False
+        self._piece = _SMALLEST_PIECE
 
     def authorize(self, held: Held) -> None:
         """Take frames of every size from now on, and count them as *held*."""
@@ -45,19 +65,12 @@ class ServerSocket(ServerConnection):
         self._on_lost = on_lost
         self._abort_later = self.loop.call_later(seconds, self.transport.abort)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Note that the connection has ended."""
-        super().connection_lost(exc)
-        if self._abort_later is not None:
-            self._abort_later.cancel()
-        if self._on_lost is not None:
-            self._on_lost()
-
-    @property
-    def socket_number(self) -> int:
-        """The file number of the socket."""
-        opened = self.transport.get_extra_info("socket")
-        return int(opened.fileno())
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Give the WebSocket a transport that knows of the data which was not parsed yet."""
+        opened = transport.get_extra_info("socket")
+        self.socket_number = -1 if opened is None else int(opened.fileno())
+        self._reading = _Reading(cast(asyncio.Transport, transport), self._parse)
+        super().connection_made(cast(asyncio.Transport, self._reading))
 
     def data_received(self, data: bytes) -> None:
         """Count what arrived, and parse it unless it is too much."""
@@ -70,7 +83,45 @@ class ServerSocket(ServerConnection):
             if self._left < 0:
                 self._overrun()
                 return
-        super().data_received(data)
+        if len(data) <= _SMALLEST_PIECE and not self._unparsed:
+            super().data_received(data)
+            return
+        # While reading is paused, at most one more piece of data comes, from a TLS connection.
+        self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
+        self._reading.hold()
+        self._parse()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Note that the connection has ended, and forget what was not parsed."""
+        self._unparsed = memoryview(b"")
+        super().connection_lost(exc)
+        if self._abort_later is not None:
+            self._abort_later.cancel()
+        if self._on_lost is not None:
+            self._on_lost()
+
+    def _parse(self) -> None:
+        """Parse for a moment, and plan to go on if there is more."""
+        if self._is_parsing:
+            return
+        now = time.perf_counter()
+        until = now + _LONGEST_TURN
+        self._is_parsing = True
+        try:
+            while self._unparsed and now < until and not self._reading.is_paused:
+                size = self._piece
+                piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
+                super().data_received(bytes(piece))
+                before, now = now, time.perf_counter()
+                self._piece = (
+                    _SMALLEST_PIECE if now - before > _LONG else min(2 * size, _LARGEST_PIECE)
+                )
+        finally:
+            self._is_parsing = False
+        if not self._unparsed:
+            self._reading.release()
+        elif not self._reading.is_paused:
+            self.loop.call_soon(self._parse)
 
     def _overrun(self) -> None:
         # The rest is read and thrown away, so that the client can read why.
@@ -79,3 +130,43 @@ class ServerSocket(ServerConnection):
             self.on_overrun()
         else:
             self.transport.abort()
+
+
+class _Reading:
+    """A transport that is read only if both the WebSocket and its :class:`ServerSocket` want it.
+
+    Everything but the two methods of a transport that control reading is the transport's own.
+    """
+
+    def __init__(self, transport: asyncio.Transport, resume: Callable[[], object]) -> None:
+        self._transport = transport
+        self._resume = resume
+        self._is_held = False
+        #: Whether the WebSocket has as many frames as it takes.
+        self.is_paused = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def pause_reading(self) -> None:
+        self.is_paused = True
+        self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        self.is_paused = False
+        if self._is_held:
+            self._resume()
+        else:
+            self._transport.resume_reading()
+
+    def hold(self) -> None:
+        """Read nothing until :meth:`release` is called."""
+        self._is_held = True
+        self._transport.pause_reading()
+
+    def release(self) -> None:
+        """Read again, unless the WebSocket does not want it."""
+        if self._is_held:
+            self._is_held = False
+            if not self.is_paused:
+                self._transport.resume_reading()

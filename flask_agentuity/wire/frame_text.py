@@ -10,6 +10,7 @@ import re
 from itertools import islice
 
 from ..document.messages import parse_message
+from .limits import MAX_CONTAINERS, MAX_VALUES
 
 # Escapes one by one, so that an escaped backslash is not taken for the beginning of another.
 _ESCAPE = re.compile(
@@ -18,10 +19,13 @@ _ESCAPE = re.compile(
 _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 _REPLACEMENT = rb"\ufffd"
 
-# A text is one token, so brackets in it do not count.
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# A text is one token, so brackets in it do not count. One without an end reaches to the end of
+# the frame: the pattern would otherwise be tried again at each of its quotes.
+_TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
+_TOKEN = re.compile(_TEXT + rb"|[\[\]{}]", re.DOTALL)
+_ANY_TEXT = re.compile(_TEXT, re.DOTALL)
 _MOST_TOKENS = 100_000
-_VALUE = re.compile(rb'\s*:\s*("(?:[^"\\]|\\.)*"|-?[\d.eE+-]+)', re.DOTALL)
+_VALUE = re.compile(rb"\s*+:\s*+(" + _TEXT + rb"|-?[\d.eE+-]++)", re.DOTALL)
 
 #: Levels that every parser takes.
 _TOO_DEEP = 1000
@@ -42,11 +46,28 @@ def _replace_half(escape: re.Match[bytes]) -> bytes:
     return _REPLACEMENT if len(found) == 6 and _SURROGATE.match(found) else found
 
 
-def find_id(text: bytes) -> str | int | float | None:
-    """Return the id of a request that nests too deep to be parsed.
+def has_too_many_values(text: bytes) -> bool:
+    """Return whether JSON *text* has more values than a request can have.
 
-    None if it has no id, or does not nest too deep. The rest of the request is not checked, and
-    only the first part of a long one is searched.
+    A list of a million empty lists is short, but it takes seconds to parse.
+    """
+    if len(text) < 2 * MAX_CONTAINERS or not _exceeds(text):
+        return False
+    # What is within texts does not count.
+    return _exceeds(_ANY_TEXT.sub(b"", text))
+
+
+def _exceeds(text: bytes) -> bool:
+    containers = text.count(b"[") + text.count(b"{")
+    return containers > MAX_CONTAINERS or containers + text.count(b",") > MAX_VALUES
+
+
+def find_id(text: bytes, *, only_if_deep: bool = True) -> str | int | float | None:
+    """Return the id of a request that cannot be parsed; None if it has none.
+
+    The rest of the request is not checked, and only the first part of a long one is searched.
+
+    :param only_if_deep: return None also if it does not nest too deep to be parsed.
     """
     found: str | int | float | None = None
     depth = deepest = 0
@@ -61,7 +82,7 @@ def find_id(text: bytes) -> str | int | float | None:
                 found = _read_id(value[1])
             case _:
                 pass
-    return found if deepest > _TOO_DEEP else None
+    return found if deepest > _TOO_DEEP or not only_if_deep else None
 
 
 def _read_id(text: bytes) -> str | int | float | None:

@@ -29,8 +29,15 @@ MAX_ID_LENGTH = 128
 #: accepts others from an application's providers.
 MAX_THREAD_ID_LENGTH = 256
 
-#: The most operations in one merge. A frame of the usual size can hold about 100,000.
-MAX_OPERATIONS = 100_000
+#: The most operations in one merge: more items than a document of 1 MiB usually holds.
+MAX_OPERATIONS = 20_000
+
+#: The most lists and objects in one request, and in the document of a save. The smallest takes
+#: ten bytes of a document of 1 MiB then.
+MAX_CONTAINERS = 100_000
+
+#: The most values of all kinds in them: more than a document of 1 MiB can hold.
+MAX_VALUES = 600_000
 
 #: The longest error text that is taken over from, or sent to, the other end.
 MAX_ERROR_LENGTH = MAX_SHOWN

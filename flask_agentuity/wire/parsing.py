@@ -12,8 +12,14 @@ from ..document.edit_json import LARGEST_VERSION, edits_from_json
 from ..document.messages import parse_message
 from ..document.operation_json import operation_from_json
 from ..errors import AgentuityError
-from .frame_text import find_id, make_well_formed
-from .limits import MAX_ID_LENGTH, MAX_OPERATIONS, MAX_THREAD_ID_LENGTH
+from .frame_text import find_id, has_too_many_values, make_well_formed
+from .limits import (
+    MAX_CONTAINERS,
+    MAX_ID_LENGTH,
+    MAX_OPERATIONS,
+    MAX_THREAD_ID_LENGTH,
+    MAX_VALUES,
+)
 from .requests import (
     Authorization,
     Began,
@@ -25,6 +31,14 @@ from .requests import (
     SaveRequest,
     ThreadRequest,
 )
+
+_TOO_MANY = (
+    f"has too many values: at most {MAX_CONTAINERS:,} lists and objects and {MAX_VALUES:,} values"
+    " are allowed."
+)
+
+# A frame that is shorter, in characters or bytes, cannot have too many.
+_SUSPICIOUS = MAX_CONTAINERS
 
 
 def parse_authorization(frame: Frame) -> Authorization | Refusal:
@@ -84,7 +98,10 @@ def _parse_data(
             document = data.get("user_data")
             if not isinstance(document, str):
                 raise ValueError("The user_data of a save must be a string.")
-            return SaveRequest(id, thread_id, make_well_formed(document.encode()), metadata, began)
+            text = make_well_formed(document.encode())
+            if has_too_many_values(text):
+                raise ValueError(f"The user_data of a save {_TOO_MANY}")
+            return SaveRequest(id, thread_id, text, metadata, began)
         case _:
             if began is None:
                 return _parse_merge(id, thread_id, data, metadata)
@@ -153,6 +170,8 @@ def _is_number(value: object) -> bool:
 
 
 def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
+    if len(frame) >= _SUSPICIOUS and has_too_many_values(text := _to_bytes(frame)):
+        return Refusal(find_id(text, only_if_deep=False), f"The request {_TOO_MANY}")
     try:
         message = parse_message(frame)
     except ValueError as error:
@@ -164,8 +183,7 @@ def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
 
 def _parse_unusual(frame: Frame, error: ValueError) -> dict[str, Any] | Refusal:
     """Read an object that the parser has refused, or say which request was refused."""
-    text = frame.encode(errors="replace") if isinstance(frame, str) else bytes(frame)
-    text = make_well_formed(text)
+    text = make_well_formed(_to_bytes(frame))
     try:
         message = parse_message(text)
     except ValueError:
@@ -176,6 +194,10 @@ def _parse_unusual(frame: Frame, error: ValueError) -> dict[str, Any] | Refusal:
     if not isinstance(message, dict):
         return Refusal(None, "The frame is not a JSON object.")
     return message
+
+
+def _to_bytes(frame: Frame) -> bytes:
+    return frame.encode(errors="replace") if isinstance(frame, str) else bytes(frame)
 
 
 def _short(text: str) -> str:

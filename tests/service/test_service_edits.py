@@ -353,7 +353,7 @@ def test_a_large_merge_costs_what_it_holds(serve: Serve, connect: Connect) -> No
     """Ten times the operations take about ten times as long, not a hundred times."""
     peer = connect(serve())
     took = []
-    for count in (3_000, 30_000):
+    for count in (2_000, 20_000):
         operations = []
         for number in range(count // 2):
             operations += [push(number, "a", maxRecords=100), push(number, "b", maxRecords=100)]

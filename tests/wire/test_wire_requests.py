@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import orjson
@@ -420,10 +421,10 @@ def test_edits_that_cannot_be_sent_are_refused() -> None:
             extended(operations=[{"op": "clear"}, {"op": "replace", "key": "k", "value": 1}]),
             "before it is spliced",
         ),
-        (extended(operations=[0] * (limits.MAX_OPERATIONS + 1)), "at most 100,000 operations"),
+        (extended(operations=[0] * (limits.MAX_OPERATIONS + 1)), "at most 20,000 operations"),
         (
             message(action="merge", data={"thread_id": THREAD, "operations": [0] * 100_001}),
-            "at most 100,000 operations",
+            "at most 20,000 operations",
         ),
     ],
 )
@@ -447,3 +448,52 @@ def test_the_largest_edit_fits_into_the_frame_that_every_end_takes() -> None:
     request = wire.parse_request(frame)
     assert isinstance(request, wire.MergeRequest)
     assert request.operations == [Edit("a", base, value, changes)]
+
+
+MANY = {
+    "lists": b"[],",
+    "objects": b"{},",
+    "numbers": b"0,",
+    "keys": b'"k":0,',
+}
+
+
+@pytest.mark.parametrize("kind", MANY)
+def test_a_request_with_too_many_values_is_refused_without_being_parsed(
+    kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flask_agentuity.wire.parsing.parse_message", None)
+    unit = MANY[kind]
+    count = limits.MAX_VALUES if kind in ("numbers", "keys") else limits.MAX_CONTAINERS
+    frame = b'{"id":"r1","x":[' + unit * (count + 1)
+    request = wire.parse_request(frame)
+    assert isinstance(request, wire.Refusal)
+    assert request.id == "r1"
+    assert "too many values" in request.error
+
+
+def test_the_document_of_a_save_has_as_many() -> None:
+    text = "[{}]".format(",".join(["[]"] * (limits.MAX_CONTAINERS + 1)))
+    request = wire.parse_request(message(action="save", data={"thread_id": "t", "user_data": text}))
+    assert isinstance(request, wire.Refusal)
+    assert "user_data of a save has too many values" in request.error
+
+
+def test_texts_may_hold_any_characters() -> None:
+    text = '[{,"\\' * 400_000
+    operation = {"op": "set", "key": "k", "value": text}
+    data = {"thread_id": "t", "operations": [operation]}
+    request = wire.parse_request(message(action="merge", data=data))
+    assert isinstance(request, wire.MergeRequest)
+
+
+@pytest.mark.parametrize("end", [b"", b"\\", b'"', b"]"])
+def test_a_text_without_an_end_is_read_once(end: bytes) -> None:
+    """Ten times as long takes about ten times as long, not a hundred times."""
+    took = []
+    for count in (20_000, 200_000):
+        start = time.process_time()
+        for _ in range(5):
+            wire.parse_request(b'{"id":1,"x":' + b'\\"' * count + end)
+        took.append(time.process_time() - start)
+    assert took[1] < 40 * took[0] + 0.05
