@@ -14,7 +14,12 @@ from flask_agentuity.service import ThreadService
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
-from flask_agentuity.testing.conformance import Clock, StoreConformance
+from flask_agentuity.testing.conformance import (
+    Clock,
+    LeaseConformance,
+    StoreConformance,
+    TurnConformance,
+)
 
 from . import test_sqlite_conformance
 
@@ -85,3 +90,19 @@ class TestRemoteStore(StoreConformance):
             ),
         )
         yield Clock(lambda seconds: moved.append(moved.pop() + seconds))
+
+
+class TestTurnsOfRemoteStore(TurnConformance, LeaseConformance):
+    """They hold within one process, because a service knows no turns."""
+
+    turns = True
+    leases = True
+    edits = True
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Iterator[Place]:
+        with closing(Place(tmp_path)) as place:
+            yield place
+
+    def open(self, place: Place, **options: Any) -> ThreadStore:
+        return RemoteStore.from_url(place.serve(**options) if options else place.url, key=KEY)

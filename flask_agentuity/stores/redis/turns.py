@@ -30,11 +30,11 @@ class RedisTurns(TurnStore):
         return Lease(thread_id, found.decode(), token, renewals, age / 1_000_000)
 
     def renew_turns(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        return [
-            each
-            for each in leases
-            if not self._run_turn(RENEW_TURN, each.thread_id, (each.token, _FORGOTTEN))
-        ]
+        if not leases:
+            return ()
+        calls = [(self._turn_name(each.thread_id), (each.token, _FORGOTTEN)) for each in leases]
+        replies = self._caller.run_each(leases[0].thread_id, RENEW_TURN, calls)
+        return [each for each, renewed in zip(leases, replies, strict=True) if not renewed]
 
     def end_turn(self, thread_id: str, holder: str) -> None:
         self._run_turn(END_TURN, thread_id, (holder,))
@@ -42,7 +42,9 @@ class RedisTurns(TurnStore):
     def count_waiting(self, lease: Lease, change: int) -> int:
         return int(self._run_turn(COUNT_WAITING, lease.thread_id, (lease.token, change)))
 
+    def _turn_name(self, thread_id: str) -> bytes:
+        return b"%b:turn" % self._names(thread_id)[0]
+
     def _run_turn(self, script: Script, thread_id: str, arguments: Sequence[str | int]) -> Any:
-        thread, index = self._names(thread_id)
-        keys = b"%b:turn" % thread, b"%b.turns" % index
+        keys = self._turn_name(thread_id), b"%b.turns" % self._names(thread_id)[1]
         return self._caller.call(keys[0], thread_id, lambda line: line.run(script, keys, arguments))

@@ -1,7 +1,8 @@
--- ARGV: the new holder, after how many milliseconds an abandoned turn is forgotten, and the token and
--- the number of renewals of a turn that is taken over if it is still like this. Replies with the
--- holder, the token, the number of renewals, and the microseconds since the last one.
-local turn = find_turn()
+-- KEYS[2]: the last fencing token of all turns beside it. ARGV: the new holder, after how many
+-- milliseconds an abandoned turn is forgotten, and the token and the number of renewals of a turn that
+-- is taken over if it is still like this. Replies with the holder, the token, the number of renewals,
+-- and the microseconds since the last one.
+local tokens_name, turn = KEYS[2], find_turn()
 if turn and turn.holder ~= ARGV[1]
   and (turn.former or turn.token ~= ARGV[3] or turn.renewals ~= ARGV[4]) then
   return {turn.holder, tonumber(turn.token), tonumber(turn.renewals), micros - turn.renewed}

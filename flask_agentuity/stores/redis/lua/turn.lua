@@ -1,5 +1,5 @@
--- The turn on a thread. KEYS: the turn, and the last fencing token of all turns beside it.
-local turn_name, tokens_name = KEYS[1], KEYS[2]
+-- The turn on a thread. KEYS: the turn.
+local turn_name = KEYS[1]
 
 -- Versions before leases stored the holder alone, with a short time to live.
 local function find_turn()
