@@ -40,7 +40,7 @@ def claim(threads: AppThreads, scope: RequestScope) -> Thread:
         source.guard = None
     elif source.owner is not None:
         return thread
-    _exchange(threads.store, thread, person)
+    _exchange(threads.store, scope, person)
     return thread
 
 
@@ -48,7 +48,7 @@ def rotate(threads: AppThreads, scope: RequestScope) -> Thread:
     """Give the request's thread a new id."""
     _require_exchangeable(threads)
     thread = _admitted(scope.thread)
-    _exchange(threads.store, thread, None)
+    _exchange(threads.store, scope, None)
     return thread
 
 
@@ -100,15 +100,17 @@ def _is_claimable(threads: AppThreads, thread_id: str, person: str) -> bool:
     )
 
 
-def _exchange(store: ThreadStore, thread: Thread, owner: str | None) -> None:
-    """Give *thread* another id, and *owner* unless that is None."""
-    source = contents_of(thread).source
+def _exchange(store: ThreadStore, scope: RequestScope, owner: str | None) -> None:
+    """Give the request's thread another id, and *owner* unless that is None."""
+    thread, source = scope.thread, contents_of(scope.thread).source
     owner_then = source.owner if owner is None else owner
+    former_id = source.unguarded_id
     if source.is_new and not source.may_be_stored:
         exchange_id(thread, make_thread_id(), owner=owner_then, is_stored=False)
-        return
-    thread.save()
-    former_id = source.unguarded_id
-    new_id = store.propose_id(former_id, make_thread_id)
-    is_stored = store.move(former_id, new_id, owner=owner)
-    exchange_id(thread, new_id, owner=owner_then, is_stored=is_stored)
+    else:
+        thread.save()
+        new_id = store.propose_id(former_id, make_thread_id)
+        is_stored = store.move(former_id, new_id, owner=owner)
+        exchange_id(thread, new_id, owner=owner_then, is_stored=is_stored)
+    if scope.turn is not None:
+        scope.turn.follow(thread, former_id)

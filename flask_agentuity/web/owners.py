@@ -61,8 +61,8 @@ class Owners(ServedApps):
             login_user(user)
             threads.claim()
 
-        State, metadata and times are kept. The new id protects against session fixation: whoever
-        planted or copied the guest's cookie does not read on. What other requests are writing
+        State, metadata and times are kept. The new id protects against session fixation: a person
+        who planted or copied the guest's cookie does not read on. What other requests are writing
         under the former id is dropped, as for a deleted thread. What was read before is read
         again.
 

@@ -49,6 +49,21 @@ class RequestTurn:
                 )
         return True
 
+    def follow(self, thread: Thread, former_id: str) -> None:
+        """Keep the turn on *thread*, which has got another id.
+
+        :raises StoreError: if the store cannot be reached.
+        """
+        former = self._turn
+        if former is None or former.lease.thread_id != former_id:
+            return
+        # No other request knows the new id.
+        self._turn = self._take(thread, 0.0, 0)
+        begin_turn(thread, None)
+        if self._turn is not None:
+            self._begin(thread, self._turn)
+        former.end()
+
     def find_for_run(self, thread: Thread) -> Turn | None:
         """Return the turn on *thread* for a run, without waiting; None if another has it.
 

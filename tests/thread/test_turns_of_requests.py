@@ -11,6 +11,7 @@ from flask import Flask, Response, current_app, g, stream_with_context
 from flask_agentuity import ThreadManager
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import ConfigurationError, StoreError
+from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.testing.client import ThreadTestClient
 from thread.leasing import ID, Leasing, taken
 
@@ -369,3 +370,33 @@ def test_no_more_than_max_waiting_wait(
     for wrong in (-1, 1.5, True, None):
         with pytest.raises(ConfigurationError, match=r"max_waiting=.*0 or more"):
             threads.one_at_a_time(max_waiting=wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("is_new", [False, True])
+def test_the_turn_follows_a_thread_that_gets_a_new_id(
+    app: Flask, threads: ThreadManager, client: ThreadTestClient, store: Leasing, is_new: bool
+) -> None:
+    ids: list[str] = []
+
+    def is_busy(thread_id: str) -> bool:
+        holder = MemoryStore.lease_turn(store, thread_id, "looking").holder
+        store.end_turn(thread_id, "looking")
+        return holder != "looking"
+
+    @app.get("/")
+    @threads.one_at_a_time("reject")
+    def view() -> str:
+        ids.append(g.thread.id)
+        g.thread.state.push("l", 2)
+        threads.rotate()
+        ids.append(g.thread.id)
+        assert [is_busy(each) for each in ids] == [False, True]
+        g.thread.state.push("l", 3)
+        return "rotated"
+
+    visitor = app.test_client() if is_new else client
+    assert visitor.get("/").text == "rotated"
+    assert not any(map(is_busy, ids))
+    assert ids[0] != ids[1]
+    expected = b"[2,3]" if is_new else b"[1,2,3]"
+    assert store.restore(ids[1]) == b'{"state":{"l":%b}}' % expected
