@@ -41,9 +41,14 @@ class ThreadTestClient(FlaskClient):
         thread_id: str | None = None,
         state: Mapping[str, Any] | None = None,
         metadata: Mapping[str, Any] | None = None,
+        owner: str | int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Make the client, and store *state* and *metadata* in its thread."""
+        """Make the client, and store *state* and *metadata* in its thread.
+
+        :param owner: the person that the thread belongs to. The client still has to be logged in
+            to use it.
+        """
         super().__init__(*args, **kwargs)
         if thread_id is None and state is None and metadata is None:
             return
@@ -55,7 +60,8 @@ class ThreadTestClient(FlaskClient):
             path=provider.cookie.path,
         )
         if state is not None or metadata is not None:
-            with self.application.app_context(), self._manager().open(thread_id) as thread:
+            opened = self._manager().open(thread_id, owner=owner)
+            with self.application.app_context(), opened as thread:
                 thread.state.update(state or {})
                 if metadata is not None:
                     thread.metadata = dict(metadata)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from flask import Request
+from werkzeug.exceptions import HTTPException
 
 from ..errors import ConfigurationError
 from .ownership import ThreadGuard, Way
@@ -51,7 +53,9 @@ class RequestIdentity:
     def prepare_stream(self) -> None:
         """Find out who asks while the request's context exists."""
         if self._threads.owner_loader is not None:
-            _ = self.person
+            # An error is raised again where the person is needed.
+            with suppress(ConfigurationError, HTTPException):
+                _ = self.person
 
     def identify(self, current: Request) -> tuple[str, bool]:
         """Return the thread id of *current*, and whether it was generated for this request."""

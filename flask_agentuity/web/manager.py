@@ -21,6 +21,7 @@ from .conversations import Conversations
 from .flask_internals import current_app_object
 from .hooks import register
 from .opening import open_thread
+from .owners import owner_name
 from .provider import ThreadIDProvider
 from .runs.methods import StreamedRuns
 from .turns import MOST_WAITING, View, in_turns
@@ -151,7 +152,11 @@ class ThreadManager(Conversations, StreamedRuns):
         return in_turns(self._scope, on_busy, timeout, max_waiting)
 
     def open(
-        self, thread_id: str | None = None, *, create: bool | None = None
+        self,
+        thread_id: str | None = None,
+        *,
+        create: bool | None = None,
+        owner: str | int | None = None,
     ) -> AbstractContextManager[Thread]:
         """Work on a thread outside a request: in a background job, a shell or a test.
 
@@ -161,15 +166,21 @@ class ThreadManager(Conversations, StreamedRuns):
             with threads.open(thread_id) as thread:
                 thread.state.push("messages", {"role": "assistant", "content": answer})
 
+        It is trusted: it does not ask whom the thread belongs to.
+
         :param thread_id: the thread's id; None, together with *create*, generates one.
         :param create: True starts the thread if it does not exist; False requires a stored
             thread. By default the thread may exist or not.
+        :param owner: the person that the thread belongs to if it is new. If it belongs to
+            another one, nothing is saved.
         :raises InvalidThreadId: if *thread_id* is not a valid thread id.
         :raises LookupError: with ``create=False``, if nothing is stored.
-        :raises ThreadGone: if the thread was deleted during the block; the changes are dropped.
+        :raises ThreadGone: if the thread was deleted during the block, or belongs to another
+            person than *owner*; the changes are dropped.
         :raises StoreError: if the thread cannot be read or saved.
         """
-        return open_thread(self._threads_at_work(), thread_id, create)
+        name = None if owner is None else owner_name(owner)
+        return open_thread(self._threads_at_work(), thread_id, create, name)
 
 
 current_thread = cast(Thread, LocalProxy(lambda: threads_of(current_app_object()).scope().thread))

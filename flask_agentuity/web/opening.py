@@ -17,7 +17,7 @@ from .url_ids import URLThreadId
 
 @contextmanager
 def open_thread(
-    threads: AppThreads, thread_id: str | None, create: bool | None
+    threads: AppThreads, thread_id: str | None, create: bool | None, owner: str | None
 ) -> Iterator[Thread]:
     """Open a thread, and save it unless the block raises."""
     is_new = thread_id is None
@@ -30,7 +30,11 @@ def open_thread(
         require_url_thread(threads.scope())
     known = make_thread_id() if thread_id is None else require_thread_id(thread_id)
     thread = Thread(
-        threads.store, lambda: (known, is_new), Observer(threads), restore_policy="raise"
+        threads.store,
+        lambda: (known, is_new),
+        Observer(threads),
+        restore_policy="raise",
+        owner=owner,
     )
     if create is False and thread.empty():
         raise LookupError(f"Nothing is stored of thread {known}.")

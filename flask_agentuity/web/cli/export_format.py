@@ -1,7 +1,7 @@
 """The format of an export: one JSON object on each line, one line for each thread.
 
-Its fields are ``id``, ``created`` and ``updated`` in seconds since 1970, ``state`` and
-``metadata``. Unknown fields are ignored.
+Its fields are ``id``, ``created`` and ``updated`` in seconds since 1970, ``state``, ``metadata``
+and, if the thread has one, ``owner``. Unknown fields are ignored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from ...document import codec
 from ...stores import ListedThread
 from ...stores.base import complete
-from ...stores.listing import require_times
+from ...stores.listing import require_owner, require_times
 from ..thread_ids import require_thread_id
 
 
@@ -26,7 +26,10 @@ def to_line(thread: ListedThread, document: bytes | None) -> bytes | None:
         return None
     # A damaged time could not be imported again.
     created, updated = (min(value, time.time()) for value in (thread.created, thread.updated))
-    head = codec.encode({"id": thread.id, "created": created, "updated": updated})
+    fields = {"id": thread.id, "created": created, "updated": updated}
+    if thread.owner is not None:
+        fields["owner"] = thread.owner
+    head = codec.encode(fields)
     # Joined as text, because state and metadata may nest as deep as the encoder can go.
     body = codec.join_document(complete(snapshot, thread.id), snapshot.metadata)
     return b"%b,%b\n" % (head[:-1], body[1:])
@@ -51,7 +54,10 @@ def from_line(line: bytes) -> tuple[ListedThread, bytes]:
     document = codec.join_document(
         {key: codec.encode(value, codec.child_path("state", key)) for key, value in state.items()}
     )
-    thread = ListedThread(thread_id, metadata, created, updated, len(document))
+    owner = record.get("owner")
+    if owner is not None:
+        require_owner(owner)
+    thread = ListedThread(thread_id, metadata, created, updated, len(document), owner)
     require_times(thread)
     return thread, document
 

@@ -90,6 +90,16 @@ def where_option(command: _Command) -> _Command:
     )(command)
 
 
+def owner_option(*, required: bool = False) -> Callable[[_Command], _Command]:
+    """Return a decorator that adds ``--owner``."""
+    return click.option(
+        "--owner",
+        metavar="ID",
+        required=required,
+        help="Only threads of this person: the id that the app's owner loader returns.",
+    )
+
+
 def app_threads() -> AppThreads:
     """Return the threads of the current app."""
     try:

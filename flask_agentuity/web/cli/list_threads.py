@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from ...stores import ListedThread
-from .group import app_store, examples, json_option, parse_filter, threads, where_option
+from .group import (
+    app_store,
+    examples,
+    json_option,
+    owner_option,
+    parse_filter,
+    threads,
+    where_option,
+)
 from .output import print_json, print_text, to_json, to_time
 from .table import print_table, to_duration, to_size
 
@@ -21,14 +29,18 @@ _HEADER = ("ID", "AGE", "UPDATED", "EXPIRES", "SIZE", "METADATA")
     epilog=examples(
         "list",
         "list --where owner=ada --where archived=false",
+        "list --owner 42",
         "list --limit 100 --json",
     ),
 )
 @where_option
+@owner_option()
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
 @click.option("--cursor", help="Continue after the page that printed this cursor.")
 @json_option
-def list_threads(where: tuple[str, ...], limit: int, cursor: str | None, as_json: bool) -> None:
+def list_threads(
+    where: tuple[str, ...], owner: str | None, limit: int, cursor: str | None, as_json: bool
+) -> None:
     """List threads, the most recently updated first.
 
     AGE is the time since a thread was created, UPDATED the time since its last change, and
@@ -36,9 +48,11 @@ def list_threads(where: tuple[str, ...], limit: int, cursor: str | None, as_json
     """
     wanted = parse_filter(where)
     try:
-        page = app_store().list(wanted, limit=limit, cursor=cursor)
+        page = app_store().list(wanted, owner=owner, limit=limit, cursor=cursor)
     except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--cursor") from error
+        raise click.BadParameter(
+            str(error), param_hint="--owner" if "owner" in str(error) else "--cursor"
+        ) from error
     if as_json:
         described = [_described(thread) for thread in page.threads]
         print_json({"threads": described, "cursor": page.cursor})
@@ -73,6 +87,7 @@ def _expiry(thread: ListedThread, now: float) -> str:
 def _described(thread: ListedThread) -> dict[str, Any]:
     return {
         "id": thread.id,
+        "owner": thread.owner,
         "metadata": thread.metadata,
         "created": to_time(thread.created),
         "updated": to_time(thread.updated),

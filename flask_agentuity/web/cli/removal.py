@@ -1,4 +1,4 @@
-"""``flask threads delete`` and ``purge``."""
+"""``flask threads delete``, ``erase`` and ``purge``."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .group import (
     confirm,
     examples,
     json_option,
+    owner_option,
     parse_filter,
     threads,
     where_option,
@@ -119,6 +120,28 @@ def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
         print_json({"removed": removed})
     else:
         print_text(f"Removed {removed:,} expired threads.")
+
+
+@threads.command(epilog=examples("erase --owner 42", "erase --owner ada --yes --json"))
+@owner_option(required=True)
+@yes_option
+@json_option
+def erase(owner: str, yes: bool, as_json: bool) -> None:
+    """Delete all threads of a person permanently.
+
+    It works in steps, and can be repeated after an error or an interruption.
+    """
+    store = app_store()
+    confirm(f"Delete all threads of {owner} permanently?", yes)
+    try:
+        with counter("Threads deleted:") as count:
+            erased = store.erase(owner, count)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--owner") from error
+    if as_json:
+        print_json({"owner": owner, "erased": erased})
+    else:
+        print_text(f"Deleted {_threads(erased)} of {owner}.")
 
 
 def _exists(store: ThreadStore, thread_id: str) -> bool:

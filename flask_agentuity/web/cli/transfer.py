@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, BinaryIO
 
 import click
@@ -19,21 +19,30 @@ from .group import (
     app_store,
     examples,
     json_option,
+    owner_option,
     parse_filter,
     threads,
     where_option,
 )
 from .output import counter, print_above_counter, print_json, print_text
 
+# Threads that are listed at a time.
+_PAGE = 500
+
 
 @threads.command(
     "export",
-    epilog=examples("export threads.jsonl", "export - --where owner=ada | gzip > ada.jsonl.gz"),
+    epilog=examples(
+        "export threads.jsonl",
+        "export ada.jsonl --owner 42",
+        "export - --where owner=ada | gzip > ada.jsonl.gz",
+    ),
 )
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))
 @where_option
+@owner_option()
 @json_option
-def export_threads(file: str, where: tuple[str, ...], as_json: bool) -> None:
+def export_threads(file: str, where: tuple[str, ...], owner: str | None, as_json: bool) -> None:
     """Write all threads to FILE, one JSON object per line. - is standard output.
 
     FILE can be read by its owner only, and is replaced when the export is complete. Every
@@ -45,7 +54,7 @@ def export_threads(file: str, where: tuple[str, ...], as_json: bool) -> None:
     exported = 0
     damaged: list[str] = []
     with export_file(file) as output, counter("Threads exported:") as count:
-        for thread in _find_all(store, wanted):
+        for thread in _find_all(store, wanted, owner):
             try:
                 line = to_line(thread, store.restore_without_renewing(thread.id))
             except UNREACHABLE:
@@ -65,13 +74,35 @@ def export_threads(file: str, where: tuple[str, ...], as_json: bool) -> None:
     sys.exit(1 if damaged else 0)
 
 
-def _find_all(store: ThreadStore, wanted: Mapping[str, Any]) -> Iterator[ListedThread]:
-    """Yield each thread with the *wanted* metadata once."""
+def _find_all(
+    store: ThreadStore, wanted: Mapping[str, Any], owner: str | None
+) -> Iterator[ListedThread]:
+    """Yield each thread with the *wanted* metadata and *owner* once."""
     seen: set[str] = set()
-    for thread in store.scan():
+    found = store.scan() if owner is None else _list_owned(store, wanted, owner, seen)
+    for thread in found:
         if thread.id not in seen and matches(thread.metadata, wanted):
             seen.add(thread.id)
             yield thread
+
+
+def _list_owned(
+    store: ThreadStore, wanted: Mapping[str, Any], owner: str, seen: Collection[str]
+) -> Iterator[ListedThread]:
+    """Yield the threads of *owner*, until all pages of a listing are among those *seen*.
+
+    A thread that is updated between two pages moves to the front, and may be missed once.
+    """
+    is_complete = False
+    while not is_complete:
+        is_complete, cursor = True, None
+        while True:
+            page = store.list(wanted, owner=owner, limit=_PAGE, cursor=cursor)
+            is_complete = is_complete and all(thread.id in seen for thread in page.threads)
+            yield from page.threads
+            cursor = page.cursor
+            if cursor is None:
+                break
 
 
 @threads.command("import", epilog=examples("import threads.jsonl", "import - < threads.jsonl"))

@@ -40,6 +40,7 @@ def test_list(threads: Runner, store: ThreadStore) -> None:
         "threads": [
             {
                 "id": other,
+                "owner": None,
                 "metadata": {},
                 "created": "2030-01-01T12:00:01+00:00",
                 "updated": "2030-01-01T12:00:01+00:00",
@@ -48,6 +49,7 @@ def test_list(threads: Runner, store: ThreadStore) -> None:
             },
             {
                 "id": ID,
+                "owner": None,
                 "metadata": {"owner": "Zoë", "n": 1},
                 "created": "2030-01-01T12:00:00+00:00",
                 "updated": "2030-01-01T12:00:00+00:00",
