@@ -45,6 +45,7 @@ FOR_ALL = {"errors", "log_context", "per_process"}
 EXCEPTIONS = {
     "stores/remote.py": "client",
     "stores/basic_service.py": "client",
+    "stores/remote_listing.py": "client",
     "web/cli/commands.py": "service",
     "web/reporting.py": "client",
 }

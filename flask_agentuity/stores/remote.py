@@ -8,16 +8,18 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from ..client import FeatureMissing, ServiceRefusal, ThreadClient
+from ..client.directory import NotOffered
 from ..client.edits import Conflicting, read_document, replace_document, send_edits
 from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
 from ..document.operations import Clear, Delete, Operation, Push, Set, SetMetadata
-from ..errors import StateTooLarge
+from ..errors import ConfigurationError, StateTooLarge
 from .applying import complete
 from .base import ThreadStore
 from .basic_service import BasicService
 from .owners import with_owner, write_owned
+from .remote_listing import RemoteFinding, directories_of
 from .writing import Conflict, Write, Written, write_merged
 
 T = TypeVar("T")
@@ -26,12 +28,13 @@ T = TypeVar("T")
 _TOO_LARGE = re.compile(r"would be ([\d,]+) bytes; the limit is ([\d,]+)")
 
 
-class RemoteStore(ThreadStore):
+class RemoteStore(RemoteFinding, ThreadStore):
     """Keeps threads in a thread service.
 
     A service of this package merges edits: it announces the extension ``edits``. For other
     services (Agentuity's, or an older one of this package) see :class:`.BasicService`; with
-    them a deleted thread can also come back.
+    them a deleted thread can also come back. Threads are listed over HTTP, which needs
+    ``flask-agentuity[reports]`` and a service that offers it.
     """
 
     shared_by_machines = True
@@ -43,6 +46,7 @@ class RemoteStore(ThreadStore):
         self.client = client
         self._basic = BasicService(client)
         self._editing = _EditingService(client)
+        self._directories = directories_of(client)
 
     @classmethod
     def from_url(cls, url: str, *, key: str, **options: Any) -> RemoteStore:
@@ -64,6 +68,15 @@ class RemoteStore(ThreadStore):
         return self._either(
             lambda: self._editing.read(thread_id), lambda: self._basic.read(thread_id)
         )
+
+    def restore_without_renewing(self, thread_id: str) -> bytes | None:
+        try:
+            found = self._directories.get().get(thread_id)
+        except (NotOffered, ConfigurationError):
+            return self.restore(thread_id)
+        if found is not None and found.document is None:
+            return self.restore(thread_id)
+        return None if found is None else found.document
 
     def save(
         self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None
@@ -111,6 +124,8 @@ class RemoteStore(ThreadStore):
 
     def close(self) -> None:
         self.client.close()
+        if (directory := self._directories.made()) is not None:
+            directory.close()
 
     def _either(self, with_edits: Callable[[], T], without: Callable[[], T]) -> T:
         """Do what suits the service to which the client is connected."""

@@ -117,7 +117,7 @@ class Conversations(Owners):
         :param limit: the maximum number of threads.
         :param cursor: the cursor of the previous page.
         :raises ValueError: if a value in *metadata* is not a scalar, or the cursor is invalid.
-        :raises StoreError: if the store cannot list threads; the thread service cannot.
+        :raises StoreError: if the store cannot list threads, or cannot be read.
         """
         store, name = self._threads_at_work().store, None if owner is None else owner_name(owner)
         return store.list(metadata, owner=name, limit=limit, cursor=cursor)

@@ -20,6 +20,7 @@ from flask_agentuity.testing.conformance import (
     StoreConformance,
     TurnConformance,
 )
+from flask_agentuity.testing.conformance.suite import ODD_KEYS
 
 from . import test_sqlite_conformance
 
@@ -62,6 +63,7 @@ class TestRemoteStore(StoreConformance):
 
     shared = True
     edits = True
+    lists = True
     examples = 25
 
     @pytest.fixture
@@ -83,13 +85,20 @@ class TestRemoteStore(StoreConformance):
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
         # Only the store's time moves: the client and the service wait by the real one.
         moved = [0.0]
-        monkeypatch.setattr(
-            "flask_agentuity.stores.sqlite.store.time",
-            SimpleNamespace(
-                time=lambda: time.time() + moved[0], monotonic=time.monotonic, sleep=time.sleep
-            ),
+        moving = SimpleNamespace(
+            time=lambda: time.time() + moved[0], monotonic=time.monotonic, sleep=time.sleep
         )
+        for module in ("store", "listing"):
+            monkeypatch.setattr(f"flask_agentuity.stores.sqlite.{module}.time", moving)
         yield Clock(lambda seconds: moved.append(moved.pop() + seconds))
+
+    @pytest.mark.parametrize("key", ODD_KEYS, ids=lambda key: ascii(key[:20]))
+    def test_odd_keys_can_be_asked_for(self, store: ThreadStore, thread_id: str, key: str) -> None:
+        if len(key) > 8_000:
+            with pytest.raises(ValueError, match="too long"):
+                store.list({key: "v"})
+            return
+        super().test_odd_keys_can_be_asked_for(store, thread_id, key)
 
 
 class TestTurnsOfRemoteStore(TurnConformance, LeaseConformance):

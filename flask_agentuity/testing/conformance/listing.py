@@ -177,6 +177,7 @@ class ListingConformance(Suite):
         assert 1 <= len(pages[-1].threads) <= limit
         assert len(pages) == -(-len(expected) // limit)
 
+    @needs("transfers")
     def test_threads_of_one_moment_are_all_paged(self, place: Any) -> None:
         with closing(self.open(place, ttl=None)) as store:
             ids = [new_id() for _ in range(9)]
