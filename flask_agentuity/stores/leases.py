@@ -21,6 +21,11 @@ RENEWALS = 5
 FORGOTTEN_SECONDS = 604_800.0
 
 
+def renewal_seconds() -> float:
+    """Return the seconds between two renewals."""
+    return LEASE_SECONDS / RENEWALS
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
     """The turn on a thread, as a store has it now.
@@ -57,7 +62,7 @@ class Watch:
         if lease == self._lease:
             # While the store was blocked, or this process was stopped, the holder may have been
             # unable to renew its turn as well.
-            self._still += min(now - self._looked, LEASE_SECONDS / RENEWALS)
+            self._still += min(now - self._looked, renewal_seconds())
         else:
             self._lease, self._still = lease, 0.0
         self._looked = now

@@ -47,7 +47,7 @@ class _Renewer:
 
     def run(self) -> None:
         while True:
-            time.sleep(leases.LEASE_SECONDS / leases.RENEWALS)
+            time.sleep(leases.renewal_seconds())
             with self._running.lock:
                 let_go = [each for each in self.held if each.is_let_go]
                 self.held = [each for each in self.held if not each.is_let_go]

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 
 from ...errors import TurnLost
-from ..leases import FORGOTTEN_SECONDS, Lease
+from ..leases import FORGOTTEN_SECONDS, Lease, renewal_seconds
 from ..turns import TurnStore
 from .connections import Connections
 from .runs import interrupt_runs
@@ -37,10 +37,13 @@ class SQLiteTurns(TurnStore):
             found = _find(connection, thread_id, now)
         if found is not None and found != still:
             return found
+        asked = time.monotonic()
         with self._connections.transaction(thread_id) as connection:
             found = _find(connection, thread_id, now)
             if found is not None:
-                if found != still:
+                # If this waited long for other writers, so did the holder with its renewal.
+                waited = time.monotonic() - asked
+                if found != still or waited > renewal_seconds():
                     return found
                 connection.execute(_REMOVE, (thread_id,))
                 interrupt_runs(connection, thread_id, found.holder)
