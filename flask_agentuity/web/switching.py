@@ -56,15 +56,33 @@ def find(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> Thre
         contents_of(scope.thread).source.touch()
     if (known := _find_known(scope, thread_id)) and _exists(known):
         return known
-    guard = ThreadGuard(
-        Way.NAMED,
-        threads.load_person(),
-        has_owners=threads.owner_loader is not None,
-        is_signed=signed_id == thread_id,
-    )
+    guard = _guard_of_named(threads, is_signed=signed_id == thread_id)
     found = scope.make_thread(str(thread_id), is_new=False, guard=guard)
     found.id  # noqa: B018 - asks the guard
     return found
+
+
+def may_name(threads: AppThreads, thread_id: str) -> bool:
+    """Return whether the current request may use a stored thread, which it does not use yet.
+
+    :raises StoreError: if the owner of the thread cannot be read.
+    """
+    if not is_thread_id(thread_id):
+        return False
+    signed_id = threads.signed_provider.find_thread_id(current_request())
+    guard = _guard_of_named(threads, is_signed=signed_id == thread_id)
+    snapshot = threads.store.read(thread_id, ())
+    try:
+        guard.check(thread_id, snapshot.owner if snapshot else None, is_stored=snapshot is not None)
+    except ThreadNotFound:
+        return False
+    return True
+
+
+def _guard_of_named(threads: AppThreads, *, is_signed: bool) -> ThreadGuard:
+    has_owners = threads.owner_loader is not None
+    person = threads.load_person()
+    return ThreadGuard(Way.NAMED, person, has_owners=has_owners, is_signed=is_signed)
 
 
 def require_url_thread(scope: RequestScope) -> None:

@@ -157,6 +157,18 @@ class OwnedApp:
             threads.rotate()
             return show()
 
+        @app.get("/answer")
+        def answer() -> Response:
+            return threads.stream(iter([str(g.thread.state["messages"][0])]))
+
+        @app.get("/run")
+        def run() -> Response:
+            found = threads.run(request.args["id"])
+            return jsonify(stopped=threads.stop(request.args["id"]), text=found and found.text())
+
+        app.register_blueprint(threads.blueprint, url_prefix="/runs", name="runs")
+        app.register_blueprint(threads.blueprint, url_prefix="/c/<thread:conversation>/runs")
+
         @app.get("/mine")
         def mine() -> Response:
             return jsonify([listed.id for listed in threads.mine().threads])

@@ -140,6 +140,36 @@ def test_the_own_conversation_is_reached_by_its_id(owned: OwnedApp, path: str) -
     assert (b"pushed" in (stored or b"")) is path.endswith("/open")
 
 
+@ways
+@pytest.mark.parametrize("person", ["bob", None])
+def test_a_run_of_a_foreign_conversation_is_not_found(
+    owned: OwnedApp, way: Way, person: str | None
+) -> None:
+    ada = owned.client("ada")
+    thread_id = owned.begin(ada, SECRET)
+    with ada.get("/answer") as response:
+        assert response.get_data(as_text=True) == SECRET
+    own = way.send(owned, ada, thread_id, "runs/status")
+    assert own.get_json()["status"] == "done"
+    run_id = own.get_json()["run"]
+    other = owned.client(person)
+    for use in ("runs/status", "runs/stream", f"runs/stream?run={run_id}"):
+        if way.send is by_provider:
+            use += "&" if "?" in use else "?"
+            foreign, absent = (
+                other.get(f"/{use}id={each}") for each in (thread_id, make_thread_id())
+            )
+        else:
+            foreign = way.send(owned, other, thread_id, use)
+            absent = way.send(owned, other, make_thread_id(), use)
+        assert foreign.status_code == absent.status_code == (404 if way.named else 204)
+        assert SECRET not in foreign.text
+    path = f"/run?id={thread_id}"
+    assert other.get(path).get_json() == {"stopped": False, "text": None}
+    assert ada.get(path).get_json() == {"stopped": False, "text": SECRET}
+    assert other.get("/run?id=none").get_json() == {"stopped": False, "text": None}
+
+
 @pytest.mark.parametrize("path", [*CALLS, "/c/{}/show"])
 def test_what_is_no_thread_id_is_not_found(owned: OwnedApp, path: str) -> None:
     client = owned.client("ada")

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Literal
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, has_request_context
 
 from ...thread.runs.run import Run
 from ...thread.runs.runner import Output
 from ...thread.thread import Thread
 from ..flask_internals import current_app_object, current_request
 from ..served_apps import ServedApps
+from ..switching import may_name
 from .finding import find_thread_id
 from .routes import make_blueprint
 from .starting import plan_run
@@ -61,7 +62,8 @@ class StreamedRuns(ServedApps):
                 ...  # offer to try again
 
         :param thread: a thread or its id; the thread of the request if None, which does not
-            count as a use of it.
+            count as a use of it. In a request of an app with an owner loader, the thread of
+            another person has no run.
         :raises StoreError: if the store cannot be reached.
         """
         threads = self._threads_at_work()
@@ -98,4 +100,10 @@ class StreamedRuns(ServedApps):
     def _id_of(self, thread: Thread | str | None) -> str | None:
         if thread is None:
             return find_thread_id(self._threads_of(current_app_object()), current_request())
-        return thread if isinstance(thread, str) else thread.id
+        if not isinstance(thread, str):
+            return thread.id
+        if has_request_context():
+            threads = self._threads_of(current_app_object())
+            if threads.owner_loader is not None and not may_name(threads, thread):
+                return None
+        return thread
