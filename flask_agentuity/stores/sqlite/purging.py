@@ -27,6 +27,8 @@ _MOST_PAGES = 16
 _KEPT_FREE = 0.1
 #: Seconds between two looks for expired threads.
 _INTERVAL = 60.0
+#: The shortest pause between two transactions, in seconds.
+_PAUSE = 0.004
 #: Transactions after which the log is copied into the file.
 _CHECKPOINT = 20
 
@@ -155,7 +157,7 @@ def _has_remains(connection: sqlite3.Connection, now: float) -> bool:
 
 @contextmanager
 def _leaving_pauses() -> Iterator[None]:
-    """Wait after the block for as long as it took, so that others can write."""
+    """Wait after the block for three times as long as it took, so that others can write."""
     began = time.perf_counter()
     yield
-    time.sleep(max(0.002, time.perf_counter() - began))
+    time.sleep(max(_PAUSE, 3 * (time.perf_counter() - began)))
