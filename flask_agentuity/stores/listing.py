@@ -11,8 +11,11 @@ from typing import Any
 
 from ..document import codec
 from ..errors import StateNotSerializable
+from .owners import OWNER
 
 _TERM_BYTES = 400
+#: By how many values of its metadata a thread can be found: the first ones that are no containers.
+MOST_TERMS = 64
 #: The last second that a datetime can represent: of the year 9999.
 LATEST = 253_402_300_799.0
 #: How many threads a page has at most, however many are asked for.
@@ -102,15 +105,26 @@ class Query:
 
 
 def index_terms(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what an index keeps of *metadata*: the scalars, each as its key and its JSON text.
+    """Return what an index keeps of *metadata*, each as its key and its JSON text.
 
     Long ones are cut: an index finds candidates, and :func:`matches` decides.
     """
     return [
         (key, codec.encode(value, "metadata")[:_TERM_BYTES].decode(errors="ignore"))
-        for key, value in metadata.items()
-        if not isinstance(value, dict | list | tuple)
+        for key, value in _indexed(metadata).items()
     ]
+
+
+def _indexed(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return those values of *metadata* by which a thread can be found."""
+    scalars = {
+        key: value for key, value in metadata.items() if not isinstance(value, dict | list | tuple)
+    }
+    if len(scalars) <= MOST_TERMS:
+        return scalars
+    # In stores without a field for it, the owner is one of them.
+    keys = sorted(scalars, key=lambda key: key != OWNER)
+    return {key: scalars[key] for key in keys[:MOST_TERMS]}
 
 
 def require_owner(owner: object) -> None:
@@ -146,10 +160,13 @@ def require_filter(metadata: Mapping[str, Any]) -> None:
 
 
 def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Return whether *metadata* has every key of *wanted* with an equal value of one type."""
+    """Return whether *metadata* has every key of *wanted* with an equal value of one type.
+
+    As in an index, only the first :data:`MOST_TERMS` values count.
+    """
+    indexed = _indexed(metadata) if wanted else {}
     return all(
-        key in metadata
-        and codec.encode(metadata[key], "metadata") == codec.encode(value, "metadata")
+        key in indexed and codec.encode(indexed[key], "metadata") == codec.encode(value, "metadata")
         for key, value in wanted.items()
     )
 

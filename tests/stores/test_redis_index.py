@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from typing import Any
 
@@ -186,11 +186,21 @@ def test_an_index_stays_as_long_as_its_last_thread(
 def test_an_index_that_was_lost_is_made_again(store: RedisStore, client: redis.Redis) -> None:
     (thread_id,) = fill(store, 1, {"owner": "ada"})
     store.merge(thread_id, [Push("l", b"1")])
-    for name in (f'{INDEX}."owner":"ada"', INDEX):
+    label = f'{INDEX}."owner":"ada"'
+    changes: dict[str, Callable[[], object]] = {
+        INDEX: lambda: store.merge(thread_id, [Push("l", b"2")]),
+        # A push does not touch it.
+        label: lambda: store.merge(thread_id, [], {"owner": "ada", "n": 1}),
+    }
+    for name, change in changes.items():
         client.delete(name)
-        store.merge(thread_id, [Push("l", b"2")])
+        change()
         assert client.ttl(name) > 0
         assert listed(store, {"owner": "ada"}) == listed(store) == [thread_id]
+    client.delete(label)
+    pass_time(client, 604_800 // 4)
+    assert store.read(thread_id) is not None
+    assert listed(store, {"owner": "ada"}) == [thread_id]
 
 
 def test_an_index_expires_with_its_last_thread(

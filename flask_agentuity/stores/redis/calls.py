@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, ServiceUnavailable, StoreError
 from ...per_process import PerProcess
+from ..subjects import subject
 from .client import Client, exceptions, redis
 from .clock import ServerClock
 from .failures import ERRORS, failed, is_answer, is_refusal, not_sent
@@ -98,7 +99,7 @@ class Caller:
         """
         if self._paused_until and time.monotonic() < self._paused_until:
             raise ServiceUnavailable(
-                f"Redis did not answer the call before; nothing was sent for thread {thread_id}."
+                f"Redis did not answer the call before; nothing was sent for {subject(thread_id)}."
             )
         redirections = 0
         while True:

@@ -10,6 +10,7 @@ from ...errors import (
     ServiceUnavailable,
     StoreError,
 )
+from ..subjects import subject
 from .client import exceptions
 
 #: What redis-py raises. The second is no subclass of the first.
@@ -48,7 +49,7 @@ def not_sent(thread_id: str, error: Exception) -> StoreError:
     if is_refusal(error):
         return _refused(thread_id, error)
     return ServiceUnavailable(
-        f"There is no connection to Redis; nothing was sent for thread {thread_id}: {error}"
+        f"There is no connection to Redis; nothing was sent for {subject(thread_id)}: {error}"
     )
 
 
@@ -62,7 +63,7 @@ def failed(name: bytes, thread_id: str, error: Exception, *, changes: bool) -> S
         return _refused(thread_id, error)
     if _is_unready(error):
         return ServiceUnavailable(
-            f"Redis cannot serve thread {thread_id} now; nothing was changed: {error}"
+            f"Redis cannot serve {subject(thread_id)} now; nothing was changed: {error}"
         )
     if isinstance(error, exceptions.ResponseError):
         if "DAMAGED" in str(error):
@@ -70,15 +71,16 @@ def failed(name: bytes, thread_id: str, error: Exception, *, changes: bool) -> S
         # The name of the script and a line number follow.
         words = str(error).partition(" script: ")[0].rstrip(".")
         return StoreError(
-            f"Redis refused thread {thread_id}; nothing was changed: {words}.{_remedy(words, name)}"
+            f"Redis refused {subject(thread_id)}; nothing was changed: {words}."
+            f"{_remedy(words, name)}"
         )
     if changes:
         return OutcomeUnknown(
-            f"Redis did not answer; whether thread {thread_id} was changed is unknown: {error}"
+            f"Redis did not answer; whether {subject(thread_id)} was changed is unknown: {error}"
         )
     if isinstance(error, exceptions.TimeoutError):
-        return RequestTimeout(f"Redis did not answer for thread {thread_id}: {error}")
-    return StoreError(f"The connection to Redis broke, thread {thread_id}: {error}")
+        return RequestTimeout(f"Redis did not answer for {subject(thread_id)}: {error}")
+    return StoreError(f"The connection to Redis broke, for {subject(thread_id)}: {error}")
 
 
 def _is_unready(error: Exception) -> bool:
@@ -94,7 +96,7 @@ def _refused(thread_id: str, error: Exception) -> StoreError:
         else "Give user and password in the URL: redis://USER:PASSWORD@HOST, percent-encoded."
     )
     words = str(error).rstrip(".")
-    return AuthenticationFailed(f"Redis refused to serve thread {thread_id}: {words}. {remedy}")
+    return AuthenticationFailed(f"Redis refused to serve {subject(thread_id)}: {words}. {remedy}")
 
 
 def _remedy(words: str, name: bytes) -> str:

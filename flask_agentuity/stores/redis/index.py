@@ -16,6 +16,7 @@ from typing import Any
 
 from ...document.codec import damaged, document_size
 from ..listing import plausible_time
+from ..subjects import ALL_THREADS
 from .calls import Caller
 from .keys import Partition, decode_owner
 from .line import Line
@@ -72,7 +73,7 @@ def find(
     waiting = streams
     while waiting:
         calls = [(stream.index, _question(stream, share, terms)) for stream in waiting]
-        for stream, reply in zip(waiting, caller.run_each("(all)", PAGE, calls), strict=True):
+        for stream, reply in zip(waiting, caller.run_each(ALL_THREADS, PAGE, calls), strict=True):
             _take(stream, reply, accept)
         best = heapq.nlargest(
             count, (row for stream in streams for row in stream.rows), key=lambda row: row.place
@@ -100,7 +101,7 @@ def sweep(
         calls = [
             (index, (cursor, MOST_LOOKED_AT, int(remove))) for index, cursor in waiting.items()
         ]
-        replies = caller.run_each("(all)", SWEEP, calls)
+        replies = caller.run_each(ALL_THREADS, SWEEP, calls)
         expired = sum(reply[1] for reply in replies)
         total += expired
         if expired and progress:
@@ -142,7 +143,7 @@ def scan(caller: Caller, partitions: Iterable[Partition]) -> Iterator[Row]:
         cursor = b"0"
         while True:
             call = partition.index, (cursor, MOST_LOOKED_AT)
-            ((cursor, found),) = caller.run_each("(all)", SCAN, [call])
+            ((cursor, found),) = caller.run_each(ALL_THREADS, SCAN, [call])
             for fields in found:
                 try:
                     row = _row(*fields)

@@ -11,6 +11,7 @@ from ...errors import StateTooLarge, StoreError
 from ..base import KeyedStore
 from ..listing import require_owner
 from ..moving import id_is_taken, require_move
+from ..subjects import ALL_THREADS
 from ..writing import Write
 from .calls import Caller
 from .keys import Keyspace, encode_owner
@@ -77,11 +78,11 @@ class MovingInRedis(KeyedStore):
     def erase(self, owner: str, progress: Callable[[int], None] | None = None) -> int:
         require_owner(owner)
         total = 0
-        waiting = list(self._partitions("(all)"))
+        waiting = list(self._partitions(ALL_THREADS))
         arguments = encode_owner(owner), _ERASED, REMEMBERED
         while waiting:
             calls = [(partition.index, arguments) for partition in waiting]
-            replies = self._caller.run_each("(all)", ERASE, calls)
+            replies = self._caller.run_each(ALL_THREADS, ERASE, calls)
             deleted = sum(reply[1] for reply in replies)
             total += deleted
             if deleted and progress:

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from ..runs import RunKey, RunWatch
+from ..subjects import ALL_THREADS
 from .calls import Caller
 from .client import exceptions
 from .failures import ERRORS
@@ -43,7 +44,7 @@ class RedisRunWatch(RunWatch):
         except (*ERRORS, OSError) as error:
             # The next call subscribes again, and returns at once.
             self._unsubscribe_all()
-            thread_id = next((key.thread_id for key in runs), "(all)")
+            thread_id = next((key.thread_id for key in runs), ALL_THREADS)
             raise self._caller.failure(b"", thread_id, error) from error
 
     def wake(self) -> None:

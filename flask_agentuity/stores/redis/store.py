@@ -21,6 +21,7 @@ from ...document.codec import Snapshot
 from ...document.operations import Edit, EditMetadata, Set, SetMetadata
 from .. import base, listing
 from ..listing import ListedThread, Page, Query, require_times
+from ..subjects import ALL_THREADS
 from ..writing import Conflict, Write, Written
 from . import index as redis_index
 from .advice import advise
@@ -164,7 +165,7 @@ class RedisStore(RedisTurns, MovingInRedis):
             terms.append(owner_term(encode_owner(query.owner)))
         rows = redis_index.find(
             self._caller,
-            self._partitions("(all)"),
+            self._partitions(ALL_THREADS),
             terms,
             query.after,
             query.limit + 1,
@@ -177,7 +178,7 @@ class RedisStore(RedisTurns, MovingInRedis):
         return None if row is None else _listed(row)
 
     def scan(self) -> Iterator[ListedThread]:
-        for row in redis_index.scan(self._caller, self._partitions("(all)")):
+        for row in redis_index.scan(self._caller, self._partitions(ALL_THREADS)):
             yield _listed(row)
 
     def import_thread(self, thread: ListedThread, document: bytes) -> bool:
@@ -192,15 +193,17 @@ class RedisStore(RedisTurns, MovingInRedis):
         return self._writer.import_thread(self._names(thread.id), thread, steps)
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
-        return redis_index.sweep(self._caller, self._partitions("(all)"), progress)
+        return redis_index.sweep(self._caller, self._partitions(ALL_THREADS), progress)
 
     def count_expired(self) -> int:
-        return redis_index.sweep(self._caller, self._partitions("(all)"), remove=False)
+        return redis_index.sweep(self._caller, self._partitions(ALL_THREADS), remove=False)
 
     def warnings(self) -> Sequence[str]:
         asked = (b"INFO", b"memory"), (b"INFO", b"persistence"), (b"CONFIG", b"GET", b"save")
         memory, persistence, save = self._caller.call(
-            self._partitions("(all)").of("").index, "(all)", lambda line: line.exchange(*asked)
+            self._partitions(ALL_THREADS).of("").index,
+            ALL_THREADS,
+            lambda line: line.exchange(*asked),
         )
         return advise(memory, persistence, save, expires=self.ttl is not None)
 

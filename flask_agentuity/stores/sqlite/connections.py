@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ...errors import StoreError
+from ..subjects import ALL_THREADS, subject
 from .file import open_file
 from .journal import Log, is_busy
 
@@ -45,14 +46,14 @@ class Connections:
         self._closed = False
         _all_connections.add(self)
 
-    def read(self, thread_id: str = "(all)") -> ReadConnection:
+    def read(self, thread_id: str = ALL_THREADS) -> ReadConnection:
         """Return a connection for the time of a block, to read what belongs to a thread.
 
         :raises StoreError: instead of any error of SQLite in the block; it names the thread.
         """
         return ReadConnection(self, thread_id)
 
-    def transaction(self, thread_id: str = "(all)") -> Transaction:
+    def transaction(self, thread_id: str = ALL_THREADS) -> Transaction:
         """Return a connection inside a transaction that writes: it commits, or rolls back.
 
         :raises StoreError: as :meth:`read`, and if others write for longer than the timeout.
@@ -133,7 +134,9 @@ class Connections:
 
     def failure(self, thread_id: str, reason: object) -> StoreError:
         """Return the error for a thread that could not be served."""
-        return StoreError(f"SQLite could not serve thread {thread_id} from {self._path}: {reason}")
+        return StoreError(
+            f"SQLite could not serve {subject(thread_id)} from {self._path}: {reason}"
+        )
 
     def close(self) -> None:
         with self._lock:

@@ -11,6 +11,7 @@ from ...document import codec
 from ...document.operations import Clear, Delete, Set
 from ...errors import StateTooLarge
 from ...stores import ThreadStore
+from ...stores.listing import MOST_TERMS
 from .stored import (
     LONG,
     fill,
@@ -52,6 +53,22 @@ class FilterConformance(Suite):
         pages = pages_of(store, {"v": wanted}, 3)
         assert [thread.id for page in pages for thread in page.threads] == ids[::4][::-1]
         assert [len(page.threads) for page in pages] == [3, 3, 3, 1]
+
+    def test_a_thread_is_found_by_a_limited_number_of_values(
+        self, store: ThreadStore, thread_id: str
+    ) -> None:
+        """So that a change to the metadata writes a limited number of index entries."""
+        values = {f"key {number}": number for number in range(MOST_TERMS + 10)}
+        store.merge(thread_id, [Set("a", b"1")], {"list": [1], **values})
+        for number in (0, 1, MOST_TERMS - 1):
+            assert listed(store, {f"key {number}": number}) == [thread_id]
+        for number in (MOST_TERMS, MOST_TERMS + 9):
+            assert listed(store, {f"key {number}": number}) == []
+        # A key that is removed makes room for the next one.
+        del values["key 1"]
+        store.merge(thread_id, [], values)
+        assert listed(store, {"key 1": 1}) == []
+        assert listed(store, {f"key {MOST_TERMS}": MOST_TERMS}) == [thread_id]
 
     @pytest.mark.parametrize("key", ODD_KEYS, ids=lambda key: ascii(key[:20]))
     def test_odd_keys_can_be_asked_for(self, store: ThreadStore, thread_id: str, key: str) -> None:

@@ -128,6 +128,9 @@ def test_check_says_what_is_wrong(tmp_path: Path, spoil: Callable[[Path], str]) 
     result = runner("check")
     assert result.exit_code == 1
     assert "Error:       StoreError: " in result.stdout
+    listed = runner("list").stderr
+    assert " the threads " in listed or "another program" in listed
+    assert "(all)" not in listed
     assert "AGENTUITY_THREAD_STORE in app.config" in result.stdout
     assert str(tmp_path / url.removeprefix("sqlite:///")) in result.stdout
     assert "What to do:  Check that this user may write" in result.stdout

@@ -39,28 +39,15 @@ local function parsed_push(head, entry, owner)
   }
 end
 
--- Move the thread to the front of its indexes. Returns false if it is missing from one.
-local function is_moved(index_name, id, clock, metadata, owner)
-  local terms = {}
-  if owner then
-    terms[1] = index_name .. '.@' .. owner
-    redis.call('ZCARD', terms[1])
+-- Move the thread to the front of the indexes that are in the order of time: that of all threads and
+-- that of its owner. Returns false if it is missing from one.
+local function is_moved(index_name, id, clock, owner)
+  local owned = owner and index_name .. '.@' .. owner
+  if owned then
+    redis.call('ZCARD', owned)
   end
-  if metadata then
-    for term in string.gmatch(metadata, '\n([^\n]+)') do
-      terms[#terms + 1] = index_name .. '.' .. term
-      redis.call('ZCARD', terms[#terms])
-    end
-  end
-  if redis.call('ZADD', index_name, 'XX', 'CH', clock, id) == 0 then
-    return false
-  end
-  for _, term in ipairs(terms) do
-    if redis.call('ZADD', term, 'XX', 'CH', clock, id) == 0 then
-      return false
-    end
-  end
-  return true
+  return redis.call('ZADD', index_name, 'XX', 'CH', clock, id) == 1
+    and (not owned or redis.call('ZADD', owned, 'XX', 'CH', clock, id) == 1)
 end
 
 local function push_items()
@@ -81,7 +68,7 @@ local function push_items()
   if version + 0 <= push.version + 0 or clock + 0 <= push.updated + 0
     or seconds + 0 < push.first_second or seconds + 0 > push.last_second
     or (stored[2] and #stored[2] or 0) > push.most_metadata
-    or not is_moved(index_name, string.sub(thread_name, #index_name + 2), clock, stored[2], stored[6]) then
+    or not is_moved(index_name, string.sub(thread_name, #index_name + 2), clock, stored[6]) then
     return
   end
   local head = push.head .. ' ' .. version .. ' ' .. clock

@@ -125,7 +125,11 @@ for key in pairs(changed) do
 end
 
 local id = string.sub(thread_name, #index_name + 2)
-local indexes = index_names(index_name, metadata, owner)
+local longer = not is_safe(tonumber(head.safe), ttl)
+-- Only the indexes of all threads and of the owner are in the order of time. Those of other terms need
+-- to be written only if the terms change, or to stay longer.
+local same_terms = metadata == former_metadata and owner == former_owner and not is_empty
+local indexes = index_names(index_name, not (same_terms and not longer) and metadata or nil, owner)
 if is_empty then
   -- It is not listed, but it is still found by its owner to be erased.
   indexes = {owner and indexes[2]}
@@ -135,7 +139,7 @@ for place, name in ipairs(indexes) do
   -- The index of all threads is written to first, so it need not be checked.
   kept[name] = place == 1 and not is_empty or redis.call('ZCARD', name)
 end
-if metadata ~= former_metadata or owner ~= former_owner or is_empty then
+if not same_terms then
   for _, name in ipairs(index_names(index_name, former_metadata, former_owner)) do
     if not kept[name] then
       redis.call('ZCARD', name)
@@ -149,7 +153,6 @@ if not imported then
   local last = tonumber(head.updated)
   head.updated = now > last and clock or string.format('%.17g', last + math.max(1e-6, last * 2.3e-16))
 end
-local longer = not is_safe(tonumber(head.safe), ttl)
 if longer then
   head.safe = string.format('%.17g', ttl > 0 and now + longest(ttl) / 1000 or 0)
 end
