@@ -7,7 +7,6 @@ import threading
 import time
 from contextlib import suppress
 
-from ..errors import StoreError
 from ..per_process import PerProcess
 from ..stores import leases
 from ..stores.base import ThreadStore
@@ -94,7 +93,8 @@ class _Renewer:
         for each in let_go:
             if not each.is_given_back:
                 each.is_given_back = True
-                with suppress(StoreError):
+                # If it fails, the turn ends with its lease. The others are renewed in any case.
+                with suppress(Exception):
                     self._store.end_turn(each.lease.thread_id, each.lease.holder)
 
 

@@ -274,6 +274,23 @@ def test_a_turn_that_was_forgotten_is_given_back(store: Leasing) -> None:
     wait_until(lambda: store.is_free, "it is given back")
 
 
+def test_a_store_that_raises_anything_does_not_end_the_renewals(
+    store: Leasing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise ValueError("a bug of the store")
+
+    turn, kept = taken(store), take_turn(store, f"{ID}0", 0)
+    assert kept is not None
+    with monkeypatch.context() as failing:
+        failing.setattr(store, "end_turn", fail)
+        del turn
+        gc.collect()
+        wait_for_renewals(store, 3)
+        assert len(store.renewed[-1]) == 1
+    kept.end()
+
+
 def test_a_turn_that_cannot_be_given_back_is_logged(
     store: Leasing, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

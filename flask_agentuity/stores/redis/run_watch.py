@@ -59,6 +59,9 @@ class RedisRunWatch(RunWatch):
 
     def _wait(self, runs: set[RunKey], seconds: float) -> None:
         deadline = time.monotonic() + seconds
+        if not runs:
+            # Without subscriptions redis-py would not notice that the connection is closed.
+            self._unsubscribe_all()
         if gone := self._watched - runs:
             self._subscription.unsubscribe(*map(self._channel, gone))
             self._watched -= gone

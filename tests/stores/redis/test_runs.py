@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import closing
 
 import pytest
@@ -151,8 +152,16 @@ def test_a_watch_uses_one_connection_and_leaves_nothing(
         assert len(client.pubsub_channels()) == 10
         watch.wait(keys, PATIENCE)
         assert len(client.pubsub_channels()) == 30
+        watch.wait([], 0.01)
+        watch.wait([], 0.01)
+        wait_until(lambda: not subscribers())
+        watch.wait(keys, PATIENCE)
+    wait_until(lambda: not client.pubsub_channels())
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + PATIENCE
-    while client.pubsub_channels():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
