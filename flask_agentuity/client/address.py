@@ -5,8 +5,9 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
+from ..document.shown_url import without_secrets
 from ..errors import ConfigurationError
 from ..wire.limits import PATH
 
@@ -49,7 +50,12 @@ def parse_address(url: str) -> Address:
     if scheme is None or not parts.hostname:
         raise ConfigurationError(
             f"The URL of the thread service must start with ws:// or wss:// and contain a host;"
-            f" {_shown(parts)!r} does not."
+            f" {without_secrets(url)!r} does not."
+        )
+    if "@" in parts.path:
+        raise ConfigurationError(
+            "The path of the URL of the thread service must not contain '@'. In a user name or"
+            " password, write %2F for /."
         )
     if parts.fragment:
         raise ConfigurationError(
@@ -62,25 +68,6 @@ def parse_address(url: str) -> Address:
     query = f"?{parts.query}" if parts.query else ""
     shown = f"{scheme}://{location}{path}"
     return Address(shown + query, shown, parts.hostname, scheme == "wss")
-
-
-def without_secrets(url: str) -> str:
-    """Return *url* without user name, password, query and fragment."""
-    try:
-        return _shown(urlsplit(url))
-    except ValueError:
-        return "an invalid URL"
-
-
-def _shown(parts: SplitResult) -> str:
-    if not parts.netloc and "@" in parts.path:
-        return "a URL without a scheme"
-    start = f"{parts.scheme}:" if parts.scheme else ""
-    if "@" in parts.path + parts.query + parts.fragment:
-        # An unescaped "/", "?" or "#" in a password ends the host too early.
-        return f"{start}//..."
-    location = parts.netloc.rpartition("@")[2]
-    return f"{start}//{location}{parts.path}" if location else f"{start}{parts.path}"
 
 
 def connection_warnings(environ: Mapping[str, str], address: Address) -> list[str]:

@@ -18,8 +18,9 @@ from dataclasses import dataclass
 import websocket
 
 from ..document.foreign_text import printable
+from ..document.shown_url import without_secrets
 from ..errors import AuthenticationFailed, ServiceUnavailable, StoreError
-from .address import proxy_hint, without_secrets
+from .address import proxy_hint
 from .settings import ClientSettings
 
 #: From Linux 2.6.37 (tcp(7)): how long sent data may stay unacknowledged, in milliseconds.

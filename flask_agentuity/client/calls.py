@@ -13,9 +13,14 @@ from .request import Call
 EDITS = "edits"
 
 
-def restore(thread_id: str) -> Call:
-    """Read a document. The result is the document, or None."""
-    return Call("restore", thread_id, lambda id: wire.encode_restore(id, thread_id), _document)
+def restore(thread_id: str, limit: int) -> Call:
+    """Read a document of at most *limit* bytes. The result is the document, or None."""
+    return Call(
+        "restore",
+        thread_id,
+        lambda id: wire.encode_restore(id, thread_id),
+        lambda reply: wire.document_of(reply.data, limit),
+    )
 
 
 def restore_reply(
@@ -62,10 +67,6 @@ def delete(thread_id: str) -> Call:
 def connect() -> Call:
     """Wait for a connection. The result is the features of its service."""
     return Call("connect", None, lambda id: b"", _nothing)
-
-
-def _document(reply: wire.Success) -> bytes | None:
-    return wire.document_of(reply.data)
 
 
 def _reply(reply: wire.Success) -> wire.Success:

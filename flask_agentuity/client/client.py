@@ -66,7 +66,9 @@ class ThreadClient:
 
         :raises StoreError: see the class.
         """
-        document: bytes | None = self._wait(calls.restore(thread_id))
+        document: bytes | None = self._wait(
+            calls.restore(thread_id, self.settings.max_document_bytes)
+        )
         return document
 
     def restore_reply(
@@ -140,7 +142,7 @@ class ThreadClient:
 
     def submit_restore(self, thread_id: str) -> Future[bytes | None]:
         """Like :meth:`restore`, but return a future at once."""
-        return self._submit(calls.restore(thread_id)).future
+        return self._submit(calls.restore(thread_id, self.settings.max_document_bytes)).future
 
     def submit_save(
         self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None

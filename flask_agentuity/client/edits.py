@@ -92,7 +92,8 @@ def read_document(client: ThreadClient, thread_id: str) -> tuple[bytes | None, i
         return wire.encode_restore(id, thread_id, _since(began))
 
     reply = client.restore_reply(thread_id, encode, requires="edits")
-    return wire.document_of(reply.data), wire.version_of(reply.fields)
+    limit = client.settings.max_document_bytes
+    return wire.document_of(reply.data, limit), wire.version_of(reply.fields)
 
 
 def _since(began: float) -> wire.Began:

@@ -25,6 +25,7 @@ _ABOVE_ZERO = (
     "max_pending",
     "max_queued_bytes",
     "max_frame_bytes",
+    "max_document_bytes",
 )
 _ZERO_OR_MORE = ("grace", "stable_after")
 
@@ -47,6 +48,7 @@ class ClientOptions(TypedDict, total=False):
     max_pending: int
     max_queued_bytes: int
     max_frame_bytes: int
+    max_document_bytes: int
     ca_file: str | None
     on_connected: Callable[[], object] | None
     on_disconnected: Callable[[StoreError], object] | None
@@ -95,6 +97,8 @@ class ClientSettings:
     max_queued_bytes: int = 64 * 1024 * 1024
     #: The largest message in bytes that is accepted from the service.
     max_frame_bytes: int = limits.MAX_FRAME_BYTES
+    #: The largest document in bytes that is accepted from the service.
+    max_document_bytes: int = limits.MAX_DOCUMENT_BYTES
     #: A file of PEM certificates to trust instead of the system's.
     ca_file: str | None = None
     #: Called in a separate thread after the service accepted the key.

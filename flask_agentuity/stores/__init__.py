@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..document.codec import MAX_DOCUMENT_BYTES
+from ..document.shown_url import without_secrets
 from ..errors import ConfigurationError
 from .base import DEFAULT_TTL, ThreadStore
 from .listing import ListedThread, Page, Query
@@ -30,7 +31,8 @@ def open_store(
     ``ws://...``, ``memory://``. Nothing is opened or connected before the first use.
 
     :param ttl: seconds without use after which a thread expires in an own store; None: never.
-    :param max_bytes: the largest document in an own store.
+    :param max_bytes: the largest document in an own store. One of a thread service may be as large,
+        or have the default size.
     :param folder: what a relative path is relative to; the working directory if None.
     :param key: the key of a thread service.
     :param client_options: for a thread service, see :class:`flask_agentuity.client.ThreadClient`.
@@ -38,7 +40,9 @@ def open_store(
     """
     scheme, separator, _ = url.partition("://")
     if not separator:
-        raise ConfigurationError(f"{url!r} is not a store's URL. Allowed: {STORE_URLS}.")
+        raise ConfigurationError(
+            f"{without_secrets(url)} is not a store's URL. Allowed: {STORE_URLS}."
+        )
     match scheme:
         case "memory":
             from .memory import MemoryStore
@@ -57,5 +61,10 @@ def open_store(
 
             if not key:
                 raise ConfigurationError("A thread service needs a key. Set AGENTUITY_SDK_KEY.")
-            return RemoteStore.from_url(url, key=key, **client_options)
-    raise ConfigurationError(f"No store goes by {scheme}://. Allowed: {STORE_URLS}.")
+            # A service has limits of its own: a lower one does not make its threads unreadable.
+            largest = max(max_bytes, MAX_DOCUMENT_BYTES)
+            options = {"max_document_bytes": largest, **client_options}
+            return RemoteStore.from_url(url, key=key, **options)
+    raise ConfigurationError(
+        f"No store goes by {without_secrets(f'{scheme}://')}. Allowed: {STORE_URLS}."
+    )

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from ..document.codec import MAX_DOCUMENT_BYTES
+from ..document.shown_url import without_secrets
 from ..errors import ConfigurationError
 from ..stores.base import DEFAULT_TTL
 from ..thread.reporter import SessionReporter
@@ -70,7 +71,7 @@ def read_settings(
         source = read.source("SDK_KEY") if sdk_key else "the default: nothing is configured"
     if store.startswith(("ws:", "wss:")) and not sdk_key:
         raise ConfigurationError(
-            f"AGENTUITY_THREAD_STORE={_without_password(store)!r} is a thread service, which"
+            f"AGENTUITY_THREAD_STORE={without_secrets(store)!r} is a thread service, which"
             " requires a key. Set AGENTUITY_SDK_KEY."
         )
     secret = read("THREAD_SECRET", None, values.secret)
@@ -131,11 +132,6 @@ def _read_client_options(read: SettingsReader) -> dict[str, Any]:
         "ca_file": read("CA_FILE", None, values.existing_file),
     }
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _without_password(url: str) -> str:
-    scheme, separator, rest = url.partition("://")
-    return f"{scheme}{separator}{rest.rpartition('@')[2]}"
 
 
 def _service_url(read: SettingsReader) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from typing import Any
 
+from ..document.shown_url import without_secrets
 from ..errors import ConfigurationError
 
 logger = logging.getLogger("flask_agentuity")
@@ -83,7 +84,7 @@ class SettingsReader:
         try:
             return parse(value)
         except ValueError as error:
-            shown = "(hidden)" if name in _SECRETS else repr(value)
+            shown = "(hidden)" if name in _SECRETS else _shown(value)
             raise ConfigurationError(f"{key}={shown} is wrong. Allowed: {error}.") from None
 
 
@@ -108,3 +109,10 @@ class ConfigWatch:
 
 def _settings_in(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: config[key] for key in list(config) if str(key).startswith(PREFIX)}
+
+
+def _shown(value: object) -> str:
+    # Only URLs have credentials, which end with an @.
+    if isinstance(value, str) and ("@" in value or "://" in value):
+        return repr(without_secrets(value))
+    return repr(value)

@@ -29,7 +29,7 @@ from typing import Any
 from ..document.merge import Merged
 from ..document.messages import encode_message, fragment, parse_message
 from ..errors import ServiceError
-from .limits import MAX_ERROR_LENGTH
+from .limits import MAX_DOCUMENT_BYTES, MAX_ERROR_LENGTH
 from .requests import Frame, RequestId
 
 #: The extensions that services of this package announce, with their versions.
@@ -188,10 +188,11 @@ def parse_reply(frame: Frame) -> Reply:
     return Failure(id, "the reply says neither success nor failure", message)
 
 
-def document_of(data: object) -> bytes | None:
+def document_of(data: object, limit: int = MAX_DOCUMENT_BYTES) -> bytes | None:
     """Return the document that came with the reply to a restore; None for an unknown thread.
 
-    :raises ServiceError: if it is not text, which never means an empty thread.
+    :param limit: the largest document to accept, in bytes.
+    :raises ServiceError: if it is not text, which never means an empty thread, or is too large.
     """
     if data is None or data == "":
         return None
@@ -199,7 +200,13 @@ def document_of(data: object) -> bytes | None:
         raise ServiceError(
             f"The service answered a restore with {type(data).__name__} instead of text."
         )
-    return data.encode()
+    document = data.encode()
+    if len(document) > limit:
+        raise ServiceError(
+            f"The service answered a restore with a document of {len(document):,} bytes; the"
+            f" limit is {limit:,}."
+        )
+    return document
 
 
 def version_of(fields: Mapping[str, Any]) -> int:

@@ -8,7 +8,6 @@ from flask_agentuity.client.address import (
     parse_address,
     proxy_hint,
     proxy_warnings,
-    without_secrets,
 )
 from flask_agentuity.document.foreign_text import printable
 from flask_agentuity.errors import ConfigurationError
@@ -46,7 +45,6 @@ def test_a_refused_url_shows_no_credentials() -> None:
         with pytest.raises(ConfigurationError) as raised:
             parse_address(url)
         assert "word" not in str(raised.value)
-    assert without_secrets("https://user:word@h/login?word#word") == "https://h/login"
 
 
 @pytest.mark.parametrize(
@@ -63,7 +61,8 @@ def test_a_password_that_is_not_escaped_is_not_shown(url: str) -> None:
     with pytest.raises(ConfigurationError) as raised:
         parse_address(url)
     for part in ("wo", "rd", "12"):
-        assert part not in str(raised.value).replace("must start with", "").replace("password", "")
+        said = str(raised.value).replace("must start with", "").replace("user name or password", "")
+        assert part not in said
 
 
 @pytest.mark.parametrize(

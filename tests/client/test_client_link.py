@@ -38,7 +38,7 @@ def close(code: int, reason: bytes = b"") -> Message:
 
 
 def pending(id: str, deadline: float = 10.0) -> PendingRequest:
-    return PendingRequest(id, calls.restore(THREAD), deadline, b"frame")
+    return PendingRequest(id, calls.restore(THREAD, 1000), deadline, b"frame")
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def request_for() -> MakeRequest:
     names = iter("abcdefghijklmnopqrstuvwxyz")
 
     def make(call: Call | None = None, size: int = 10, deadline: float = 10.0) -> PendingRequest:
-        call = calls.restore(THREAD) if call is None else call
+        call = calls.restore(THREAD, 1000) if call is None else call
         return PendingRequest(next(names), call, deadline, b"x" * size)
 
     return make
@@ -208,7 +208,7 @@ def test_many_threads_and_one_taker_lose_nothing() -> None:
 
     def submit() -> None:
         for _ in range(500):
-            request = PendingRequest("id", calls.restore(THREAD), 10, b"12345")
+            request = PendingRequest("id", calls.restore(THREAD, 1000), 10, b"12345")
             assert outbox.accept(request, READY, 0) is None
 
     threads = [threading.Thread(target=submit) for _ in range(8)]

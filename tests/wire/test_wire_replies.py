@@ -165,3 +165,12 @@ def test_a_conflict_is_an_object(conflict: object) -> None:
 def test_keys_of_a_conflict_are_texts() -> None:
     conflict = {"keys": ["a", 5, None], "assigned": {}, "metadata": 1}
     assert wire.conflict_of({"conflict": conflict}) == wire.Conflicting(("a",))
+
+
+def test_a_document_over_the_limit_is_refused_on_arrival() -> None:
+    limit = wire.limits.MAX_DOCUMENT_BYTES
+    assert wire.document_of("x" * limit) == b"x" * limit
+    for text in ("x" * (limit + 1), "\u00e9" * (limit // 2 + 1)):
+        with pytest.raises(ServiceError, match=r"1,048,57\d bytes; the limit is 1,048,576"):
+            wire.document_of(text)
+    assert wire.document_of("x" * (limit + 1), limit + 1)

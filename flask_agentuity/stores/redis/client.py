@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
 from ...errors import ConfigurationError
 
@@ -27,12 +27,15 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 Client = redis.Redis | redis.RedisCluster
+N = TypeVar("N", int, float)
 
 _ALLOWED = (
     "redis://HOST:PORT/DB, rediss://... (TLS), unix:///PATH?db=DB,"
     " redis+cluster://HOST:PORT,HOST:PORT, redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB,"
     " and ?timeout=SECONDS&prefix=TEXT&partitions=NUMBER"
 )
+
+_ESCAPES = "a /, ?, #, @ or : in a password is written %2F, %3F, %23, %40 or %3A"
 
 # Settings of redis-py's connection pools. All others are settings of connections.
 _OF_POOL = ("connection_class", "max_connections")
@@ -59,6 +62,8 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
         # It would cut off what follows, which may be a part of a password.
         raise ValueError("it contains a #, which is written %23")
     parts = urlsplit(url)
+    if parts.fragment or "\n" in url or "\r" in url or "\t" in url:
+        raise ValueError(_ESCAPES)
     scheme, _, kind = parts.scheme.replace("valkey", "redis").partition("+")
     if scheme not in ("redis", "rediss", "unix") or kind not in ("", "cluster", "sentinel"):
         raise ValueError(f"the scheme {parts.scheme}:// is not known")
@@ -69,8 +74,8 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
     if "prefix" in query:
         own["prefix"] = query.pop("prefix")
     if "partitions" in query:
-        own["partitions"] = int(query.pop("partitions"))
-    seconds = float(query.pop("timeout", timeout))
+        own["partitions"] = _number(int, query.pop("partitions"), "partitions")
+    seconds = _number(float, query.pop("timeout", timeout), "timeout")
     if not 0 < seconds < float("inf"):
         raise ValueError(f"timeout={seconds} is not a number of seconds above 0")
     credentials, at, hosts = parts.netloc.rpartition("@")
@@ -84,18 +89,16 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
             raise ValueError("it names no service that Sentinel watches")
     if scheme != "unix":
         path = _database(path, allowed=kind != "cluster")
+    nodes = [_node(name) for name in names]
     single = f"{scheme}://{credentials}{at}{names[0]}/{path.lstrip('/')}?{urlencode(query)}"
-    return _maker(kind, [_node(name) for name in names], service, _settings(single, seconds)), own
+    return _maker(kind, nodes, service, _settings(single, seconds)), own
 
 
 def _database(path: str, *, allowed: bool) -> str:
     path = path.strip("/")
     if path and not (path.isdecimal() and allowed):
         # The text itself is not shown: it may be a part of a password.
-        raise ValueError(
-            "what follows the host is not the number of a database (a /, ? or # in a password"
-            " is written %2F, %3F or %23)"
-        )
+        raise ValueError(f"what follows the host is not the number of a database ({_ESCAPES})")
     return path
 
 
@@ -116,6 +119,9 @@ def _settings(url: str, seconds: float) -> dict[str, Any]:
         connection_class(**{name: settings[name] for name in settings if name not in _OF_POOL})
     except TypeError as error:
         _, _, option = str(error).rpartition("argument ")
+        if "@" in unquote(urlsplit(url).query):
+            # It may be a part of a password.
+            raise ValueError(f"it has a wrong option ({_ESCAPES})") from None
         raise ValueError(f"redis-py's connections have no option {option}") from None
     return settings
 
@@ -147,5 +153,15 @@ def _maker(
 
 
 def _node(name: str) -> tuple[str, int]:
-    parts = urlsplit(f"redis://{name}")
-    return parts.hostname or "localhost", parts.port or 6379
+    try:
+        parts = urlsplit(f"redis://{name}")
+        return parts.hostname or "localhost", parts.port or 6379
+    except ValueError:
+        raise ValueError(f"a port is not a number from 0 to 65535 ({_ESCAPES})") from None
+
+
+def _number(kind: type[N], text: object, name: str) -> N:
+    try:
+        return kind(str(text))
+    except ValueError:
+        raise ValueError(f"the {name} is not a number") from None

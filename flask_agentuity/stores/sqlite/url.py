@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
+from ...document.shown_url import without_secrets
 from ...errors import ConfigurationError
 
 _SCHEME = "sqlite://"
@@ -27,7 +28,7 @@ def read_url(url: str, folder: str | None) -> tuple[Path, dict[str, Any]]:
     path = os.fsdecode(unquote_to_bytes(encoded))
     if host or not path or path.startswith(":memory:") or "\0" in path:
         raise ConfigurationError(
-            f"{url!r} names no file. Allowed: sqlite:///relative/path, sqlite:////absolute/path;"
+            f"{without_secrets(url)!r} names no file. Allowed: sqlite:///relative/path, sqlite:////absolute/path;"
             " for threads in memory, memory://."
         )
     options: dict[str, Any] = {}
@@ -37,12 +38,18 @@ def read_url(url: str, folder: str | None) -> tuple[Path, dict[str, Any]]:
         elif name == "timeout" and _is_seconds(value):
             options["timeout"] = float(value)
         else:
+            option, shown = _option(name, value), without_secrets(url)
             raise ConfigurationError(
-                f"{name}={value} in {url!r} is not known to the SQLite store."
+                f"{option} in {shown!r} is not known to the SQLite store."
                 " Allowed: timeout=SECONDS, synchronous=normal or full. In the name of the file, ?"
                 " is written %3F."
             )
     return Path(folder or ".") / path, options
+
+
+def _option(name: str, value: str) -> str:
+    # The URL of another store, with a wrong scheme, may have a password in its query.
+    return f"{name}={value}" if name in ("timeout", "synchronous") else repr(name)
 
 
 def _is_seconds(text: str) -> bool:

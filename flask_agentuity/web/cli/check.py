@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from typing import Any
 
 from ...document.operations import Set
+from ...document.shown_url import without_secrets
 from ...errors import (
     AgentuityError,
     AuthenticationFailed,
@@ -37,7 +37,7 @@ def check(as_json: bool) -> None:
     store, settings = app_threads().store, app_threads().settings
     report: dict[str, Any] = {
         "store": type(store).__name__,
-        "url": without_credentials(settings.store),
+        "url": without_secrets(settings.store),
         "source": settings.store_source,
         "ok": True,
     }
@@ -105,11 +105,3 @@ def _remedy(error: AgentuityError, store: ThreadStore) -> str:
             " disk is not full; or set AGENTUITY_THREAD_STORE to another file."
         )
     return "The problem is in the store, not in the app. The error message says what failed."
-
-
-def without_credentials(url: str) -> str:
-    """Return a store's URL without its user, password and options."""
-    if not url.startswith("sqlite:"):
-        # Up to the last @, because a password may contain any character.
-        url = re.sub(r"//.*@", "//", url, flags=re.DOTALL)
-    return url.partition("?")[0]

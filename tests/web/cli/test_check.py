@@ -16,7 +16,6 @@ import pytest
 
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
-from flask_agentuity.web.cli.check import without_credentials
 
 from .running import runner_of
 
@@ -164,20 +163,3 @@ def test_check_of_a_server_that_does_not_run() -> None:
     assert "Check the address, and that the server is running" in result.stdout
     assert "w0rd" not in result.output
     assert "someone" not in result.output
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("redis://me:secret@host:1/0", "redis://host:1/0"),
-        ("redis://:sec/ret@host/0", "redis://host/0"),
-        ("redis://:sec@ret@host/0", "redis://host/0"),
-        ("redis://:sec#ret?s@host/0?password=secret", "redis://host/0"),
-        ("rediss://:secret\n@host", "rediss://host"),
-        ("wss://secret@host/thread/ws", "wss://host/thread/ws"),
-        ("unix:///run/redis.sock?db=0&password=secret", "unix:///run/redis.sock"),
-        ("sqlite:////srv/a@b/threads.db?timeout=3", "sqlite:////srv/a@b/threads.db"),
-    ],
-)
-def test_credentials_are_never_printed(url: str, shown: str) -> None:
-    assert without_credentials(url) == shown

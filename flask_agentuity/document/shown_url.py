@@ -1,0 +1,28 @@
+"""URLs for logs and error messages. Pure functions."""
+
+from __future__ import annotations
+
+import re
+
+from .foreign_text import printable
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+
+
+def without_secrets(url: str) -> str:
+    """Return *url* without user name, password, query and fragment.
+
+    A password that is not escaped may contain any character, so everything up to the last ``@``
+    is left out, and the rest as well where it may belong to a query.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or not _SCHEME.fullmatch(scheme):
+        return "(a URL without a scheme)"
+    before, at, location = rest.rpartition("@")
+    if rest.startswith("/"):
+        # A path, without user and host, may contain an @.
+        at, location = "", rest
+    shown = re.split(r"[?#]", location, maxsplit=1)[0]
+    if at and "?" in before:
+        shown = "..."
+    return printable(f"{scheme}://{shown}")
