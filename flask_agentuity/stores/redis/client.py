@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
@@ -21,7 +22,7 @@ from redis import exceptions as exceptions
 from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.connection import AbstractConnection as AbstractConnection
-from redis.connection import parse_url
+from redis.connection import SSLConnection, parse_url
 from redis.exceptions import RedisError
 from redis.retry import Retry
 from redis.sentinel import Sentinel
@@ -74,8 +75,10 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
     if "prefix" in query:
         own["prefix"] = query.pop("prefix")
     if "partitions" in query:
-        own["partitions"] = _number(int, query.pop("partitions"), "partitions")
-    seconds = _number(float, query.pop("timeout", timeout), "timeout")
+        own["partitions"] = _number(
+            int, query.pop("partitions"), "partitions must be a whole number"
+        )
+    seconds = _number(float, query.pop("timeout", timeout), "timeout is not a number")
     if not 0 < seconds < float("inf"):
         raise ValueError(f"timeout={seconds} is not a number of seconds above 0")
     credentials, at, hosts = parts.netloc.rpartition("@")
@@ -104,6 +107,7 @@ def _database(path: str, *, allowed: bool) -> str:
 
 def _settings(url: str, seconds: float) -> dict[str, Any]:
     """Return the settings of redis-py for the connections of a URL."""
+    parts = urlsplit(url)
     settings: dict[str, Any] = {
         # Reads a long history in few pieces.
         "socket_read_size": 262_144,
@@ -113,13 +117,16 @@ def _settings(url: str, seconds: float) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         **parse_url(url),  # type: ignore[no-untyped-call]
     }
+    if parts.scheme == "rediss" and settings.get("ssl_cert_reqs") != "none":
+        # Up to version 5, redis-py checks the certificate but not for whom it was made.
+        settings.setdefault("ssl_check_hostname", True)
     # Finds an option that redis-py does not know now, not in a request.
     connection_class = settings.get("connection_class", redis.Connection)
     try:
         connection_class(**{name: settings[name] for name in settings if name not in _OF_POOL})
     except TypeError as error:
         _, _, option = str(error).rpartition("argument ")
-        if "@" in unquote(urlsplit(url).query):
+        if "@" in unquote(parts.query):
             # It may be a part of a password.
             raise ValueError(f"it has a wrong option ({_ESCAPES})") from None
         raise ValueError(f"redis-py's connections have no option {option}") from None
@@ -136,6 +143,7 @@ def _maker(
     if settings.pop("connection_class", None):
         settings["ssl"] = True
     if kind == "cluster":
+        _require_checked_names(settings)
 
         def make_cluster() -> Client:
             # A cluster's client connects immediately, and keeps connections in these objects.
@@ -143,13 +151,26 @@ def _maker(
             return redis.RedisCluster(startup_nodes=startup, **settings)
 
         return make_cluster
-    shared = ("socket_timeout", "socket_connect_timeout", "retry", "ssl")
-    of_sentinels = {name: settings[name] for name in shared if name in settings}
+    shared = ("socket_timeout", "socket_connect_timeout", "retry")
+    of_sentinels = {
+        name: value for name, value in settings.items() if name in shared or name.startswith("ssl")
+    }
     sentinel = Sentinel(  # type: ignore[no-untyped-call]
         nodes, sentinel_kwargs=of_sentinels, **settings
     )
     master: redis.Redis = sentinel.master_for(service)  # type: ignore[no-untyped-call]
     return lambda: master
+
+
+def _require_checked_names(settings: dict[str, Any]) -> None:
+    """Refuse a version of redis-py whose clusters ignore ``ssl_check_hostname``."""
+    default = signature(SSLConnection).parameters["ssl_check_hostname"].default
+    if settings.get("ssl_check_hostname") and not default:
+        raise ValueError(
+            f"redis-py {redis.__version__} does not check the host names of a cluster over TLS."
+            ' Install a newer one with: python -m pip install "redis>=6"; or, to go without the'
+            " check, add ssl_check_hostname=false"
+        )
 
 
 def _node(name: str) -> tuple[str, int]:
@@ -160,8 +181,8 @@ def _node(name: str) -> tuple[str, int]:
         raise ValueError(f"a port is not a number from 0 to 65535 ({_ESCAPES})") from None
 
 
-def _number(kind: type[N], text: object, name: str) -> N:
+def _number(kind: type[N], text: object, wrong: str) -> N:
     try:
         return kind(str(text))
     except ValueError:
-        raise ValueError(f"the {name} is not a number") from None
+        raise ValueError(wrong) from None
