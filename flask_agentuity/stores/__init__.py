@@ -61,7 +61,7 @@ def open_store(
 
             if not key:
                 raise ConfigurationError("A thread service needs a key. Set AGENTUITY_SDK_KEY.")
-            # A service has limits of its own: a lower one does not make its threads unreadable.
+            # The app may have a lower limit; that does not make stored threads unreadable.
             largest = max(max_bytes, MAX_DOCUMENT_BYTES)
             options = {"max_document_bytes": largest, **client_options}
             return RemoteStore.from_url(url, key=key, **options)
