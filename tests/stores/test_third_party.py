@@ -35,7 +35,8 @@ class TestThirdPartyStore(StoreConformance):
                 "lists": kind.list is not ThreadStore.list or kind.find is not ThreadStore.find,
                 "transfers": kind.import_thread is not ThreadStore.import_thread,
                 "turns": True,
-                "leases": not hasattr(kind.lease_turn, "of_version_1"),
+                "leases": kind.take_turn is ThreadStore.take_turn,
+                "runs": store.runs is not None,
             }
         return claimed.__getitem__
 
