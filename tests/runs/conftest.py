@@ -6,6 +6,14 @@ from pathlib import Path
 import pytest
 
 from .answers import Chat
+from .clients import Reading
+
+
+@pytest.fixture(autouse=True)
+def _leave_all() -> Iterator[None]:
+    yield
+    for reading in list(Reading.open):
+        reading.leave()
 
 
 @pytest.fixture

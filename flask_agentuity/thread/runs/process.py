@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ...stores import leases
 from ...stores.base import ThreadStore
 from ...stores.runs import NewRun, RunKey, RunStore
 from .following import Followed, StoredLog
@@ -18,8 +19,6 @@ logger = logging.getLogger("flask_agentuity.runs")
 
 #: Seconds between two looks at runs of this process that no other process has readers of.
 _LOOK_SECONDS = 0.2
-#: Seconds after which a wait for changes is repeated.
-_WATCH_SECONDS = 1.0
 _RETRY_SECONDS = 0.5
 #: Seconds in which generators that are closed at a shutdown have to end.
 CLOSING_SECONDS = 4.0
@@ -242,7 +241,9 @@ class ProcessRuns:
                     self._wake_watch = watch.wake
                     try:
                         while followed := self._followed.keys:
-                            watch.wait([*followed, *self._live], _WATCH_SECONDS)
+                            # Turns are looked at even if nothing changes.
+                            pause = leases.LEASE_SECONDS / leases.RENEWALS
+                            watch.wait([*followed, *self._live], pause)
                             self._look()
                             has_failed = False
                     finally:
