@@ -275,7 +275,7 @@ def test_killed_writers_leave_every_acknowledged_operation_and_none_by_half(
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         for thread_size, thread in connection.execute("SELECT entries_size, number FROM threads"):
             entries = connection.execute(
-                "SELECT coalesce(sum(length(CAST(key AS BLOB))), 0) FROM state_entries"
+                "SELECT coalesce(sum(length(CAST(key AS BLOB))), 0) FROM thread_entries"
                 " WHERE thread = ?",
                 (thread,),
             ).fetchone()

@@ -32,12 +32,12 @@ class TestSQLiteStore(StoreConformance):
     def damage(self, store: ThreadStore, place: Any, thread_id: str, key: str) -> None:
         with closing(sqlite3.connect(place / "threads.db", isolation_level=None)) as connection:
             (entry,) = connection.execute(
-                "SELECT e.number FROM state_entries e JOIN threads t ON t.number = e.thread"
+                "SELECT e.number FROM thread_entries e JOIN threads t ON t.number = e.thread"
                 " WHERE t.id = ? AND e.key = ?",
                 (thread_id, key),
             ).fetchone()
             changed = connection.execute(
-                "UPDATE state_entries SET value = CAST('{\"a\":' AS BLOB)"
+                "UPDATE thread_entries SET value = CAST('{\"a\":' AS BLOB)"
                 " WHERE number = ? AND value IS NOT NULL",
                 (entry,),
             ).rowcount

@@ -53,10 +53,10 @@ def plan_appends(
         return None
     version = next_version(head.version, now)
     row = head.number, version, head.used, now, head.born, head.deleted, size, epoch
-    seen_after = Seen(seen.thread_id, Head(*row, head.metadata, head.owner), seen.entries, tails)
+    seen_after = Seen(seen.thread_id, Head(*row, head.metadata, head.owner, 1), seen.entries, tails)
     arguments = size, now, version, epoch, head.number, head.stored_version, seen.thread_id
     written = Written(version, seen_after, preceding)
-    return Planned(UPDATE_SEEN_ROW, arguments, statements, written)
+    return Planned(UPDATE_SEEN_ROW[head.stale], arguments, statements, written)
 
 
 def find_appended(write: Write) -> Appended | None:

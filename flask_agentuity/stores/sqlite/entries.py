@@ -11,13 +11,13 @@ from .statements import Statements
 from .steps import Value
 
 _INSERT = (
-    "INSERT INTO state_entries (thread, key, kind, nulls, value, assigned)"
+    "INSERT INTO thread_entries (thread, key, kind, nulls, value, assigned)"
     " VALUES (?, ?, ?, ?, ?, ?)"
 )
-_UPDATE = "UPDATE state_entries SET kind = ?, nulls = ?, value = ?, assigned = ? WHERE number = ?"
-_UPDATE_VALUE = "UPDATE state_entries SET value = ? WHERE number = ?"
-_UPDATE_NULLS = "UPDATE state_entries SET nulls = 1 WHERE number = ?"
-_DELETE = "DELETE FROM state_entries WHERE number = ?"
+_UPDATE = "UPDATE thread_entries SET kind = ?, nulls = ?, value = ?, assigned = ? WHERE number = ?"
+_UPDATE_VALUE = "UPDATE thread_entries SET value = ? WHERE number = ?"
+_UPDATE_NULLS = "UPDATE thread_entries SET nulls = 1 WHERE number = ?"
+_DELETE = "DELETE FROM thread_entries WHERE number = ?"
 _IS_BODY = "SELECT 1 FROM segments WHERE number BETWEEN ? AND ? AND CAST(body AS BLOB) = ?"
 
 

@@ -19,13 +19,16 @@ _SCANNED = 500
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
-# IndexTerms that more threads have are not counted further.
+# Index terms that more threads have are not counted further.
 _MOST_COUNTED = 500
 
 _COLUMNS = "t.id, t.metadata, t.created, t.updated, t.entries_size, t.owner, t.used"
 # A thread without state and metadata is kept, but not shown.
 _IS_SHOWN = "(t.entries_size > 0 OR length(t.metadata) > 2)"
-_FOUND_BY = "SELECT thread FROM labels WHERE key = ? AND value = ?"
+_HAS_TERM = (
+    "EXISTS (SELECT 1 FROM index_terms WHERE key = ? AND value = ? AND listed = t.listed"
+    " AND thread = t.number)"
+)
 
 _SCAN = (
     f"SELECT t.number, {_COLUMNS} FROM threads t"
@@ -75,34 +78,72 @@ def list_threads(
     """
     used_since = 0.0 if ttl is None else time.time() - ttl
     limit, before = query.limit + 1, query.after
-    conditions = [_IS_SHOWN, "max(t.used, t.updated) >= ?"]
-    arguments: list[Any] = [used_since]
-    if query.owner is not None:
-        conditions.append("t.owner = ?")
-        arguments.append(query.owner)
     terms = listing.index_terms(query.metadata)
     if len(terms) > 1:
         # The rarest says which threads are looked at, the others only test those.
         terms.sort(key=lambda term: _count_term(connection, term))
-    for place, term in enumerate(terms):
-        conditions.append(
-            f"EXISTS ({_FOUND_BY} AND thread = t.number)" if place else f"t.number IN ({_FOUND_BY})"
-        )
-        arguments.extend(term)
     found: list[ListedThread] = []
     while len(found) < limit:
-        rows = connection.execute(
-            f"SELECT {_COLUMNS} FROM threads t WHERE {' AND '.join(conditions)}"
-            + (" AND (t.updated, t.id) < (?, ?)" if before else "")
-            + " ORDER BY t.updated DESC, t.id DESC LIMIT ?",
-            (*arguments, *(before or ()), limit),
-        ).fetchall()
+        statement, arguments = _page(query.owner, terms, used_since, before, limit)
+        rows = connection.execute(statement, arguments).fetchall()
+        rows.sort(key=_place, reverse=True)
+        del rows[limit:]
         threads = (_listed(*row, ttl=ttl) for row in rows)
         found += [thread for thread in threads if query.matches(thread)]
         if len(rows) < limit:
             break
-        before = rows[-1][3], rows[-1][0]
+        before = _place(rows[-1])
     return found[:limit]
+
+
+def _page(
+    owner: str | None,
+    terms: Sequence[tuple[str, str]],
+    used_since: float,
+    before: tuple[float, str] | None,
+    limit: int,
+) -> tuple[str, list[Any]]:
+    """Return a statement that finds up to *limit* threads in the order of the indexes, and as many
+    stale ones. One statement sees the file at one moment.
+    """
+    shown = f"{_IS_SHOWN} AND max(t.used, t.updated) >= ?"
+    tested: list[Any] = [used_since]
+    if owner is not None:
+        shown += " AND t.owner = ?"
+        tested.append(owner)
+    # An owner and the rarest term are in indexes with the order of listings.
+    tables, place, driver = "threads t", "t.listed", []
+    where = f"{shown} AND t.stale = 0"
+    if terms and owner is None:
+        tables = "index_terms i CROSS JOIN threads t"
+        place = "i.listed"
+        where = f"i.key = ? AND i.value = ? AND t.number = i.thread AND {where}"
+        driver = list(terms[0])
+    others = terms[1:] if driver else terms
+    ordered, stale = list(tested), list(tested)
+    for term in others:
+        where += f" AND {_HAS_TERM}"
+        ordered += term
+    stale_where = f"{shown} AND t.stale = 1" + f" AND {_HAS_TERM}" * len(terms)
+    for term in terms:
+        stale += term
+    if before:
+        if driver:
+            where += f" AND {place} <= ? AND (t.listed, t.id) < (?, ?)"
+            ordered += [before[0], *before]
+        else:
+            where += " AND (t.listed, t.id) < (?, ?)"
+            ordered += before
+        stale_where += " AND (t.updated, t.id) < (?, ?)"
+        stale += before
+    return (
+        f"SELECT * FROM (SELECT {_COLUMNS} FROM {tables} WHERE {where}"
+        f" ORDER BY {place} DESC, t.id DESC LIMIT ?)"
+        " UNION ALL"
+        f" SELECT * FROM (SELECT {_COLUMNS} FROM threads t INDEXED BY threads_stale"
+        f" WHERE {stale_where} ORDER BY t.updated DESC, t.id DESC LIMIT ?)",
+        [*driver, *ordered, limit, *stale, limit],
+    )
 
 
 def list_ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
@@ -136,7 +177,8 @@ def scan_threads(
 def _count_term(connection: sqlite3.Connection, term: tuple[str, str]) -> int:
     """Return how many threads have an index term, up to a limit."""
     (count,) = connection.execute(
-        f"SELECT count(*) FROM ({_FOUND_BY} LIMIT ?)", (*term, _MOST_COUNTED)
+        "SELECT count(*) FROM (SELECT 1 FROM index_terms WHERE key = ? AND value = ? LIMIT ?)",
+        (*term, _MOST_COUNTED),
     ).fetchone()
     return int(count)
 
@@ -166,3 +208,8 @@ def _listed(
     created, updated, used = map(plausible_time, (created, updated, used))
     expires = None if ttl is None else plausible_time(max(used, updated) + ttl)
     return ListedThread(thread_id, metadata, created, updated, size, owner, expires)
+
+
+def _place(row: tuple[Any, ...]) -> tuple[float, str]:
+    """Return the place of a row in a listing."""
+    return row[3], row[0]

@@ -27,10 +27,10 @@ _ERASED = 20
 
 _MOVE = "UPDATE threads SET id = ?, owner = ?, deleted = NULL WHERE number = ?"
 _OF_OWNER = "SELECT id FROM threads WHERE owner = ? LIMIT ?"
-_ENTRIES = "SELECT number, kind FROM state_entries WHERE thread = ? ORDER BY number"
+_ENTRIES = "SELECT number, kind FROM thread_entries WHERE thread = ? ORDER BY number"
 _COPY_ENTRY = (
-    "INSERT INTO state_entries (thread, key, kind, nulls, value)"
-    " SELECT ?, key, kind, nulls, value FROM state_entries WHERE number = ?"
+    "INSERT INTO thread_entries (thread, key, kind, nulls, value)"
+    " SELECT ?, key, kind, nulls, value FROM thread_entries WHERE number = ?"
 )
 _COPY_SEGMENTS = (
     "INSERT INTO segments (number, items, body, items_before, epoch)"
@@ -38,7 +38,8 @@ _COPY_SEGMENTS = (
     " WHERE number BETWEEN ? AND ?"
 )
 _COPY_TERMS = (
-    "INSERT INTO labels (key, value, thread) SELECT key, value, ? FROM labels WHERE thread = ?"
+    "INSERT INTO index_terms (key, value, listed, thread)"
+    " SELECT key, value, ?, ? FROM index_terms WHERE thread = ?"
 )
 _COPY_ROW = "UPDATE threads SET entries_size = ?, metadata = ?, epoch = ? WHERE number = ?"
 
@@ -80,7 +81,7 @@ class MovingInSQLite(KeyedStore):
             version = next_version(head.version, now)
             owner = head.owner or owner
             copy = insert_thread(connection, new_id, now, version, None, owner)
-            _copy_rows(connection, head, copy.number)
+            _copy_rows(connection, head, copy)
             stored = find_thread(connection, new_id, keys_of(steps))
             assert stored is not None
             opened = open_stored(connection, stored, version)
@@ -131,14 +132,14 @@ def delete_thread(connection: sqlite3.Connection, thread_id: str, now: float) ->
     delete_runs(connection, thread_id)
 
 
-def _copy_rows(connection: sqlite3.Connection, head: Head, thread: int) -> None:
+def _copy_rows(connection: sqlite3.Connection, head: Head, copy: Head) -> None:
     """Copy everything that is stored of a thread to the row of a new one."""
     for entry, kind in connection.execute(_ENTRIES, (head.number,)).fetchall():
-        copy = connection.execute(_COPY_ENTRY, (thread, entry)).lastrowid
-        assert copy is not None
+        copied = connection.execute(_COPY_ENTRY, (copy.number, entry)).lastrowid
+        assert copied is not None
         if kind != schema.INLINE:
             first, last = schema.segment_range(entry)
-            distance = schema.segment_range(copy)[0] - first
+            distance = schema.segment_range(copied)[0] - first
             connection.execute(_COPY_SEGMENTS, (distance, first, last))
-    connection.execute(_COPY_TERMS, (thread, head.number))
-    connection.execute(_COPY_ROW, (head.entries_size, head.metadata, head.epoch, thread))
+    connection.execute(_COPY_TERMS, (copy.updated, copy.number, head.number))
+    connection.execute(_COPY_ROW, (head.entries_size, head.metadata, head.epoch, copy.number))

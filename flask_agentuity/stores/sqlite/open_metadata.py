@@ -7,10 +7,16 @@ from ...document.operations import EditMetadata
 from .statements import Statements
 from .steps import IndexTerms, MetadataStep, prepare_metadata
 
-_FIND = "SELECT key, value FROM labels WHERE thread = ?"
-_ADD = "INSERT INTO labels (key, value, thread) VALUES (?, ?, ?)"
-_REMOVE = "DELETE FROM labels WHERE key = ? AND value = ? AND thread = ?"
-_ERASE = "DELETE FROM labels WHERE thread = ?"
+_FIND = "SELECT key, value FROM index_terms WHERE thread = ?"
+_ADD = (
+    "INSERT INTO index_terms (key, value, listed, thread)"
+    " SELECT ?, ?, listed, number FROM threads WHERE number = ?"
+)
+_REMOVE = (
+    "DELETE FROM index_terms WHERE key = ? AND value = ?"
+    " AND (listed, thread) = (SELECT listed, number FROM threads WHERE number = ?)"
+)
+_ERASE = "DELETE FROM index_terms WHERE thread = ?"
 
 
 class OpenMetadata:

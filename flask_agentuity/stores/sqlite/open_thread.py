@@ -39,9 +39,9 @@ from .steps import (
 
 _EMPTY_LIST = Value(schema.LIST, False, None, (), 2)
 
-_LISTS = "SELECT number FROM state_entries WHERE thread = ? AND kind != ?"
+_LISTS = "SELECT number FROM thread_entries WHERE thread = ? AND kind != ?"
 _ERASE_SEGMENTS = "DELETE FROM segments WHERE number BETWEEN ? AND ?"
-_ERASE_ENTRIES = "DELETE FROM state_entries WHERE thread = ?"
+_ERASE_ENTRIES = "DELETE FROM thread_entries WHERE thread = ?"
 _ERASE_THREAD = "DELETE FROM threads WHERE number = ?"
 
 

@@ -13,7 +13,7 @@ from .open_thread import OpenThread
 from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, EntryRow, Head, Seen, TailRow
 from .statements import CollectedStatements, DirectStatements, NotSeen, Statements
 
-_HEAD = f"SELECT 0, {HEAD_COLUMNS}, NULL FROM threads t WHERE t.id = ?"
+_HEAD = f"SELECT 0, {HEAD_COLUMNS} FROM threads t WHERE t.id = ?"
 
 # The row of a thread, and those of its entries with their last segment. The body of a full
 # segment is not needed to append to the list.
@@ -22,7 +22,7 @@ _ENTRIES = f"""
 UNION ALL
 SELECT {ENTRY_COLUMNS}, s.number, s.items, length(s.body), s.items_before, s.epoch,
   CASE WHEN length(s.body) <= {schema.FULL_BYTES} THEN CAST(s.body AS BLOB) END
-FROM threads t JOIN state_entries e ON e.thread = t.number
+FROM threads t JOIN thread_entries e ON e.thread = t.number
 LEFT JOIN segments s ON e.kind != {schema.INLINE}
   AND s.number = (SELECT max(number) FROM segments WHERE number {schema.OF_ENTRY})
 WHERE t.id = ?
@@ -30,7 +30,7 @@ WHERE t.id = ?
 
 _INSERT = (
     "INSERT INTO threads (id, created, updated, used, entries_size, metadata, version, born,"
-    " deleted, owner) VALUES (?, ?, ?, ?, 0, x'7b7d', ?, ?, ?, ?)"
+    " deleted, owner, listed) VALUES (?, ?, ?, ?, 0, x'7b7d', ?, ?, ?, ?, ?)"
 )
 
 _first_column = itemgetter(0)
@@ -58,7 +58,7 @@ def find_thread(
         return None
     if len(rows) > 2:
         rows.sort(key=_first_column)
-    head = Head(*rows[0][1:11])
+    head = Head(*rows[0][1:12])
     entries: list[EntryRow] = []
     tails: dict[str, TailRow] = {}
     for row in rows[1:]:
@@ -77,10 +77,10 @@ def insert_thread(
     owner: str | None,
 ) -> Head:
     """Insert the row of a thread that is not stored."""
-    row = thread_id, now, now, now, version, version, deleted, owner
+    row = thread_id, now, now, now, version, version, deleted, owner, now
     number = connection.execute(_INSERT, row).lastrowid
     assert number is not None
-    return Head(number, version, now, now, version, deleted, 0, 0, b"{}", owner)
+    return Head(number, version, now, now, version, deleted, 0, 0, b"{}", owner, 0)
 
 
 def open_stored(

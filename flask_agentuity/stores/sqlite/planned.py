@@ -12,9 +12,15 @@ from ..writing import Written
 UPDATE_ROW = (
     "UPDATE threads SET entries_size = ?, updated = ?, version = ?, epoch = ? WHERE number = ?"
 )
+# For a thread that is not stale. The column is indexed, and most writes need not touch the index.
+_MARK_ROW = UPDATE_ROW.replace(" WHERE", ", stale = 1 WHERE")
 # The number of a thread can be used again, so the id is compared as well.
-AS_SEEN = " AND version = ? AND id = ?"
-UPDATE_SEEN_ROW = UPDATE_ROW + AS_SEEN
+_AS_SEEN = " AND version = ? AND id = ?"
+#: What follows the update of a row that was seen, by :attr:`.Head.stale`.
+AS_SEEN = _AS_SEEN, f"{_AS_SEEN} AND stale = 1"
+#: What updates a row that is stored, by :attr:`.Head.stale`.
+UPDATE_STORED_ROW = _MARK_ROW, UPDATE_ROW
+UPDATE_SEEN_ROW = _MARK_ROW + AS_SEEN[0], UPDATE_ROW + AS_SEEN[1]
 
 
 class Planned(NamedTuple):

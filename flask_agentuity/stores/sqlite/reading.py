@@ -19,7 +19,7 @@ _first_column = itemgetter(0)
 # entries. The last segment comes by itself, because a write may need it. The others are joined
 # by SQLite (group_concat keeps the order of its subquery), so that a long list is few objects.
 _READ = f"""
-SELECT 0, {HEAD_COLUMNS}, NULL FROM threads t WHERE t.id = ?
+SELECT 0, {HEAD_COLUMNS} FROM threads t WHERE t.id = ?
 UNION ALL
 SELECT {ENTRY_COLUMNS}, s.number, s.items, s.items_before, s.epoch, CAST(s.body AS BLOB),
   CASE WHEN s.number THEN CAST((
@@ -29,7 +29,7 @@ SELECT {ENTRY_COLUMNS}, s.number, s.items, s.items_before, s.epoch, CAST(s.body 
       ORDER BY number
     )
   ) AS BLOB) END
-FROM threads t JOIN state_entries e ON e.thread = t.number
+FROM threads t JOIN thread_entries e ON e.thread = t.number
 LEFT JOIN segments s ON s.number = CASE
   WHEN e.kind != {schema.INLINE} AND {{}}
   THEN (SELECT max(number) FROM segments WHERE number {schema.OF_ENTRY}) END
@@ -62,7 +62,7 @@ def read_thread(
     if len(rows) > 2:
         # In the order of their numbers, in which they were created.
         rows.sort(key=_first_column)
-    head = Head(*rows[0][1:11])
+    head = Head(*rows[0][1:12])
     del rows[0]
     return head, _snapshot(thread_id, head, rows, keys)
 

@@ -65,6 +65,19 @@ CREATE TABLE run_chunks (
 CREATE TABLE run_changes (count INTEGER NOT NULL);
 INSERT INTO run_changes VALUES (0);"""
 
+# What finds threads in the order of a listing; see ordering.py.
+_ORDER = """CREATE INDEX threads_listed ON threads (listed, id);
+CREATE INDEX threads_stale ON threads (stale) WHERE stale = 1;
+CREATE INDEX threads_owner ON threads (owner, listed, id) WHERE owner IS NOT NULL;
+CREATE TABLE index_terms (
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    listed REAL NOT NULL,
+    thread INTEGER NOT NULL,
+    PRIMARY KEY (key, value, listed, thread)
+) WITHOUT ROWID;"""
+_TERMS_OF_THREAD = "CREATE INDEX index_terms_thread ON index_terms (thread);"
+
 # `version` is 0 in threads of a file that was upgraded, until they are written. `born` is the
 # version of the first write, `deleted` when an earlier thread with this id was deleted.
 # `items_before` counts the items of a list before its last segment. It is valid there as long
@@ -82,11 +95,14 @@ CREATE TABLE threads (
     born INTEGER NOT NULL DEFAULT 0,
     epoch INTEGER NOT NULL DEFAULT 0,
     deleted REAL,
-    owner TEXT
+    owner TEXT,
+    listed REAL NOT NULL DEFAULT 0,
+    stale INTEGER NOT NULL DEFAULT 0
 );
 CREATE INDEX threads_used ON threads (used);
-CREATE INDEX threads_owner ON threads (owner) WHERE owner IS NOT NULL;
-CREATE TABLE state_entries (
+{_ORDER}
+{_TERMS_OF_THREAD}
+CREATE TABLE thread_entries (
     number INTEGER PRIMARY KEY,
     thread INTEGER NOT NULL,
     key TEXT NOT NULL,
@@ -103,13 +119,6 @@ CREATE TABLE segments (
     items_before INTEGER,
     epoch INTEGER NOT NULL DEFAULT 0
 );
-CREATE TABLE labels (
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    thread INTEGER NOT NULL,
-    PRIMARY KEY (key, value, thread)
-) WITHOUT ROWID;
-CREATE INDEX labels_thread ON labels (thread);
 CREATE TABLE tombstones (
     thread_id TEXT PRIMARY KEY,
     deleted REAL NOT NULL,
@@ -144,18 +153,28 @@ PRAGMA user_version = 3;
 """
 
 # Every new table, column and index of format 4 is added here and to SCHEMA. A turn that is taken
-# stays so, until those who wait have seen that it is not renewed.
+# stays so, until those who wait have seen that it is not renewed. A process with the program of
+# format 3 that has the file open fails as well: all its statements that read a thread name the
+# table `state_entries`, and it writes nothing that it has not read before.
 _UPGRADE_FROM_3 = f"""
 {_LEASES}
 INSERT INTO leases (thread_id, holder, renewed) SELECT thread_id, holder, 0 FROM turns;
 DROP TABLE turns;
 {_RUNS}
+ALTER TABLE state_entries RENAME TO thread_entries;
 ALTER TABLE threads ADD COLUMN owner TEXT;
-CREATE INDEX threads_owner ON threads (owner) WHERE owner IS NOT NULL;
+ALTER TABLE threads ADD COLUMN listed REAL NOT NULL DEFAULT 0;
+ALTER TABLE threads ADD COLUMN stale INTEGER NOT NULL DEFAULT 0;
+UPDATE threads SET listed = updated;
+{_ORDER}
+INSERT INTO index_terms (key, value, listed, thread)
+    SELECT key, value, listed, thread FROM labels JOIN threads ON number = thread;
+DROP TABLE labels;
+{_TERMS_OF_THREAD}
 PRAGMA user_version = 4;
 """
 
-#: What upgrades a file of an earlier format to the next one, for each format. It changes no row.
+#: What upgrades a file of an earlier format to the next one, for each format.
 UPGRADES = {2: _UPGRADE_FROM_2, 3: _UPGRADE_FROM_3}
 
 _SEGMENTS = (1 << SEGMENT_BITS) - 1

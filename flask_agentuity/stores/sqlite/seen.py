@@ -15,7 +15,8 @@ class Head(NamedTuple):
     """The row of a thread. Times are in seconds, versions in microseconds since 1970.
 
     ``used`` is indexed and therefore lags behind; the last use is the later of it and
-    ``updated``. ``stored_version`` is 0 in a file that was upgraded, until the thread is
+    ``updated``. ``stale`` is 1 if the indexes of listings have the thread at an earlier time.
+    ``stored_version`` is 0 in a file that was upgraded, until the thread is
     written.
     """
 
@@ -29,6 +30,7 @@ class Head(NamedTuple):
     epoch: int
     metadata: bytes
     owner: str | None
+    stale: int
 
     @property
     def version(self) -> int:
@@ -53,7 +55,7 @@ class Head(NamedTuple):
 #: The columns of a thread's row, in the order of :class:`Head`.
 HEAD_COLUMNS = (
     "t.number, t.version, t.used, t.updated, t.born, t.deleted, t.entries_size, t.epoch,"
-    " CAST(t.metadata AS BLOB), t.owner"
+    " CAST(t.metadata AS BLOB), t.owner, t.stale"
 )
 
 #: Number, key, kind, nulls, assigned, value; perhaps with more columns behind.

@@ -24,6 +24,7 @@ from .connections import Connections
 from .listing import SQLiteFinding
 from .moving import MovingInSQLite, delete_thread
 from .opening import find_thread
+from .ordering import Ordering, set_times
 from .purging import Purging
 from .reading import read_thread
 from .runs import SQLiteRuns
@@ -78,6 +79,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         self._options: dict[str, Any] = {"timeout": timeout, "synchronous": synchronous}
         self._connections = Connections(self.path, timeout, synchronous)
         self._purging = Purging(self._connections, ttl)
+        self._ordering = Ordering(self._connections)
         self.runs = SQLiteRuns(self._connections)
 
     @classmethod
@@ -138,6 +140,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
                 outcome, skipped = self._write_stored(connection, thread_id, write, appended, steps)
         if skipped:
             warn_of_skipped(thread_id, skipped)
+        self._ordering.note_write(seen, outcome)
         if time.monotonic() >= self._purging.due:
             self._purging.do_some()
         return outcome
@@ -166,10 +169,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
                 opened.apply(step)
             codec.require_size(opened.size, self.max_bytes, thread.id)
             write_row(connection, opened, now, self._renew_after)
-            connection.execute(
-                "UPDATE threads SET created = ?, updated = ? WHERE id = ?",
-                (thread.created, thread.updated, thread.id),
-            )
+            set_times(connection, opened.head.number, thread.created, thread.updated)
             return True
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:

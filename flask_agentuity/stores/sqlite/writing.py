@@ -12,13 +12,15 @@ from ..writing import Write, Written
 from . import schema
 from .open_thread import OpenThread
 from .opening import insert_thread, open_seen, open_stored
-from .planned import AS_SEEN, UPDATE_ROW, Planned, next_version
+from .planned import AS_SEEN, UPDATE_STORED_ROW, Planned, next_version
 from .seen import Head, Seen
 from .statements import CollectedStatements, DirectStatements, NotSeen
 from .steps import Step, keys_of
 from .tombstones import Tombstone, find_tombstone, is_gone
 
-_UPDATE_METADATA = UPDATE_ROW.replace(" WHERE", ", metadata = ? WHERE")
+_UPDATE_METADATA = tuple(
+    update.replace(" WHERE", ", metadata = ? WHERE") for update in UPDATE_STORED_ROW
+)
 _UPDATE_USED = "UPDATE threads SET used = ? WHERE number = ?"
 
 
@@ -42,7 +44,7 @@ def plan_write(
         return None
     update, arguments = _update_row(thread, head)
     return Planned(
-        update + AS_SEEN,
+        update + AS_SEEN[seen.head.stale],
         (*arguments, seen.head.stored_version, seen.thread_id),
         statements.collected,
         _written(thread, head, seen, keys),
@@ -140,14 +142,17 @@ def _next_head(thread: OpenThread, now: float) -> Head:
         thread.next_epoch(),
         thread.metadata.value,
         before.owner,
+        # A new thread is listed by the time of this write.
+        0 if thread.is_new else 1,
     )
 
 
 def _update_row(thread: OpenThread, head: Head) -> tuple[str, tuple[Any, ...]]:
     changes = head.entries_size, head.updated, head.stored_version, head.epoch
+    is_marked = thread.head.stale or not head.stale
     if head.metadata == thread.head.metadata:
-        return UPDATE_ROW, (*changes, head.number)
-    return _UPDATE_METADATA, (*changes, head.metadata, head.number)
+        return UPDATE_STORED_ROW[is_marked], (*changes, head.number)
+    return _UPDATE_METADATA[is_marked], (*changes, head.metadata, head.number)
 
 
 def _written(

@@ -87,22 +87,27 @@ def require_consistent(path: Path) -> None:
         ).fetchall()
         for number, _, entries_size, metadata, epoch in threads:
             entries = connection.execute(
-                "SELECT number, key, kind, nulls, value FROM state_entries WHERE thread = ?",
+                "SELECT number, key, kind, nulls, value FROM thread_entries WHERE thread = ?",
                 (number,),
             ).fetchall()
             sizes = [_require_entry(connection, epoch, *entry) for entry in entries]
             assert entries_size == sum(sizes)
-            labels = connection.execute(
-                "SELECT key, value FROM labels WHERE thread = ? ORDER BY key", (number,)
+            terms = connection.execute(
+                "SELECT key, value FROM index_terms WHERE thread = ? ORDER BY key", (number,)
             ).fetchall()
-            assert labels == sorted(listing.index_terms(json.loads(metadata)))
+            assert terms == sorted(listing.index_terms(json.loads(metadata)))
+        misplaced = (
+            "SELECT count(*) FROM threads t LEFT JOIN index_terms i ON i.thread = t.number"
+            " WHERE i.listed != t.listed OR (t.stale = 0 AND t.listed != t.updated)"
+        )
+        assert connection.execute(misplaced).fetchone() == (0,)
         known = "SELECT number FROM threads"
-        for table in ("state_entries", "labels"):
+        for table in ("thread_entries", "index_terms"):
             left = f"SELECT count(*) FROM {table} WHERE thread NOT IN ({known})"
             assert connection.execute(left).fetchone() == (0,)
         left = (
             f"SELECT count(*) FROM segments WHERE number >> {schema.SEGMENT_BITS}"
-            f" NOT IN (SELECT number FROM state_entries WHERE kind != {schema.INLINE})"
+            f" NOT IN (SELECT number FROM thread_entries WHERE kind != {schema.INLINE})"
         )
         assert connection.execute(left).fetchone() == (0,)
 

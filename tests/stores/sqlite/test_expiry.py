@@ -67,7 +67,7 @@ def test_expired_threads_are_purged_in_small_batches(path: Path) -> None:
         assert store.read(ID) is not None
     with connected(path) as connection:
         assert connection.execute("SELECT count(*) FROM threads").fetchone() == (1,)
-        assert connection.execute("SELECT count(*) FROM state_entries").fetchone() == (1,)
+        assert connection.execute("SELECT count(*) FROM thread_entries").fetchone() == (1,)
         (left,) = connection.execute("SELECT count(DISTINCT number >> 24) FROM segments").fetchone()
         assert left == 1
 

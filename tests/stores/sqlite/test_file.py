@@ -107,7 +107,7 @@ def test_a_row_that_was_edited_by_hand_is_read(store: SQLiteStore, path: Path) -
     with connected(path) as connection:
         for table, column in (
             ("threads", "metadata"),
-            ("state_entries", "value"),
+            ("thread_entries", "value"),
             ("segments", "body"),
         ):
             connection.execute(f"UPDATE {table} SET {column} = CAST({column} AS TEXT)")

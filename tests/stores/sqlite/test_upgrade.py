@@ -1,4 +1,4 @@
-"""Files of format 2 are upgraded when they are opened, by whichever process is first."""
+"""Files of formats 2 and 3 are upgraded when they are opened, by whichever process is first."""
 
 from __future__ import annotations
 

@@ -136,7 +136,7 @@ def damage(place: Path, thread_id: str) -> None:
     path = place / "instance" / "agentuity_threads.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         changed = connection.execute(
-            "UPDATE state_entries SET value = CAST('{\"a' AS BLOB) WHERE thread ="
+            "UPDATE thread_entries SET value = CAST('{\"a' AS BLOB) WHERE thread ="
             " (SELECT number FROM threads WHERE id = ?)",
             (thread_id,),
         )
