@@ -106,44 +106,47 @@ def _page(
     """Return a statement that finds up to *limit* threads in the order of the indexes, and as many
     stale ones. One statement sees the file at one moment.
     """
-    shown = f"{_IS_SHOWN} AND max(t.used, t.updated) >= ?"
-    tested: list[Any] = [used_since]
-    if owner is not None:
-        shown += " AND t.owner = ?"
-        tested.append(owner)
+    ordered, stale = _Part(used_since, owner), _Part(used_since, owner)
     # An owner and the rarest term are in indexes with the order of listings.
-    tables, place, driver = "threads t", "t.listed", []
-    where = f"{shown} AND t.stale = 0"
     if terms and owner is None:
-        tables = "index_terms i CROSS JOIN threads t"
-        place = "i.listed"
-        where = f"i.key = ? AND i.value = ? AND t.number = i.thread AND {where}"
-        driver = list(terms[0])
-    others = terms[1:] if driver else terms
-    ordered, stale = list(tested), list(tested)
-    for term in others:
-        where += f" AND {_HAS_TERM}"
-        ordered += term
-    stale_where = f"{shown} AND t.stale = 1" + f" AND {_HAS_TERM}" * len(terms)
-    for term in terms:
-        stale += term
+        tables, place = "index_terms i CROSS JOIN threads t", "i.listed"
+        ordered.add("i.key = ? AND i.value = ? AND t.number = i.thread", *terms[0])
+        if before:
+            ordered.add("i.listed <= ?", before[0])
+        ordered.add_terms(terms[1:])
+    else:
+        tables, place = "threads t", "t.listed"
+        ordered.add_terms(terms)
+    stale.add_terms(terms)
     if before:
-        if driver:
-            where += f" AND {place} <= ? AND (t.listed, t.id) < (?, ?)"
-            ordered += [before[0], *before]
-        else:
-            where += " AND (t.listed, t.id) < (?, ?)"
-            ordered += before
-        stale_where += " AND (t.updated, t.id) < (?, ?)"
-        stale += before
+        ordered.add("(t.listed, t.id) < (?, ?)", *before)
+        stale.add("(t.updated, t.id) < (?, ?)", *before)
     return (
-        f"SELECT * FROM (SELECT {_COLUMNS} FROM {tables} WHERE {where}"
+        f"SELECT * FROM (SELECT {_COLUMNS} FROM {tables} WHERE t.stale = 0 AND {ordered.where}"
         f" ORDER BY {place} DESC, t.id DESC LIMIT ?)"
         " UNION ALL"
         f" SELECT * FROM (SELECT {_COLUMNS} FROM threads t INDEXED BY threads_stale"
-        f" WHERE {stale_where} ORDER BY t.updated DESC, t.id DESC LIMIT ?)",
-        [*driver, *ordered, limit, *stale, limit],
+        f" WHERE t.stale = 1 AND {stale.where} ORDER BY t.updated DESC, t.id DESC LIMIT ?)",
+        [*ordered.arguments, limit, *stale.arguments, limit],
     )
+
+
+class _Part:
+    """The conditions of one part of a statement."""
+
+    def __init__(self, used_since: float, owner: str | None) -> None:
+        self.where = f"{_IS_SHOWN} AND max(t.used, t.updated) >= ?"
+        self.arguments: list[Any] = [used_since]
+        if owner is not None:
+            self.add("t.owner = ?", owner)
+
+    def add(self, condition: str, *arguments: object) -> None:
+        self.where += f" AND {condition}"
+        self.arguments += arguments
+
+    def add_terms(self, terms: Sequence[tuple[str, str]]) -> None:
+        for term in terms:
+            self.add(_HAS_TERM, *term)
 
 
 def list_ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[str]:
