@@ -156,13 +156,21 @@ class ConnectAttempt:
         where = self._settings.address.shown
         response = self._websocket.handshake_response
         if response is not None and 300 <= response.status < 400:
-            target = without_secrets(str(response.headers.get("location", "nowhere")))
+            target = _shown_target(response.headers.get("location"))
             return _unavailable(
                 f"{where} redirects to {target!r} ({int(response.status)}). Redirects are not"
                 " followed because the key would be sent there. Configure that address instead.",
                 refused=True,
             )
         return _unavailable(f"The server at {where} does not speak WebSocket.")
+
+
+def _shown_target(location: str | None) -> str:
+    if location is None:
+        return "nowhere"
+    if location.startswith("/"):
+        return printable(location.partition("?")[0])
+    return without_secrets(location)
 
 
 def _unavailable(message: str, *, refused: bool = False) -> AttemptFailure:

@@ -37,7 +37,10 @@ class Tenant:
 
     def stored_id(self, thread_id: str) -> str:
         """Return the id under which the store keeps a client's thread."""
-        return thread_id if self.namespace is None else stored_id(self.namespace, thread_id)
+        if self.namespace is not None:
+            return stored_id(self.namespace, thread_id)
+        # The ids of an app are printable. Others must not forge lines of its log.
+        return thread_id if thread_id.isprintable() else quote(thread_id, safe="")
 
     def client_id(self, stored: str) -> str:
         """Return the id by which the client knows a thread that it sees."""

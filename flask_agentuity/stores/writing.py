@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from ..document import codec
 from ..document.apply import increment
 from ..document.codec import Snapshot
+from ..document.foreign_text import printable
 from ..document.merge import Merged, optimistic, rebase, rebase_metadata
 from ..document.operations import (
     Clear,
@@ -277,7 +278,7 @@ def _rebase(attempt: _Attempt, edit: Edit, snapshot: Snapshot, conflict: Conflic
             " stored (%s: %s); the value is merged instead.",
             codec.child_path("state", edit.key),
             type(error).__name__,
-            error,
+            printable(str(error)),
         )
         rebased = rebase(replace(edit, function=None), stored, since, assigned=assigned)
     attempt.operations.extend(rebased.operations)
@@ -375,13 +376,13 @@ def _log(thread_id: str, merged: Mapping[str, Merged]) -> None:
                 "Thread %s: changes to %s were dropped; another request had deleted or assigned"
                 " the value.",
                 thread_id,
-                ", ".join(result.dropped),
+                printable(", ".join(result.dropped)),
                 extra={"thread_id": thread_id},
             )
         if result.overridden:
             logger.info(
                 "Thread %s: %s changed in two requests at once; the later value was kept.",
                 thread_id,
-                ", ".join(result.overridden),
+                printable(", ".join(result.overridden)),
                 extra={"thread_id": thread_id},
             )

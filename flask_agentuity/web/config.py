@@ -16,6 +16,7 @@ from ..thread.reporter import SessionReporter
 from . import setting_values as values
 from .cookie import CookieSettings
 from .cookie_config import find_mismatch, read_cookie
+from .guessable import find_guessable
 from .provider import HeaderMode
 from .report_settings import ReportSettings, read_report_settings
 from .runs.settings import RunSettings, read_run_settings
@@ -104,6 +105,7 @@ def _find_warnings(read: SettingsReader, settings: AppSettings) -> list[str]:
     read.expect("CATALYST_URL", "TRANSPORT_URL", "REGION")
     read.expect("CLOUD_DEPLOYMENT_ID", "ENVIRONMENT", "SDK_DEV_MODE")
     warnings = read.find_unknown()
+    warnings += find_guessable(settings.sdk_key, settings.secret)
     # A thread service has its own time after which threads expire.
     if not settings.store.startswith(("ws:", "wss:")):
         warnings += find_mismatch(settings.cookie, settings.ttl)

@@ -410,3 +410,17 @@ def test_nothing_of_the_extension_reaches_another_service(odd: Odd) -> None:
     store.delete(THREAD_ID)
     fields = {name for request in service.requests for name in request["data"]}
     assert fields <= {"thread_id", "operations", "metadata", "user_data"}
+
+
+def test_what_a_service_says_of_a_merge_is_escaped(
+    odd: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    merged = {"k": {"value": 1, "dropped": ["a\x1b[2J\nforged"], "overridden": ["b\u202e"]}}
+    service, store = odd(lambda request: [success(request, version=2, merged=merged)])
+    service.features = {"edits": 1}
+    store.merge(THREAD_ID, [Edit("k", b"0", b"1")])
+    told = [each.getMessage() for each in caplog.records if "another request" in each.getMessage()]
+    told += [each.getMessage() for each in caplog.records if "two requests" in each.getMessage()]
+    assert len(told) == 2
+    assert all(each.isprintable() for each in told)

@@ -210,3 +210,25 @@ def test_a_setting_that_is_changed_after_init_app_is_named(
         "AGENTUITY_THREAD_MAX_BYTES",
         "AGENTUITY_THREAD_TTL",
     ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "named", "offline"),
+    [
+        ({"THREAD_SECRET": "x" * 15}, ["AGENTUITY_THREAD_SECRET"], True),
+        ({"THREAD_SECRET": b"x" * 15}, ["AGENTUITY_THREAD_SECRET"], True),
+        ({"SDK_KEY": "x" * 15}, ["AGENTUITY_SDK_KEY"], True),
+        ({"SDK_KEY": "x" * 15, "THREAD_SECRET": "y" * 16}, ["AGENTUITY_SDK_KEY"], False),
+        ({"SDK_KEY": "x" * 16, "THREAD_SECRET": "y"}, ["AGENTUITY_THREAD_SECRET"], True),
+        ({"SDK_KEY": "x" * 16, "THREAD_SECRET": "y" * 16}, [], False),
+        ({}, [], False),
+    ],
+)
+def test_a_secret_that_can_be_guessed_is_a_warning(
+    settings: dict[str, Any], named: list[str], offline: bool
+) -> None:
+    warnings = [each for each in read(**settings).warnings if "fewer than 16" in each]
+    assert [each.partition(" ")[0] for each in warnings] == named
+    assert all("token_urlsafe" in each for each in warnings)
+    assert all(("one cookie" in each) == offline for each in warnings)
+    assert not any("xxx" in each or "yyy" in each for each in warnings)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ...document import codec
+from ...document.foreign_text import printable
 from ...errors import (
     AuthenticationFailed,
     OutcomeUnknown,
@@ -48,8 +49,9 @@ def not_sent(thread_id: str, error: Exception) -> StoreError:
     """Return the error for a call that was not sent, because there was no connection."""
     if is_refusal(error):
         return _refused(thread_id, error)
+    about, words = subject(thread_id), _words(error)
     return ServiceUnavailable(
-        f"There is no connection to Redis; nothing was sent for {subject(thread_id)}: {error}"
+        f"There is no connection to Redis; nothing was sent for {about}: {words}"
     )
 
 
@@ -63,24 +65,25 @@ def failed(name: bytes, thread_id: str, error: Exception, *, changes: bool) -> S
         return _refused(thread_id, error)
     if _is_unready(error):
         return ServiceUnavailable(
-            f"Redis cannot serve {subject(thread_id)} now; nothing was changed: {error}"
+            f"Redis cannot serve {subject(thread_id)} now; nothing was changed: {_words(error)}"
         )
     if isinstance(error, exceptions.ResponseError):
         if "DAMAGED" in str(error):
             return codec.damaged(thread_id, "a part is missing, or not what it should be")
         # The name of the script and a line number follow.
-        words = str(error).partition(" script: ")[0].rstrip(".")
+        words = _words(error).partition(" script: ")[0].rstrip(".")
         return StoreError(
             f"Redis refused {subject(thread_id)}; nothing was changed: {words}."
             f"{_remedy(words, name)}"
         )
     if changes:
         return OutcomeUnknown(
-            f"Redis did not answer; whether {subject(thread_id)} was changed is unknown: {error}"
+            f"Redis did not answer; whether {subject(thread_id)} was changed is unknown:"
+            f" {_words(error)}"
         )
     if isinstance(error, exceptions.TimeoutError):
-        return RequestTimeout(f"Redis did not answer for {subject(thread_id)}: {error}")
-    return StoreError(f"The connection to Redis broke, for {subject(thread_id)}: {error}")
+        return RequestTimeout(f"Redis did not answer for {subject(thread_id)}: {_words(error)}")
+    return StoreError(f"The connection to Redis broke, for {subject(thread_id)}: {_words(error)}")
 
 
 def _is_unready(error: Exception) -> bool:
@@ -95,7 +98,7 @@ def _refused(thread_id: str, error: Exception) -> StoreError:
         if isinstance(error, exceptions.NoPermissionError)
         else "Give user and password in the URL: redis://USER:PASSWORD@HOST, percent-encoded."
     )
-    words = str(error).rstrip(".")
+    words = _words(error).rstrip(".")
     return AuthenticationFailed(f"Redis refused to serve {subject(thread_id)}: {words}. {remedy}")
 
 
@@ -110,3 +113,8 @@ def _remedy(words: str, name: bytes) -> str:
             " (?prefix=), or remove that key."
         )
     return ""
+
+
+def _words(error: Exception) -> str:
+    # A server, or something in between, can answer with anything.
+    return printable(str(error))

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from redis import exceptions
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.codec import Snapshot
@@ -20,6 +21,7 @@ from flask_agentuity.errors import (
     StateTooLarge,
     StoreError,
 )
+from flask_agentuity.stores.redis.failures import failed, not_sent
 from flask_agentuity.stores.redis.store import RedisStore
 
 from ..conformance import new_id, pushes
@@ -369,3 +371,16 @@ def test_the_limit_is_checked_in_redis(redis_server: RedisServer, thread_id: str
         other.merge(thread_id, [Push("l", b'"%b"' % (b"x" * 970))])
         with pytest.raises(StateTooLarge):
             store.merge(thread_id, [Push("l", b'"%b"' % (b"x" * 20))])
+
+
+@pytest.mark.parametrize("changes", [False, True])
+@pytest.mark.parametrize(
+    "kind",
+    ["ResponseError", "ConnectionError", "TimeoutError", "NoPermissionError", "ReadOnlyError"],
+)
+def test_what_a_server_says_is_escaped(kind: str, changes: bool) -> None:
+    """Something else may answer at its address, with what controls a terminal."""
+    error = getattr(exceptions, kind)("ERR \x1b[2J\nforged \u202e line")
+    for shown in (failed(b"name", "t", error, changes=changes), not_sent("t", error)):
+        assert r"\x1b[2J\nforged \u202e line" in str(shown)
+        assert str(shown).isprintable()
