@@ -1,8 +1,12 @@
-"""A chat that remembers its conversations and streams its answers word by word."""
+"""A chat with many conversations, whose answers appear word by word."""
 
+import os
+import secrets
+import textwrap
 from collections.abc import Iterator
+from pathlib import Path
 
-from flask import Flask, Response, abort, g, redirect, render_template, request, url_for
+from flask import Flask, Response, abort, g, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
 from flask_agentuity import ThreadManager
@@ -12,37 +16,95 @@ from .responder import respond
 threads = ThreadManager()
 
 
+@threads.owner_loader
+def load_visitor() -> str:
+    """Return who the visitor is. With accounts: ``return current_user.get_id()``."""
+    session.permanent = True
+    visitor: str = session.setdefault("visitor", secrets.token_hex(16))
+    return visitor
+
+
 def create_app() -> Flask:
     """Create the app. Its threads are kept where ``AGENTUITY_THREAD_STORE`` says."""
     app = Flask(__name__)
+    app.secret_key = os.environ.get("SECRET_KEY") or stored_secret(Path(app.instance_path))
     threads.init_app(app)
 
     @app.get("/")
-    def show() -> str:
+    def begin() -> str:
+        return render_page(title="New conversation", messages=[])
+
+    @app.post("/conversations")
+    def new() -> Response:
+        thread = threads.new()
+        thread.metadata["title"] = textwrap.shorten(question(), 60, placeholder="…")
+        response = answer()
+        response.headers["Content-Location"] = url_for("show", conversation=thread)
+        return response
+
+    @app.get("/c/<thread:conversation>")
+    def show(conversation: str) -> str:
         messages = g.thread.state.get("messages", [])
-        return render_template("chat.html", messages=messages, thread_id=g.thread.id)
+        return render_page(g.thread.metadata.get("title", ""), messages, conversation)
 
-    @app.post("/messages")
-    def answer() -> Response:
-        text = request.form.get("text", "").strip()
-        if not text:
-            abort(400, "There is no text to answer.")
-        messages = g.thread.state.setdefault("messages", [])
-        messages.append({"role": "user", "content": text})
-        history = list(messages)
-        messages.append({"role": "assistant", "content": ""})
+    @app.post("/c/<thread:conversation>/messages")
+    def reply(conversation: str) -> Response:
+        return answer()
 
-        def stream() -> Iterator[str]:
-            # The thread is saved again when this ends, also if the client has disconnected.
-            for word in respond(history):
-                messages[-1]["content"] += word
-                yield word
+    @app.post("/c/<thread:conversation>/title")
+    def rename(conversation: str) -> ResponseReturnValue:
+        if title := request.form.get("title", "").strip():
+            g.thread.metadata["title"] = title[:60]
+        return redirect(url_for("show", conversation=conversation))
 
-        return Response(stream(), mimetype="text/plain")
-
-    @app.post("/new")
-    def new() -> ResponseReturnValue:
-        threads.new()
-        return redirect(url_for("show"))
+    @app.post("/c/<thread:conversation>/delete")
+    def delete(conversation: str) -> ResponseReturnValue:
+        g.thread.destroy()
+        return redirect(url_for("begin"))
 
     return app
+
+
+def render_page(title: str, messages: list[dict[str, str]], conversation: str | None = None) -> str:
+    """Render the page of a conversation, with the list of all."""
+    page = threads.mine(limit=30, cursor=request.args.get("older"))
+    return render_template(
+        "chat.html", title=title, messages=messages, conversation=conversation, page=page
+    )
+
+
+def question() -> str:
+    """Return the text that the visitor has sent."""
+    return request.form.get("text", "").strip() or abort(400, "There is no text to answer.")
+
+
+def answer() -> Response:
+    """Add the visitor's question to the conversation, and stream the answer."""
+    messages = g.thread.state.setdefault("messages", [])
+    asked = {"id": request.form.get("id", ""), "role": "user", "content": question()}
+    if asked in messages:
+        # A retry: the answer that was interrupted gives way.
+        del messages[messages.index(asked) + 1 :]
+    else:
+        messages.append(asked)
+    history = list(messages)
+    messages.append({"role": "assistant", "content": ""})
+
+    def stream() -> Iterator[str]:
+        # The thread is saved again when this ends, also if the client has disconnected.
+        for word in respond(history):
+            messages[-1]["content"] += word
+            yield word
+
+    # Without the header, Chromium waits for the first kilobyte to find out what it is.
+    return Response(stream(), mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"})
+
+
+def stored_secret(folder: Path) -> str:
+    """Return the secret that signs cookies, which is made once. In production, set SECRET_KEY."""
+    path = folder / "secret_key"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_hex(32))
+    return path.read_text()

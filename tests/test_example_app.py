@@ -1,56 +1,114 @@
-"""The example chat, as a browser uses it."""
+"""The example chat, without a browser; ``test_example_browser`` has its page."""
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import pytest
 from flask import Flask
+from werkzeug.test import Client, TestResponse
 
-from example_app import create_app
-from example_app import threads as manager
+import example_app
+from example_app.responder import respond
 
 
 @pytest.fixture
 def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flask:
     monkeypatch.setenv("AGENTUITY_THREAD_STORE", f"sqlite:///{tmp_path / 'threads.db'}")
-    monkeypatch.setenv("AGENTUITY_THREAD_SECRET", "tested")
-    monkeypatch.setattr("time.sleep", lambda seconds: None)
-    return create_app()
+    monkeypatch.setenv("SECRET_KEY", "tested")
+    monkeypatch.setattr(example_app, "respond", partial(respond, pause=0))
+    return example_app.create_app()
+
+
+def ask(client: Client, text: str, path: str = "/conversations", id: str = "1") -> TestResponse:
+    response = client.post(path, data={"text": text, "id": id})
+    with response:
+        assert response.get_data(as_text=True)
+    return response
+
+
+def begin(client: Client, text: str) -> str:
+    """Begin a conversation, and return its path."""
+    path = ask(client, text).headers["Content-Location"]
+    assert path.startswith("/c/thrd_")
+    return path
 
 
 def test_a_conversation(app: Flask) -> None:
     browser, another = app.test_client(), app.test_client()
-    assert 'id="messages"' in browser.get("/").text
-    with browser.post("/messages", data={"text": "Hello"}) as response:
-        assert "I remember 1 turn of" in response.get_data(as_text=True)
-    with browser.post("/messages", data={"text": "<b>Bye</b>"}) as response:
-        assert "your first message was “Hello”" in response.get_data(as_text=True)
-    page = browser.get("/").text
+    path = begin(browser, "Hello")
+    answer = ask(browser, "<b>Bye</b>", f"{path}/messages", "2")
+    assert "your first message was “Hello”" in answer.get_data(as_text=True)
+    page = browser.get(path).text
     assert page.count('class="user"') == page.count('class="assistant"') == 2
     assert "I remember 2 turns of" in page
     assert "&lt;b&gt;Bye" in page
-    assert 'class="user"' not in another.get("/").text
+    # It belongs to its visitor.
+    for response in (another.get(path), another.post(f"{path}/delete")):
+        assert response.status_code == 404
+    assert "Hello" not in another.get("/").text
+    assert browser.get(path).text == page
 
 
-def test_a_new_conversation(app: Flask) -> None:
+def test_the_list_of_conversations(app: Flask) -> None:
     browser = app.test_client()
-    with browser.post("/messages", data={"text": "Hello"}) as response:
-        assert response.data
-    assert browser.post("/new").status_code == 302
-    assert "Hello" not in browser.get("/").text
-    with app.app_context():
-        (listed,) = manager.list().threads
-    assert listed.size > 0
+    paths = [begin(browser, f"Question {number}") for number in range(32)]
+    page = browser.get("/").text
+    assert [path in page for path in paths] == [False] * 2 + [True] * 30
+    (cursor,) = (part.partition('"')[0] for part in page.split('href="?older=')[1:])
+    older = browser.get(f"/?older={cursor}").text
+    assert [path in older for path in paths] == [True] * 2 + [False] * 30
+    assert "?older=" not in older
+
+
+def test_a_long_title_is_shortened(app: Flask) -> None:
+    browser = app.test_client()
+    begin(browser, "A question of many words " * 10)
+    assert "question of many words A…</a>" in browser.get("/").text.replace(" [", "")
+
+
+def test_renaming_and_deleting(app: Flask) -> None:
+    browser = app.test_client()
+    path = begin(browser, "Hello")
+    assert browser.post(f"{path}/title", data={"title": " Renamed "}).location == path
+    assert "<h1>Renamed</h1>" in browser.get(path).text
+    browser.post(f"{path}/title", data={"title": "  "})
+    assert "<h1>Renamed</h1>" in browser.get(path).text
+    assert browser.post(f"{path}/delete").location == "/"
+    assert browser.get(path).status_code == 404
+    assert "Renamed" not in browser.get("/").text
+
+
+def test_a_retry_asks_once(app: Flask) -> None:
+    browser = app.test_client()
+    path = begin(browser, "Hello")
+    for _ in range(2):
+        ask(browser, "Again", f"{path}/messages", "2")
+    page = browser.get(path).text
+    assert page.count('class="user"') == page.count('class="assistant"') == 2
+    # The same text with another id is another question.
+    ask(browser, "Again", f"{path}/messages", "3")
+    assert browser.get(path).text.count('class="user"') == 3
 
 
 def test_a_client_that_disconnects(app: Flask) -> None:
     browser = app.test_client()
-    response = browser.post("/messages", data={"text": "Hello"}, buffered=False)
+    response = browser.post("/conversations", data={"text": "Hello"}, buffered=False)
     assert next(iter(response.iter_encoded())) == b"You "
     response.close()
-    assert '<p class="assistant">You </p>' in browser.get("/").text
+    path = response.headers["Content-Location"]
+    assert '<p class="assistant">You </p>' in browser.get(path).text
 
 
 def test_nothing_to_answer(app: Flask) -> None:
-    assert app.test_client().post("/messages", data={"text": "  "}).status_code == 400
+    browser = app.test_client()
+    assert browser.post("/conversations", data={"text": "  "}).status_code == 400
+    assert "/c/" not in browser.get("/").text
+
+
+def test_the_secret_is_made_once(tmp_path: Path) -> None:
+    secret = example_app.stored_secret(tmp_path / "instance")
+    assert len(secret) == 64
+    assert example_app.stored_secret(tmp_path / "instance") == secret
+    assert (tmp_path / "instance" / "secret_key").stat().st_mode & 0o077 == 0
