@@ -8,7 +8,7 @@ from inspect import Parameter, signature
 from typing import Any
 
 from ..errors import StoreError
-from .listing import ListedThread, Page, Query, require_owner
+from .listing import LONGEST_PAGE, ListedThread, Page, Query, require_owner
 from .owners import OWNER
 
 #: The end of the message of a store that cannot do something.
@@ -47,11 +47,7 @@ class Finding:
         :raises ValueError: for another filter, a wrong owner, limit or cursor.
         :raises StoreError: if this store cannot list.
         """
-        wanted = dict(metadata or {})
-        if owner is not None and not self.owners:
-            require_owner(owner)
-            wanted[OWNER], owner = owner, None
-        return self.find(Query(wanted, owner, limit, cursor))
+        return self.find(self._query(metadata, owner, limit, cursor))
 
     def find(self, query: Query) -> Page:
         """Return the page that *query* asks for. Override it to list threads.
@@ -81,6 +77,51 @@ class Finding:
         :raises StoreError: if this store cannot list.
         """
         raise StoreError(f"{type(self).__name__} cannot list threads. {WHO_CAN}")
+
+    def find_all(
+        self, metadata: Mapping[str, Any] | None = None, *, owner: str | None = None
+    ) -> Iterator[ListedThread]:
+        """Yield every thread with this metadata and this owner, as :meth:`scan` does.
+
+        A thread that has them from the beginning to the end is not left out.
+
+        :raises ValueError: for another filter, or a wrong owner.
+        :raises StoreError: if this store cannot list.
+        """
+        query = self._query(metadata, owner)
+        return self.scan_for(query) if query.metadata or query.owner else self.scan()
+
+    def scan_for(self, query: Query) -> Iterator[ListedThread]:
+        """Yield every thread that *query* matches, in no order. Its limit does not count.
+
+        Override it if the store has an index.
+
+        :raises StoreError: if this store cannot list.
+        """
+        if type(self).scan is Finding.scan:
+            return self._list_all(query)
+        return (thread for thread in self.scan() if query.matches(thread))
+
+    def _list_all(self, query: Query) -> Iterator[ListedThread]:
+        cursor = None
+        while True:
+            page = self.list(query.metadata, owner=query.owner, limit=LONGEST_PAGE, cursor=cursor)
+            yield from page.threads
+            if (cursor := page.cursor) is None:
+                break
+
+    def _query(
+        self,
+        metadata: Mapping[str, Any] | None,
+        owner: str | None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Query:
+        wanted = dict(metadata or {})
+        if owner is not None and not self.owners:
+            require_owner(owner)
+            wanted[OWNER], owner = owner, None
+        return Query(wanted, owner, limit, cursor)
 
     def find_ids(self, prefix: str, limit: int) -> Sequence[str]:
         """Return up to *limit* ids of threads that begin with *prefix*, in no order.

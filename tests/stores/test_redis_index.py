@@ -51,6 +51,17 @@ def forget(client: redis.Redis, thread_id: str) -> None:
 # What a listing costs
 
 
+def test_an_export_of_some_threads_follows_the_index(
+    store: RedisStore, client: redis.Redis
+) -> None:
+    fill(store, 400, {"app": "chat"})
+    rare = fill(store, 5, {"app": "chat", "owner": "ada"})
+    client.config_resetstat()
+    found = store.find_all({"app": "chat", "owner": "ada"})
+    assert sorted(thread.id for thread in found) == sorted(rare)
+    assert client.info("commandstats")["cmdstat_hmget"]["calls"] == 5
+
+
 @pytest.mark.parametrize(
     "wanted",
     [{"owner": "ada"}, {"app": "chat", "owner": "ada"}, {"owner": "unknown"}, None],

@@ -137,13 +137,18 @@ def describe(caller: Caller, names: tuple[bytes, bytes], thread_id: str) -> Row 
     return row if row.size else None
 
 
-def scan(caller: Caller, partitions: Iterable[Partition]) -> Iterator[Row]:
-    """Yield every thread of each partition. A damaged thread has only its id."""
+def scan(
+    caller: Caller, partitions: Iterable[Partition], terms: Sequence[bytes] = ()
+) -> Iterator[Row]:
+    """Yield every thread of each partition, or those that have the rarest of *terms*.
+
+    A damaged thread has only its id.
+    """
     for partition in partitions:
-        cursor = b"0"
+        cursor, scanned = b"0", b""
         while True:
-            call = partition.index, (cursor, MOST_LOOKED_AT)
-            ((cursor, found),) = caller.run_each(ALL_THREADS, SCAN, [call])
+            call = partition.index, (cursor, MOST_LOOKED_AT, scanned, *terms)
+            ((cursor, scanned, found),) = caller.run_each(ALL_THREADS, SCAN, [call])
             for fields in found:
                 try:
                     row = _row(*fields)

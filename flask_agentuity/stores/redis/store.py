@@ -160,13 +160,10 @@ class RedisStore(RedisTurns, MovingInRedis):
             listed[row.id] = _listed(row)
             return query.matches(listed[row.id])
 
-        terms = [encode_term(*term) for term in listing.index_terms(query.metadata)]
-        if query.owner is not None:
-            terms.append(owner_term(encode_owner(query.owner)))
         rows = redis_index.find(
             self._caller,
             self._partitions(ALL_THREADS),
-            terms,
+            _terms_of(query),
             query.after,
             query.limit + 1,
             accept,
@@ -180,6 +177,12 @@ class RedisStore(RedisTurns, MovingInRedis):
     def scan(self) -> Iterator[ListedThread]:
         for row in redis_index.scan(self._caller, self._partitions(ALL_THREADS)):
             yield _listed(row)
+
+    def scan_for(self, query: Query) -> Iterator[ListedThread]:
+        partitions, terms = self._partitions(ALL_THREADS), _terms_of(query)
+        for row in redis_index.scan(self._caller, partitions, terms):
+            if query.matches(thread := _listed(row)):
+                yield thread
 
     def import_thread(self, thread: ListedThread, document: bytes) -> bool:
         require_times(thread)
@@ -262,6 +265,14 @@ class RedisStore(RedisTurns, MovingInRedis):
             names[0], thread_id, lambda line: line.run(READ, names, (renewed_for, REMEMBERED))
         )
         return compose(thread_id, pairs(fields), pairs(strings))
+
+
+def _terms_of(query: Query) -> list[bytes]:
+    """Return the index terms of the threads that *query* asks for."""
+    terms = [encode_term(*term) for term in listing.index_terms(query.metadata)]
+    if query.owner is not None:
+        terms.append(owner_term(encode_owner(query.owner)))
+    return terms
 
 
 def _listed(row: redis_index.Row) -> ListedThread:

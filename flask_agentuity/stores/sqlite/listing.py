@@ -64,6 +64,18 @@ class SQLiteFinding(Finding):
                     yield thread
             last = rows[-1][0]
 
+    def scan_for(self, query: Query) -> Iterator[ListedThread]:
+        with self._connections.read() as connection:
+            # Numbers only: of many threads they are some megabytes.
+            numbers = find_numbers(connection, query)
+        for first in range(0, len(numbers), _SCANNED):
+            with self._connections.read() as connection:
+                rows = threads_of(connection, numbers[first : first + _SCANNED], self.ttl)
+            for thread in rows:
+                is_expired = thread.expires is not None and time.time() > thread.expires
+                if not is_expired and query.matches(thread):
+                    yield thread
+
     def find_ids(self, prefix: str, limit: int) -> Sequence[str]:
         with self._connections.read() as connection:
             return list_ids(connection, prefix, limit)
@@ -94,6 +106,31 @@ def list_threads(
             break
         before = _place(rows[-1])
     return found[:limit]
+
+
+def find_numbers(connection: sqlite3.Connection, query: Query) -> list[int]:
+    """Return the numbers of the threads that have the owner, or else the rarest index term."""
+    if query.owner is not None:
+        rows = connection.execute("SELECT number FROM threads WHERE owner = ?", (query.owner,))
+    else:
+        terms = listing.index_terms(query.metadata)
+        rarest = min(terms, key=lambda term: _count_term(connection, term))
+        rows = connection.execute(
+            "SELECT thread FROM index_terms WHERE key = ? AND value = ?", rarest
+        )
+    return [number for (number,) in rows]
+
+
+def threads_of(
+    connection: sqlite3.Connection, numbers: Sequence[int], ttl: float | None
+) -> list[ListedThread]:
+    """Return the threads with these numbers, except those that are not shown."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM threads t WHERE {_IS_SHOWN}"
+        f" AND t.number IN ({', '.join('?' * len(numbers))})",
+        numbers,
+    ).fetchall()
+    return [_listed(*row, ttl=ttl) for row in rows]
 
 
 def _page(

@@ -51,6 +51,7 @@ pytest.register_assert_rewrite(
             "requests",
             "run_watching",
             "runs",
+            "scanning",
             "sequences",
             "stored",
             "suite",
@@ -84,6 +85,7 @@ from .racing import RacingConformance  # noqa: E402
 from .reading import ReadingConformance  # noqa: E402
 from .run_watching import RunWatchConformance  # noqa: E402
 from .runs import RunConformance  # noqa: E402
+from .scanning import ScanConformance  # noqa: E402
 from .sequences import SequenceConformance  # noqa: E402
 from .suite import Clock, Suite  # noqa: E402
 from .transfer import TransferConformance  # noqa: E402
@@ -117,6 +119,7 @@ __all__ = [
     "ReadingConformance",
     "RunConformance",
     "RunWatchConformance",
+    "ScanConformance",
     "SequenceConformance",
     "StoreConformance",
     "Suite",
@@ -150,6 +153,7 @@ class StoreConformance(
     ErasingConformance,
     ListingConformance,
     FilterConformance,
+    ScanConformance,
     TransferConformance,
     TurnConformance,
     RunConformance,

@@ -25,9 +25,6 @@ from .group import (
 from .identifiers import find_id
 from .output import counter, print_json, print_text
 
-# Threads that are looked up at a time.
-_PAGE = 500
-
 
 @threads.command(
     epilog=examples(
@@ -66,7 +63,7 @@ def _delete_one(store: ThreadStore, thread_id: str, yes: bool, as_json: bool) ->
 
 
 def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_json: bool) -> None:
-    found = _find_all(store, wanted)
+    found = list(dict.fromkeys(thread.id for thread in store.find_all(wanted)))
     if found:
         confirm(f"Delete {_threads(len(found))} permanently?", yes)
     with counter("Threads deleted:") as count:
@@ -77,17 +74,6 @@ def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_jso
         print_json({"deleted": found})
     else:
         print_text(f"Deleted {_threads(len(found))}.")
-
-
-def _find_all(store: ThreadStore, wanted: Mapping[str, Any]) -> list[str]:
-    """Return the ids of all threads with the *wanted* metadata."""
-    found: dict[str, None] = {}
-    page = store.list(wanted, limit=_PAGE)
-    while True:
-        found.update((thread.id, None) for thread in page.threads)
-        if page.cursor is None:
-            return list(found)
-        page = store.list(wanted, limit=_PAGE, cursor=page.cursor)
 
 
 @threads.command(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, BinaryIO
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import click
 
 from ...errors import StateNotSerializable, StoreError
 from ...stores import ListedThread, ThreadStore
-from ...stores.listing import matches
 from .export_file import export_file
 from .export_format import from_line, to_line
 from .group import (
@@ -25,9 +24,6 @@ from .group import (
     where_option,
 )
 from .output import counter, print_above_counter, print_json, print_text
-
-# Threads that are listed at a time.
-_PAGE = 500
 
 
 @threads.command(
@@ -50,11 +46,15 @@ def export_threads(file: str, where: tuple[str, ...], owner: str | None, as_json
     damaged thread is reported and skipped. An export does not postpone the time at which
     threads expire.
     """
-    store, wanted = app_store(), parse_filter(where)
+    store = app_store()
+    try:
+        found = store.find_all(parse_filter(where), owner=owner)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--owner") from error
     exported = 0
     damaged: list[str] = []
     with export_file(file) as output, counter("Threads exported:") as count:
-        for thread in _find_all(store, wanted, owner):
+        for thread in _once(found):
             try:
                 line = to_line(thread, store.restore_without_renewing(thread.id))
             except UNREACHABLE:
@@ -74,35 +74,13 @@ def export_threads(file: str, where: tuple[str, ...], owner: str | None, as_json
     sys.exit(1 if damaged else 0)
 
 
-def _find_all(
-    store: ThreadStore, wanted: Mapping[str, Any], owner: str | None
-) -> Iterator[ListedThread]:
-    """Yield each thread with the *wanted* metadata and *owner* once."""
+def _once(found: Iterable[ListedThread]) -> Iterator[ListedThread]:
+    """Yield each thread once."""
     seen: set[str] = set()
-    found = store.scan() if owner is None else _list_owned(store, wanted, owner, seen)
     for thread in found:
-        if thread.id not in seen and matches(thread.metadata, wanted):
+        if thread.id not in seen:
             seen.add(thread.id)
             yield thread
-
-
-def _list_owned(
-    store: ThreadStore, wanted: Mapping[str, Any], owner: str, seen: Collection[str]
-) -> Iterator[ListedThread]:
-    """Yield the threads of *owner*, until all pages of a listing are among those *seen*.
-
-    A thread that is updated between two pages moves to the front, and may be missed once.
-    """
-    is_complete = False
-    while not is_complete:
-        is_complete, cursor = True, None
-        while True:
-            page = store.list(wanted, owner=owner, limit=_PAGE, cursor=cursor)
-            is_complete = is_complete and all(thread.id in seen for thread in page.threads)
-            yield from page.threads
-            cursor = page.cursor
-            if cursor is None:
-                break
 
 
 @threads.command("import", epilog=examples("import threads.jsonl", "import - < threads.jsonl"))

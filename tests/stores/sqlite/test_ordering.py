@@ -116,6 +116,18 @@ def test_a_page_costs_the_same_at_any_number_of_threads(
     assert max(taken) < 2_500 + 10_000 * (len(wanted.get("metadata", ())) > 1)
 
 
+def test_an_export_of_some_threads_follows_the_index(filled: dict[int, Path]) -> None:
+    taken = []
+    for path in filled.values():
+        with closing(SQLiteStore(path)) as store:
+            for query in (Query({"app": "x", "color": "c1"}), Query(owner="o1")):
+                threads = list(store.scan_for(query))
+                assert [thread.id for thread in threads] == [id_of(1)]
+                taken.append(steps_of(store, partial(listing.find_numbers, query=query)))
+    # The larger file has eight times as many threads.
+    assert taken[:2] == taken[2:]
+
+
 def test_pages_have_every_thread_once_in_order(filled: dict[int, Path], tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     fill(path, 700)
