@@ -194,11 +194,11 @@ class ThreadStore(MovingStore, TurnStore, Upkeep):
         return with_owner(codec.split_document(self.restore(thread_id), thread_id))
 
     def for_tenants(self) -> ThreadStore:
-        """Return the store in which a thread service keeps the threads of other keys' clients.
+        """Return the store in which a thread service keeps the threads of its keys.
 
-        Threads in it do not appear in this store, in no way. This class returns the store
-        itself: a service then keeps all threads in it, and gives those of each key ids of their
-        own. Override it if the store can keep them apart.
+        Nothing in it can be found by means of this store. The method of this class returns the
+        store itself: the threads of all keys are then in it, with ids that contain the key's
+        namespace. Override it if the store can keep them apart.
         """
         return self
 

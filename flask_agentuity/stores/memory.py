@@ -62,6 +62,8 @@ class MemoryStore(MovingInMemory):
             if self._tenants is None:
                 # A copy, because a subclass may have other arguments.
                 tenants = copy.copy(self)
+                # Locks and turns, which every store has from the beginning.
+                vars(tenants).update(vars(type(self).__new__(type(self))))
                 tenants._threads, tenants._tombstones = {}, {}
                 tenants._lock = PerProcess(lambda: threading.Lock())
                 tenants.runs = tenants._runs = MemoryRuns()

@@ -55,6 +55,7 @@ pytest.register_assert_rewrite(
             "sequences",
             "stored",
             "suite",
+            "tenants",
             "transfer",
             "turns",
             "versions",
@@ -88,6 +89,7 @@ from .runs import RunConformance  # noqa: E402
 from .scanning import ScanConformance  # noqa: E402
 from .sequences import SequenceConformance  # noqa: E402
 from .suite import Clock, Suite  # noqa: E402
+from .tenants import TenantConformance  # noqa: E402
 from .transfer import TransferConformance  # noqa: E402
 from .turns import LeaseConformance, TurnConformance  # noqa: E402
 from .versions import VersionConformance  # noqa: E402
@@ -123,6 +125,7 @@ __all__ = [
     "SequenceConformance",
     "StoreConformance",
     "Suite",
+    "TenantConformance",
     "TransferConformance",
     "TurnConformance",
     "VersionConformance",
@@ -155,6 +158,7 @@ class StoreConformance(
     FilterConformance,
     ScanConformance,
     TransferConformance,
+    TenantConformance,
     TurnConformance,
     RunConformance,
     RunWatchConformance,
