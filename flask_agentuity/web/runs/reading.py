@@ -66,8 +66,8 @@ class RunBody:
             raise StopIteration
         if not self._begun:
             self._begun = True
-            if self._format.beginning:
-                return self._format.beginning
+            # Even if it is empty: servers then send the headers, before there is any output.
+            return self._format.beginning
         chunk = self._next_chunk(self._log)
         if chunk is None:
             self._has_ended = True
