@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -44,13 +43,15 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield server
 
 
-def run_script(node: Path, visitor: Visitor, way: str) -> Any:
+def command_of(visitor: Visitor, way: str) -> list[str]:
     host, port = visitor.server.address
     cookie = visitor._headers(None).get("Cookie", "")
-    command = ["node", SCRIPT.name, f"http://{host}:{port}", cookie, way]
-    done = subprocess.run(
-        command, cwd=node, capture_output=True, text=True, timeout=PATIENCE, env=dict(os.environ)
-    )
+    return ["node", SCRIPT.name, f"http://{host}:{port}", cookie, way]
+
+
+def run_script(node: Path, visitor: Visitor, way: str) -> Any:
+    command = command_of(visitor, way)
+    done = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 
