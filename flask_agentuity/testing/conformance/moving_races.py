@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import random
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
+from typing import Any
 
 from ...document import codec
 from ...document.operations import (
@@ -19,7 +23,22 @@ from ...stores.writing import Write, write_merged
 from .moved import long_thread, new_id_for
 from .owners import write
 from .stored import new_id, snapshot_of
-from .suite import Suite, needs
+from .suite import PATIENCE, Suite, needs
+
+
+def push_until_gone(
+    opener: Callable[[], ThreadStore], thread_id: str, began: float, results: Any
+) -> None:
+    """Push numbers in another process, and tell which ones were acknowledged."""
+    acknowledged = []
+    with closing(opener()) as store:
+        for number in range(100_000):
+            try:
+                write_merged(store, thread_id, Write([Push("l", b"%d" % number)], began=began))
+            except ThreadGone:
+                break
+            acknowledged.append(number)
+    results.put(acknowledged)
 
 
 class MovingRaceConformance(Suite):
@@ -83,3 +102,24 @@ class MovingRaceConformance(Suite):
             snapshot = snapshot_of(store, target)
             assert sorted(codec.decode(snapshot.encoded["l"] or b"")) == sorted(acknowledged)
             assert snapshot.encoded["n"] == b"%d" % sum(n % 2 for n in acknowledged)
+
+    @needs("moves")
+    def test_writes_of_another_process_are_moved_or_dropped(
+        self, store: ThreadStore, place: Any, thread_id: str
+    ) -> None:
+        opener = self.elsewhere(place)
+        began = time.monotonic()
+        write(store, thread_id, None, Set("l", b"[]"))
+        context = multiprocessing.get_context("spawn")
+        results = context.Queue()
+        worker = context.Process(target=push_until_gone, args=(opener, thread_id, began, results))
+        worker.start()
+        deadline = time.monotonic() + PATIENCE
+        while snapshot_of(store, thread_id).encoded["l"] == b"[]":
+            assert time.monotonic() < deadline
+        target = new_id_for(store, thread_id)
+        assert store.move(thread_id, target, owner="ada")
+        acknowledged = results.get(timeout=PATIENCE)
+        worker.join(PATIENCE)
+        assert store.restore(thread_id) is None
+        assert codec.decode(snapshot_of(store, target).encoded["l"] or b"") == acknowledged
