@@ -86,7 +86,7 @@ WRITE = Script(*_WRITE)
 #: The same for a write under a turn, whose token is one argument more.
 FENCED_WRITE = Script("fence", *_WRITE)
 #: The same for a write to a copy, whose original and owner are two arguments more.
-COPYING_WRITE = Script("copy", *_WRITE)
+COPYING_WRITE = Script("names", "copy", *_WRITE)
 _DELETION = ("names", "clock", "heads", "runs", "deletion")
 DELETE = Script(*_DELETION, "delete")
 ERASE = Script(*_DELETION, "erase")

@@ -21,6 +21,7 @@ from ...document.operations import (
 )
 from ...errors import StoreError, ThreadGone
 from ...stores import ThreadStore
+from ...stores.runs import NewRun, RunKey
 from ...stores.writing import Write, write_merged
 from .moved import METADATA, long_thread, new_id_for
 from .owners import owned, store_thread, write
@@ -243,3 +244,21 @@ class MovingConformance(Suite):
         assert store.restore(target) is None
         with pytest.raises(ThreadGone):
             write(store, target, "bob", Set("a", b"1"))
+
+    @needs("moves")
+    @needs("runs")
+    def test_the_runs_of_a_moved_thread_are_deleted(
+        self, store: ThreadStore, thread_id: str
+    ) -> None:
+        store_thread(store, thread_id, None)
+        assert store.runs is not None
+        key = RunKey(thread_id, "run_1")
+        store.runs.begin(NewRun(key, "text", "holder", time.time(), 60.0))
+        target, copy = new_id_for(store, thread_id), new_id_for(store, thread_id)
+        store.copy(thread_id, copy)
+        assert store.runs.latest(thread_id) is not None
+        store.move(thread_id, target, owner="ada")
+        assert [store.runs.latest(each) for each in (thread_id, target, copy)] == [None] * 3
+        store.runs.begin(NewRun(RunKey(target, "run_2"), "text", "holder", time.time(), 60.0))
+        store.erase("ada")
+        assert store.runs.latest(target) is None

@@ -31,8 +31,8 @@ local function copied()
     elseif field ~= 'gone' and field ~= 'lock' then
       if field == 'metadata' then
         metadata = string.match(text, '^[^\n]*')
-      elseif string.byte(field) == 34 then
-        strings[field] = redis.call('GET', original .. '.' .. field)
+      elseif string.byte(field) == 34 and has_string(text) then
+        strings[field] = redis.call('GET', string_name(original, field)) or error('DAMAGED')
       end
       kept[#kept + 1], kept[#kept + 2] = field, text
     end
@@ -56,7 +56,5 @@ for first = 1, #kept, 1000 do
   redis.call('HSET', copy_name, unpack(kept, first, math.min(first + 999, #kept)))
 end
 for field, text in pairs(strings) do
-  if text then
-    redis.call('SET', copy_name .. '.' .. field, text)
-  end
+  redis.call('SET', string_name(copy_name, field), text)
 end
