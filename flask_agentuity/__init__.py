@@ -19,6 +19,7 @@ from .errors import (
     TurnLost,
 )
 from .stores import ThreadStore
+from .thread.json_value import JSONValue
 from .thread.reporter import SessionReporter
 from .thread.runs.run import Run
 from .thread.session import Session
@@ -47,6 +48,7 @@ __all__ = [
     "AuthenticationFailed",
     "ConfigurationError",
     "InvalidThreadId",
+    "JSONValue",
     "OutcomeUnknown",
     "Overloaded",
     "RequestTimeout",

@@ -1,19 +1,19 @@
-"""The app of the README, with annotations."""
+"""The Python code of the README; ``test_readme`` compares it."""
 
 from __future__ import annotations
 
-from typing import Any, assert_type
+from typing import Any
 
 from flask import Flask, g, request
 
 from flask_agentuity import ThreadManager
 
 app = Flask(__name__)
-threads = ThreadManager(app)
+ThreadManager(app)
 
 
 def answer(messages: list[Any]) -> str:
-    return f"You have said {len(messages)} things."
+    return f"Message {len(messages)} received."  # call your model here
 
 
 @app.post("/chat")
@@ -24,18 +24,13 @@ def chat() -> dict[str, Any]:
     return {"messages": messages}
 
 
-@threads.exempt
-@app.get("/health")
-def health() -> str:
-    return "ok"
+def use_operations(message: dict[str, str], event: dict[str, int], cost: int) -> None:
+    from flask_agentuity import current_thread
 
-
-@app.post("/turn")
-@threads.one_at_a_time(on_busy="reject", timeout=5)
-def turn(count: int = 1) -> str:
-    return str(count)
-
-
-# The decorators keep the types of the views.
-assert_type(health(), str)
-assert_type(turn(count=2), str)
+    state = current_thread.state
+    state.push("messages", message, max_records=50, keep_first=1)
+    state.push("events", event, unique="id")
+    state.increment("visits")
+    state.truncate("messages", keep=4)
+    state.pop_last("messages")
+    state.change("budget", lambda budget: (budget or 100) - cost)
