@@ -7,8 +7,7 @@ key, so that keys that are not used are never decoded, and unchanged ones never 
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,13 +17,15 @@ from ..errors import StateNotSerializable, StateTooLarge, StoreError
 from .keys import decode_key as decode_key
 from .keys import encode_key as encode_key
 from .keys import require_key as require_key
+from .refusal import MAX_DEPTH as MAX_DEPTH
+from .refusal import child_path as child_path
+from .refusal import find_refused
+from .unusual import Unusual, may_hold_large_integer, parse, write
+from .well_formed import make_well_formed
 
 #: The largest document, in UTF-8 bytes, that Agentuity's thread service takes (its
 #: JavaScript runtime does not send a larger one).
 MAX_DOCUMENT_BYTES = 1_048_576
-
-#: How deep a value may nest: what orjson encodes, from 3.12 on.
-MAX_DEPTH = 254
 
 EMPTY_LIST = b"[]"
 EMPTY_OBJECT = b"{}"
@@ -40,12 +41,12 @@ _METADATA = b'"metadata":'
 def encode(value: Any, path: str = "state") -> bytes:
     """Return *value* as compact JSON in UTF-8.
 
-    What is read back from the result equals *value*, with one exception: a tuple comes
-    back as a list. *path* is how an error names the value.
+    What is read back from the result equals *value*, with two exceptions: a tuple comes back
+    as a list, and half a surrogate pair as U+FFFD. *path* is how an error names the value.
 
     :raises StateNotSerializable: for anything JSON cannot hold: NaN and the infinities,
-        integers beyond 64 bits, lone surrogates, keys that are not strings, objects,
-        nesting deeper than :data:`MAX_DEPTH`.
+        integers beyond 64 bits, keys that are not strings, objects, nesting deeper than
+        :data:`MAX_DEPTH`.
     """
     encoded = encode_unchecked(value, path)
     check(value, encoded, path)
@@ -59,7 +60,12 @@ def encode_item(value: Any, path: str = "state") -> bytes:
         # Inside a list from the start: an item at the depth limit would be over it there.
         encoded = orjson.dumps([value], option=_OPTIONS)[1:-1]
     except TypeError as error:
-        raise _explain(value, where) or StateNotSerializable(where, str(error)) from None
+        if (refused := find_refused(value, where)) is not None:
+            raise refused from None
+        try:
+            encoded = orjson.dumps([make_well_formed(value)], option=_OPTIONS)[1:-1]
+        except TypeError:
+            raise StateNotSerializable(where, str(error)) from None
     check(value, encoded, where)
     return encoded
 
@@ -68,12 +74,25 @@ def encode_unchecked(value: Any, path: str = "state") -> bytes:
     """Encode *value* without proving that it comes back equal.
 
     For comparing with what was stored: NaN is written as ``null`` and enum members as
-    their values, so the result must not be stored unless :func:`check` has seen it.
+    their values, and the result is :class:`Unusual` if the value nests too deep or holds
+    integers too large. So it must not be stored unless :func:`check` has seen it.
     """
     try:
-        return orjson.dumps(value, option=_OPTIONS)
+        return _dumps(value)
     except TypeError as error:
-        raise _explain(value, path) or StateNotSerializable(path, str(error)) from None
+        raise find_refused(value, path) or StateNotSerializable(path, str(error)) from None
+
+
+def encode_again(value: Any, path: str, stored: bytes | None) -> bytes:
+    """Like :func:`encode`, for a value in the place of what is *stored* (None: nothing)."""
+    encoded = encode_unchecked(value, path)
+    check_again(value, encoded, path, stored)
+    return encoded
+
+
+def is_unusual(encoded: bytes) -> bool:
+    """Return whether an encoded value nests too deep, or holds integers too large, for orjson."""
+    return isinstance(encoded, Unusual) or find_refused(parse(encoded), "") is not None
 
 
 def check(value: Any, encoded: bytes, path: str = "state") -> None:
@@ -84,11 +103,26 @@ def check(value: Any, encoded: bytes, path: str = "state") -> None:
     # Comparing in C costs a fraction of walking the value here; only what does not
     # come back equal is walked, to name the place or to let a tuple pass.
     try:
-        equal = bool(orjson.loads(encoded) == value)
+        equal = encoded.__class__ is bytes and bool(orjson.loads(encoded) == value)
     except (ValueError, TypeError, RecursionError):
         equal = False
-    if not equal and (error := _explain(value, path)):
+    if not equal and (error := find_refused(value, path)):
         raise error
+
+
+def check_again(value: Any, encoded: bytes, path: str, stored: bytes | None) -> None:
+    """Like :func:`check`, for a value in the place of what is *stored* (None: nothing).
+
+    What other software has stored may be stored again: the value may nest too deep and hold
+    integers too large if the stored value does.
+    """
+    try:
+        check(value, encoded, path)
+    except StateNotSerializable:
+        if stored is None or not is_unusual(stored):
+            raise
+        if (error := find_refused(value, path, unusual=True)) is not None:
+            raise error from None
 
 
 def decode(encoded: bytes | str) -> Any:
@@ -96,36 +130,72 @@ def decode(encoded: bytes | str) -> Any:
 
     :raises ValueError: when *encoded* is not JSON (orjson's own error, which says where).
     """
-    return orjson.loads(encoded)
+    try:
+        if encoded.__class__ is not Unusual:
+            return orjson.loads(encoded)
+    except ValueError as error:
+        try:
+            return parse(encoded)
+        except ValueError:
+            raise error from None
+    return parse(encoded)
+
+
+def decode_exactly(encoded: bytes) -> Any:
+    """Return the value that JSON text stands for, with exact integers of any size.
+
+    :raises ValueError: when *encoded* is not JSON.
+    """
+    # orjson reads an integer beyond 64 bits as a floating-point number.
+    return parse(encoded) if may_hold_large_integer(encoded) else decode(encoded)
 
 
 def respell(encoded: bytes) -> bytes:
     """Return JSON text as this version of the encoder spells it."""
-    return orjson.dumps(orjson.loads(encoded))
+    return _dumps(decode(encoded))
 
 
 def items_of(encoded: bytes) -> list[bytes]:
     """Return the items of an encoded list, each encoded."""
-    return encode_each(orjson.loads(encoded))
+    return encode_each(decode(encoded))
 
 
-def encode_each(values: Iterable[Any]) -> list[bytes]:
+def encode_each(values: Collection[Any]) -> list[bytes]:
     """Return each of *values* encoded, unchecked."""
     dumps = orjson.dumps
     # orjson gives each result a kilobyte, which shrinking it does not return. A copy is compact,
     # and in a long list even faster.
-    return [memoryview(dumps(value, option=_OPTIONS)).tobytes() for value in values]
+    try:
+        return [memoryview(dumps(value, option=_OPTIONS)).tobytes() for value in values]
+    except TypeError:
+        return [_dumps(value) for value in values]
 
 
 def is_same(first: Any, second: Any) -> bool:
     """Return whether two values have the same encoding: 1, 1.0 and True are different."""
     # Comparing the values would recurse as deep as they nest.
-    return orjson.dumps(first, option=_OPTIONS) == orjson.dumps(second, option=_OPTIONS)
+    return _dumps(first) == _dumps(second)
 
 
 def run_length(values: Sequence[Any]) -> int:
     """Return the length of encoded items as a run, joined by commas; 0 without items."""
-    return len(orjson.dumps(values, option=_OPTIONS)) - 2
+    return len(_dumps(values)) - 2
+
+
+def _dumps(value: Any) -> bytes:
+    """Encode *value*, whose texts are made well-formed. The result may be :class:`Unusual`.
+
+    :raises TypeError: if it is not JSON.
+    """
+    try:
+        return orjson.dumps(value, option=_OPTIONS)
+    except TypeError:
+        text = write(value)
+    try:
+        # Usually half a surrogate pair was the reason.
+        return orjson.dumps(make_well_formed(value), option=_OPTIONS)
+    except TypeError:
+        return text
 
 
 def common_prefix(first: bytes, second: bytes) -> int:
@@ -241,9 +311,16 @@ def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | N
     if not document:
         return None
     try:
-        root = orjson.loads(document)
-    except ValueError as error:
+        snapshot = _split(decode(document), thread_id)
+        if snapshot is not None and _differs(snapshot, document):
+            # orjson reads an integer beyond 64 bits as a floating-point number.
+            snapshot = _split(parse(document), thread_id)
+    except (ValueError, TypeError) as error:
         raise damaged(thread_id, str(error)) from None
+    return snapshot
+
+
+def _split(root: Any, thread_id: str) -> Snapshot | None:
     if root is None:
         return None
     if not isinstance(root, dict):
@@ -251,11 +328,14 @@ def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | N
     state, metadata = _unwrap(root)
     if not state and not metadata:
         return None
-    try:
-        values: list[bytes | None] = [*encode_each(state.values())]
-        return Snapshot(dict(zip(state, values, strict=True)), orjson.dumps(metadata), state)
-    except TypeError as error:
-        raise damaged(thread_id, str(error)) from None
+    values: list[bytes | None] = [*encode_each(state.values())]
+    return Snapshot(dict(zip(state, values, strict=True)), _dumps(metadata), state)
+
+
+def _differs(snapshot: Snapshot, document: bytes | str) -> bool:
+    state = {key: value for key, value in snapshot.encoded.items() if value is not None}
+    text = document.encode(errors="replace") if isinstance(document, str) else document
+    return text != join_document(state, snapshot.metadata) and may_hold_large_integer(text)
 
 
 def _unwrap(root: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -311,68 +391,3 @@ def damaged(thread_id: str, reason: str) -> StoreError:
     return StoreError(
         f"What is stored of thread {thread_id} is damaged ({reason}). It was left as it is."
     )
-
-
-def child_path(path: str, key: object) -> str:
-    """Return how an error names the part *key* of the value at *path*."""
-    if path in ("state", "metadata"):
-        return f"{path}[{_quoted(key)}]"
-    if isinstance(key, str) and key.isidentifier():
-        return f"{path}.{key}"
-    return f"{path}[{_quoted(key)}]"
-
-
-def _quoted(key: object) -> str:
-    return f'"{key}"' if type(key) is str and key.isprintable() else repr(key)
-
-
-def _explain(value: Any, path: str) -> StateNotSerializable | None:
-    """Find the first part of *value* that JSON cannot hold; None when there is none."""
-    waiting: list[tuple[Any, str, int]] = [(value, path, 1)]
-    while waiting:
-        part, where, depth = waiting.pop()
-        if isinstance(part, dict | list | tuple) and depth > MAX_DEPTH:
-            return StateNotSerializable(
-                where if len(where) < 200 else where[:200] + "...",
-                f"it nests deeper than {MAX_DEPTH} levels, or contains itself",
-            )
-        if isinstance(part, dict):
-            for key in part:
-                if type(key) is not str:
-                    return StateNotSerializable(
-                        child_path(where, key),
-                        f"a key must be a string, not {type(key).__name__}",
-                    )
-                if reason := _refuse_text(key):
-                    return StateNotSerializable(child_path(where, key), "the key " + reason)
-            children = [(part[key], child_path(where, key), depth + 1) for key in part]
-            waiting.extend(reversed(children))
-        elif isinstance(part, list | tuple):
-            waiting.extend(
-                (item, f"{where}[{index}]", depth + 1)
-                for index, item in reversed(list(enumerate(part)))
-            )
-        elif reason := _refuse_scalar(part):
-            return StateNotSerializable(where, reason)
-    return None
-
-
-def _refuse_scalar(value: Any) -> str | None:
-    if value is None or isinstance(value, bool):
-        return None
-    if isinstance(value, str):
-        reason = _refuse_text(value)
-        return f"the text {reason}" if reason else None
-    if isinstance(value, int):
-        return None if is_integer(value) else "the integer is beyond 64 bits"
-    if isinstance(value, float):
-        return None if math.isfinite(value) else f"JSON has no {value!r}"
-    return f"JSON has no {type(value).__name__}"
-
-
-def _refuse_text(text: str) -> str | None:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return "holds a lone surrogate, which UTF-8 cannot hold"
-    return None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import orjson
 
 from ..errors import StateNotSerializable
+from .unusual import parse
+from .well_formed import well_formed
 
 # An app uses few keys, in every request. The first ones are remembered in both spellings, up to
 # a number and a length, because visitors may cause others.
@@ -16,12 +18,11 @@ _decoded_keys: dict[bytes, str] = {}
 def encode_key(key: str) -> bytes:
     """Return *key* as a JSON string.
 
-    :raises StateNotSerializable: when it is not a string, or not one that UTF-8 can hold.
+    :raises StateNotSerializable: when it is not a string.
     """
     if type(key) is str and (known := _encoded_keys.get(key)) is not None:
         return known
-    require_key(key)
-    encoded = orjson.dumps(key)
+    encoded = orjson.dumps(require_key(key))
     _remember_key(key, encoded)
     return encoded
 
@@ -33,7 +34,10 @@ def decode_key(encoded: bytes) -> str:
     """
     if (known := _decoded_keys.get(encoded)) is not None:
         return known
-    key = orjson.loads(encoded)
+    try:
+        key = orjson.loads(encoded)
+    except ValueError:
+        key = parse(encoded)
     if not isinstance(key, str):
         raise ValueError("a key is not a string")
     _remember_key(key, encoded)
@@ -48,13 +52,13 @@ def _remember_key(key: str, encoded: bytes) -> None:
         _decoded_keys[encoded] = key
 
 
-def require_key(key: object) -> None:
-    """Refuse a key of a state that is not a plain string of valid Unicode."""
+def require_key(key: object) -> str:
+    """Return a key of a state as it is stored; half a surrogate pair becomes U+FFFD.
+
+    :raises StateNotSerializable: when it is not a plain string.
+    """
     if type(key) is not str:
         raise StateNotSerializable(
             f"state[{key!r}]", f"a key must be a string, not {type(key).__name__}"
         )
-    try:
-        key.encode()
-    except UnicodeEncodeError:
-        raise StateNotSerializable(f"state[{key!r}]", "the key holds a lone surrogate") from None
+    return key if key.isascii() else well_formed(key)

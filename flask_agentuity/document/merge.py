@@ -13,6 +13,7 @@ from .likeness import ALIKE, likeness
 from .operations import Edit, EditMetadata, Operation, Push, Replace, ReplaceMetadata, Set, Splice
 from .subsequences import NONE
 from .three_way import MISSING, ThreeWay
+from .unusual import Unusual
 from .weaving import Partners
 
 Places = tuple[int | None, ...]
@@ -80,7 +81,11 @@ def rebase(edit: Edit, stored: bytes | None, version: int, *, assigned: bool = F
         return Rebased(operations, Merged(value, _places(edit.value, value)))
     if assigned or (stored is None and edit.base is not None):
         return _rebase_appended(edit, stored)
-    merged = _merge_edit(edit, stored)
+    try:
+        merged = _merge_edit(edit, stored)
+    except RecursionError:
+        # What nests too deep is not merged.
+        merged = Merged(edit.value, None, overridden=(codec.child_path("state", edit.key),))
     if stored is None:
         return Rebased(_create(edit, version), merged)
     return Rebased(_bring(edit.key, stored, merged.value, version), merged)
@@ -118,7 +123,7 @@ def optimistic(edit: Edit) -> tuple[Operation, ...] | None:
 
 def _difference(edit: Edit) -> ListDifference | None:
     """Return how a list became another; None where either value is not a list."""
-    if not codec.is_list(edit.value):
+    if not codec.is_list(edit.value) or isinstance(edit.value, Unusual):
         return None
     if edit.base is None:
         return ListDifference((), tuple(codec.items_of(edit.value)))
@@ -131,7 +136,7 @@ def _difference(edit: Edit) -> ListDifference | None:
 
 def _create(edit: Edit, version: int) -> tuple[Operation, ...]:
     """Return what stores a new key. A list may be begun by two requests at once."""
-    if not codec.is_list(edit.value):
+    if not codec.is_list(edit.value) or isinstance(edit.value, Unusual):
         return (Replace(edit.key, None, edit.value, version),)
     pushes = (Push(edit.key, item) for item in codec.items_of(edit.value))
     return (Set(edit.key, codec.EMPTY_LIST, only_if_missing=True), *pushes)
@@ -141,7 +146,7 @@ def _bring(key: str, stored: bytes, value: bytes | None, version: int) -> tuple[
     """Return what makes *value* of what is *stored*."""
     if value is None or value == stored:
         return ()
-    if not (codec.is_list(stored) and codec.is_list(value)):
+    if not (codec.is_list(stored) and codec.is_list(value)) or isinstance(value, Unusual):
         return (Replace(key, stored, value, version),)
     difference = diff_list(stored, codec.decode(value), value)
     pushes = (Push(key, item) for item in difference.appended)

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from .unusual import parse
+
 
 def encode_message(message: Any) -> bytes:
     """Return *message* as compact JSON in UTF-8. It is not checked as a state is.
@@ -23,6 +25,23 @@ def parse_message(text: bytes | bytearray | memoryview | str) -> Any:
     return orjson.loads(text)
 
 
+def parse_any_message(text: bytes | bytearray | memoryview | str) -> Any:
+    """Return the value that JSON text stands for, also if it is unusual.
+
+    It takes longer if the text nests deep, or has halves of surrogate pairs.
+
+    :raises ValueError: if *text* is not JSON.
+    """
+    try:
+        return orjson.loads(text)
+    except ValueError as error:
+        try:
+            return parse(text if isinstance(text, str) else bytes(text))
+        except ValueError:
+            raise error from None
+
+
 def fragment(encoded: bytes) -> Any:
     """Return what :func:`encode_message` writes as the value that *encoded* stands for."""
-    return orjson.Fragment(encoded)
+    # It takes bytes only, no subclass.
+    return orjson.Fragment(encoded if encoded.__class__ is bytes else bytes(encoded))

@@ -38,9 +38,8 @@ import math
 from collections.abc import Sequence
 from typing import Any, assert_never
 
-import orjson
-
 from . import codec
+from .messages import fragment
 from .operations import (
     Change,
     Clear,
@@ -69,7 +68,7 @@ def operation_to_json(operation: Operation) -> _JSON:
     """
     match operation:
         case Set(key, value, only_if_missing):
-            message = {"op": "set", "key": key, "value": orjson.Fragment(value)}
+            message = {"op": "set", "key": key, "value": fragment(value)}
             return {**message, "ifMissing": True} if only_if_missing else message
         case Delete(key):
             return {"op": "delete", "key": key}
@@ -87,25 +86,25 @@ def operation_to_json(operation: Operation) -> _JSON:
             wired = [_change_to_json(change, _list(change.gone)) for change in changes]
             return {"op": "splice", "key": key, "changes": wired, **_since(since)}
         case Replace(key, old, new, since):
-            before = {} if old is None else {"old": orjson.Fragment(old)}
-            message = {"op": "replace", "key": key, **before, "value": orjson.Fragment(new)}
+            before = {} if old is None else {"old": fragment(old)}
+            message = {"op": "replace", "key": key, **before, "value": fragment(new)}
             return {**message, **_since(since)}
         case Edit():
             return _edit_to_json(operation)
         case SetMetadata(value):
-            return {"op": "set_metadata", "value": orjson.Fragment(value)}
+            return {"op": "set_metadata", "value": fragment(value)}
         case ReplaceMetadata(old, new):
-            before = {"old": orjson.Fragment(old)}
-            return {"op": "replace_metadata", **before, "value": orjson.Fragment(new)}
+            before = {"old": fragment(old)}
+            return {"op": "replace_metadata", **before, "value": fragment(new)}
         case EditMetadata(base, value):
-            before = {"base": orjson.Fragment(base)}
-            return {"op": "edit_metadata", **before, "value": orjson.Fragment(value)}
+            before = {"base": fragment(base)}
+            return {"op": "edit_metadata", **before, "value": fragment(value)}
         case _:
             assert_never(operation)
 
 
 def _push_to_json(push: Push) -> _JSON:
-    message: _JSON = {"op": "push", "key": push.key, "value": orjson.Fragment(push.value)}
+    message: _JSON = {"op": "push", "key": push.key, "value": fragment(push.value)}
     if push.max_records is not None:
         message["maxRecords"] = push.max_records
     if push.keep_first:
@@ -120,11 +119,11 @@ def _edit_to_json(edit: Edit) -> _JSON:
         raise ValueError("An edit with a function cannot be sent.")
     message: _JSON = {"op": "edit", "key": edit.key, **_since(edit.since)}
     if edit.base is not None:
-        message["base"] = orjson.Fragment(edit.base)
+        message["base"] = fragment(edit.base)
     if edit.uncertain:
         message["uncertain"] = True
     if edit.changes is None or edit.base is None:
-        return {**message, "value": orjson.Fragment(edit.value)}
+        return {**message, "value": fragment(edit.value)}
     # The rest of the list need not travel twice.
     message["changes"] = [_change_to_json(change, len(change.gone)) for change in edit.changes]
     if edit.appended:
@@ -140,8 +139,8 @@ def _change_to_json(change: Change, gone: object) -> _JSON:
     return {"place": change.place, "gone": gone, "new": _list(change.new)}
 
 
-def _list(items: Sequence[bytes]) -> orjson.Fragment:
-    return orjson.Fragment(codec.join_list(items))
+def _list(items: Sequence[bytes]) -> Any:
+    return fragment(codec.join_list(items))
 
 
 def _since(since: int) -> _JSON:

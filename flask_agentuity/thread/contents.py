@@ -79,7 +79,7 @@ class Contents:
         entry = self.entries.get(key)
         if entry.stored is Stored.UNKNOWN and not entry.exists and not entry.removed:
             # The next step after asking for a key is to read it.
-            self.load((key,))
+            self.load((entry.key,))
             entry = self.entries.get(key)
         entry.looked_at = True
         return entry.exists
@@ -250,10 +250,7 @@ class Contents:
 
     def encoded(self) -> dict[str, bytes]:
         """Return every value as it is now, encoded."""
-        return {
-            key: codec.encode(self.get(key), codec.child_path("state", key))
-            for key in self.names(with_values=True)
-        }
+        return {key: encode_for(self, key, self.get(key)) for key in self.names(with_values=True)}
 
     def _fetch(self, entry: Entry) -> Any:
         """Return the decoded value that is stored of a key."""
@@ -274,6 +271,16 @@ class Contents:
 def forget_unseen(contents: Contents) -> bool:
     """Have the state read again, if the app has not seen any of it; otherwise return False."""
     return contents.is_degraded or contents.entries.forget_unseen()
+
+
+def encode_for(contents: Contents, key: str, value: Any) -> bytes:
+    """Encode a value of a key, which may be as unusual as what was read of the key.
+
+    :raises StateNotSerializable: if it is something that JSON cannot hold.
+    """
+    entry = contents.entries.find(key)
+    stored = entry.read_as if entry is not None else None
+    return codec.encode_again(value, codec.child_path("state", key), stored)
 
 
 def _initial(operation: Queued) -> Any:

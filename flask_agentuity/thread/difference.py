@@ -102,6 +102,9 @@ def _find_held(entry: Entry) -> KeyChange:
     key, base = entry.key, entry.base
     encoded = codec.encode_unchecked(entry.value, entry.path)
     change = KeyChange(encoded)
+    if encoded.__class__ is not bytes:
+        _find_unusual(entry, encoded, change)
+        return change
     if base is not None and _find_appended(entry, base, encoded, change):
         return change
     if base is None:
@@ -115,6 +118,14 @@ def _find_held(entry: Entry) -> KeyChange:
         change.operations = [Edit(key, base, encoded, since=entry.since, function=_compose(entry))]
         change.pushed = 0
     return change
+
+
+def _find_unusual(entry: Entry, encoded: bytes, change: KeyChange) -> None:
+    """Replace a value that orjson cannot write, if it has changed."""
+    base = entry.base
+    if base is None or encoded not in (base, codec.respell(base)):
+        change.operations.append(_edit(entry, base, encoded))
+        _check(entry, change)
 
 
 def _find_appended(entry: Entry, base: bytes, encoded: bytes, change: KeyChange) -> bool:
@@ -192,6 +203,9 @@ def _find_queue_in_memory(entry: Entry) -> KeyChange:
     key, base = entry.key, entry.base
     encoded = codec.encode_unchecked(entry.value, entry.path)
     change = KeyChange(encoded)
+    if encoded.__class__ is not bytes:
+        _find_unusual(entry, encoded, change)
+        return change
     queue = encode_queue(entry)
     expected = {} if base is None else {key: base}
     apply_operations(expected, queue)
@@ -277,7 +291,7 @@ def _check(entry: Entry, change: KeyChange) -> None:
         return
     fresh = None if nullable else _fresh_items(entry.value, change)
     if fresh is None:
-        codec.check(entry.value, encoded, path)
+        codec.check_again(entry.value, encoded, path, entry.read_as)
     else:
         for index, item in fresh:
             codec.check(entry.value[index], item, f"{path}[{index}]")

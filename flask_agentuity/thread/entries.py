@@ -62,6 +62,10 @@ class Entries:
     def get(self, key: str) -> Entry:
         """Return the entry of a key, which is made if nothing is known of it."""
         entry = self._entries.get(key)
+        if entry is None and not key.isascii():
+            # It is stored without halves of surrogate pairs.
+            key = codec.require_key(key)
+            entry = self._entries.get(key)
         if entry is None:
             stored = Stored.MISSING if self.is_complete else Stored.UNKNOWN
             entry = self._entries[key] = Entry(key, stored, self._version)

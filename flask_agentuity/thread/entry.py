@@ -87,6 +87,13 @@ class Entry:
         return self._path
 
     @property
+    def read_as(self) -> bytes | None:
+        """What the value was read as; None if it was not read, or is missing."""
+        if self.base is not None:
+            return self.base
+        return self.stored if isinstance(self.stored, bytes) else None
+
+    @property
     def in_memory(self) -> bool:
         """Whether there is a value in memory."""
         return self.value is not NOTHING

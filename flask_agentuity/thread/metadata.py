@@ -7,6 +7,7 @@ from typing import Any
 from ..document import codec
 from ..document.operations import EditMetadata, MetadataOperation, SetMetadata
 from ..errors import StateNotSerializable
+from .checked_metadata import CheckedMetadata
 from .entry import Status
 
 EMPTY = b"{}"
@@ -51,7 +52,7 @@ class Metadata:
         """Return the metadata in memory; it has to be known, or assigned."""
         self.used = True
         if self.status is Status.IDLE:
-            self._value = codec.decode(self._stored)
+            self._value = CheckedMetadata(codec.decode(self._stored))
             self.status = Status.HELD
         return self._value
 
@@ -60,7 +61,7 @@ class Metadata:
         self.used = True
         if self.status is Status.IDLE:
             self.status = Status.ASSIGNED
-        self._value = value
+        self._value = CheckedMetadata(value)
 
     def find_operation(self) -> MetadataOperation | None:
         """Return what a save has to send; None if there is nothing.

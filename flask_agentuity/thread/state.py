@@ -8,7 +8,8 @@ from typing import Any
 
 from ..document import codec
 from ..document.operations import Increment, PopLast, Truncate
-from .contents import Contents
+from ..errors import StateNotSerializable
+from .contents import Contents, encode_for
 from .queued import QueuedPush
 from .source import Source
 
@@ -52,14 +53,18 @@ class ThreadState(MutableMapping[str, Any]):
             return self._contents.get(key)
 
     def __setitem__(self, key: str, value: Any) -> None:
-        codec.require_key(key)
-        encoded = codec.encode(value, codec.child_path("state", key))
+        key = codec.require_key(key)
+        try:
+            encoded = codec.encode(value, codec.child_path("state", key))
+        except StateNotSerializable:
+            with self._lock:
+                encoded = encode_for(self._contents, key, value)
         with self._lock:
             self._contents.assign(key, value, encoded)
 
     def __delitem__(self, key: str) -> None:
         with self._lock:
-            self._contents.delete(key)
+            self._contents.delete(codec.require_key(key) if isinstance(key, str) else key)
 
     def __contains__(self, key: object) -> bool:
         with self._lock:
@@ -109,7 +114,7 @@ class ThreadState(MutableMapping[str, Any]):
         A default never replaces what another request writes at the same time, and what is
         appended to a default list is appended to the other request's list.
         """
-        codec.require_key(key)
+        key = codec.require_key(key)
         with self._lock:
             try:
                 return self._contents.get(key)
@@ -145,7 +150,7 @@ class ThreadState(MutableMapping[str, Any]):
         :raises ValueError: if *max_records* is not a positive integer, *keep_first* is not
             an integer from 0 to *max_records*, or *value* has no field *unique*.
         """
-        codec.require_key(key)
+        key = codec.require_key(key)
         _require_window(max_records, keep_first)
         if unique is not None and not (isinstance(value, dict) and unique in value):
             raise ValueError(f"unique={unique!r} needs a dictionary with that key as the item.")
@@ -161,7 +166,7 @@ class ThreadState(MutableMapping[str, Any]):
         :raises StateTypeError: if it is already known that the value is not a number.
         :raises ValueError: if *by* is not a finite number.
         """
-        codec.require_key(key)
+        key = codec.require_key(key)
         if isinstance(by, bool) or not isinstance(by, int | float) or not math.isfinite(by):
             raise ValueError(f"by={by!r} is not a finite number.")
         codec.encode(by, codec.child_path("state", key))
@@ -174,7 +179,7 @@ class ThreadState(MutableMapping[str, Any]):
         :raises StateTypeError: if it is already known that the value is not a list.
         :raises ValueError: if *keep* is not an integer of 0 or more.
         """
-        codec.require_key(key)
+        key = codec.require_key(key)
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
             raise ValueError(f"keep must be an integer of 0 or more, not {keep!r}")
         with self._lock:
@@ -188,7 +193,7 @@ class ThreadState(MutableMapping[str, Any]):
 
         :raises StateTypeError: if it is already known that the value is not a list.
         """
-        codec.require_key(key)
+        key = codec.require_key(key)
         with self._lock:
             self._contents.apply(key, PopLast(key))
 
@@ -204,12 +209,13 @@ class ThreadState(MutableMapping[str, Any]):
         :param function: is called with a copy of the value, None for a missing key.
         :raises StateNotSerializable: if the result is something JSON cannot hold.
         """
-        codec.require_key(key)
-        path = codec.child_path("state", key)
+        key = codec.require_key(key)
         with self._lock:
             before = self.get(key)
-            result = function(None if before is None else codec.decode(codec.encode(before, path)))
-            self._contents.change(key, function, result, codec.encode(result, path))
+            contents = self._contents
+            copied = None if before is None else codec.decode(encode_for(contents, key, before))
+            result = function(copied)
+            contents.change(key, function, result, encode_for(contents, key, result))
             return result
 
 

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..document.merge import Merged
-from ..document.messages import encode_message, fragment, parse_message
+from ..document.messages import encode_message, fragment, parse_any_message
 from ..errors import ServiceError
 from .limits import MAX_DOCUMENT_BYTES, MAX_ERROR_LENGTH
 from .requests import Frame, RequestId
@@ -166,7 +166,7 @@ def encode_gone(id: str, error: str) -> bytes:
 def parse_reply(frame: Frame) -> Reply:
     """Read a frame of the service. No frame makes it raise."""
     try:
-        message = parse_message(frame)
+        message = parse_any_message(frame)
     except ValueError as error:
         return Malformed(f"not JSON: {error}")
     if not isinstance(message, dict):

@@ -210,7 +210,7 @@ def encode_edits(
     if version:
         data["version"] = version
     if counted:
-        data["counted"] = list(counted)
+        data["counted"] = [codec.require_key(key) for key in counted]
     return _encode_request(id, "merge", thread_id, data)
 
 
@@ -240,10 +240,11 @@ def _basic(change: Operation) -> Operation:
 
 
 def _operations_to_json(changes: Sequence[Operation]) -> list[dict[str, Any]]:
-    for change in changes:
-        if (key := getattr(change, "key", None)) is not None:
-            codec.require_key(key)
-    return [operation_to_json(change) for change in changes]
+    messages = [operation_to_json(change) for change in changes]
+    for message in messages:
+        if (key := message.get("key")) is not None:
+            message["key"] = codec.require_key(key)
+    return messages
 
 
 def _encode_request(

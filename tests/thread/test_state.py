@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -239,7 +240,8 @@ def test_a_value_that_another_program_spelled_is_unchanged_when_it_was_only_read
 ) -> None:
     for store in (ForeignStore(f'{{"state":{{"value":{spelled}}}}}'), RawStore(spelled)):
         thread = begin(store)
-        assert thread.state["value"] == orjson.loads(spelled)
+        # As orjson reads it; a document with a large integer is read exactly.
+        assert thread.state["value"] in (orjson.loads(spelled), json.loads(spelled))
         assert dict(thread.state)
         thread.save()
         assert store.merged == []

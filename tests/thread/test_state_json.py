@@ -47,8 +47,6 @@ BAD: list[tuple[Any, str]] = [
     (object(), ""),
     (2**64, ""),
     (-(2**63) - 1, ""),
-    ("\ud83d", ""),
-    ({"\ud83d": 1}, '["\\ud83d"]'),
     ({5: 1, "5": 2}, "[5]"),
     ({None: 1}, "[None]"),
     ({"deep": [0, {"x": float("nan")}]}, ".deep[1].x"),
@@ -60,7 +58,6 @@ BAD: list[tuple[Any, str]] = [
 
 @pytest.mark.parametrize(("value", "where"), BAD, ids=range(len(BAD)))
 def test_what_json_cannot_hold_is_refused_with_its_path(value: Any, where: str) -> None:
-    where = where.replace('"\\ud83d"', repr("\ud83d"))
     store = RecordingStore()
     put(store, {"a": [1], "box": {}})
     thread = begin(store)
@@ -92,7 +89,7 @@ def test_what_json_cannot_hold_is_refused_with_its_path(value: Any, where: str) 
     assert stored(store) == {"a": [1], "box": {}, "unread": [[]]}
 
 
-@pytest.mark.parametrize("key", [5, None, 1.5, ("a",), b"a", "\ud83d"])
+@pytest.mark.parametrize("key", [5, None, 1.5, ("a",), b"a"])
 def test_keys_that_are_no_text_are_refused_where_they_would_be_written(key: Any) -> None:
     thread = begin(RecordingStore())
     for write in (

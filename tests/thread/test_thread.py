@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import copy
+import json
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -211,11 +214,43 @@ def test_metadata_that_json_cannot_hold_is_refused(value: Any) -> None:
         thread.metadata = value
     assert caught.value.path.startswith("metadata[")
     assert thread.metadata == {"owner": "ada"}
-    thread.metadata.update(value)
+    metadata = thread.metadata
+    key = next(iter(value))
+    for change in (
+        lambda: metadata.update(value),
+        lambda: metadata.update({"before": 1, **value}),
+        lambda: metadata.__setitem__(key, value[key]),
+        lambda: metadata.setdefault(key, value[key]),
+        lambda: metadata.__ior__(value),
+    ):
+        with pytest.raises(StateNotSerializable) as caught:
+            change()
+        assert caught.value.path.startswith("metadata[")
+    assert not thread.dirty
+    metadata["inside"] = {}
+    metadata["inside"].update(value)
     assert thread.dirty
     with pytest.raises(StateNotSerializable):
         thread.save()
     assert store.merges == []
+
+
+def test_metadata_is_a_dictionary_whose_copies_are_plain() -> None:
+    store = RecordingStore()
+    put(store, {}, {"owner": "ada"})
+    metadata = begin(store).metadata
+    assert isinstance(metadata, dict)
+    assert metadata.setdefault("owner", "bob") == "ada"
+    metadata |= {"title": "b"}
+    for copied in (
+        metadata.copy(),
+        copy.copy(metadata),
+        copy.deepcopy(metadata),
+        pickle.loads(pickle.dumps(metadata)),
+        json.loads(json.dumps(metadata)),
+    ):
+        assert type(copied) is dict
+        assert copied == metadata == {"owner": "ada", "title": "b"}
 
 
 # ------------------------------------------------------------------------------- destroy

@@ -95,8 +95,7 @@ def test_what_cannot_be_sent_is_refused_with_its_own_error() -> None:
         wire.encode_save("1", THREAD, b"\xff")
     with pytest.raises(StateNotSerializable, match="metadata"):
         wire.encode_save("1", THREAD, b"{}", {"a": float("nan")})
-    with pytest.raises(StateNotSerializable, match="surrogate"):
-        wire.encode_merge("1", THREAD, [Delete("\ud800")])
+    assert '"key":"\ufffd"'.encode() in wire.encode_merge("1", THREAD, [Delete("\ud800")])
     for bad in ("", "x" * 300, "\ud800", None):
         with pytest.raises(InvalidThreadId):
             wire.encode_restore("1", bad)  # type: ignore[arg-type]
@@ -389,8 +388,8 @@ def test_edits_that_cannot_be_sent_are_refused() -> None:
         wire.encode_edits(
             "1", THREAD, [Set("a", b"1" * limits.MAX_REQUEST_BYTES)], began=wire.Began(0)
         )
-    with pytest.raises(StateNotSerializable, match="surrogate"):
-        wire.encode_edits("1", THREAD, [Increment("\ud800")], began=wire.Began(0))
+    frame = wire.encode_edits("1", THREAD, [Increment("\ud800")], began=wire.Began(0))
+    assert '"key":"\ufffd"'.encode() in frame
     with pytest.raises(ValueError, match="function"):
         edit = Edit("a", b"1", b"2", function=lambda stored: b"2")
         wire.encode_edits("1", THREAD, [edit], began=wire.Began(0))

@@ -39,9 +39,8 @@ def from_line(line: bytes) -> tuple[ListedThread, bytes]:
     """Return the thread of a line, and the document of its state.
 
     :raises ValueError: if the line is not in this format.
-    :raises StateNotSerializable: if a value nests too deep.
     """
-    record = codec.decode(line)
+    record = codec.decode_exactly(line)
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
     thread_id = require_thread_id(record.get("id"))
@@ -52,7 +51,7 @@ def from_line(line: bytes) -> tuple[ListedThread, bytes]:
     if not state and not metadata:
         raise ValueError("it has neither state nor metadata")
     document = codec.join_document(
-        {key: codec.encode(value, codec.child_path("state", key)) for key, value in state.items()}
+        {key: codec.encode_unchecked(value) for key, value in state.items()}
     )
     owner = record.get("owner")
     if owner is not None:

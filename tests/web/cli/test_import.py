@@ -55,7 +55,6 @@ def test_only_what_is_newer_is_imported(tmp_path: Path) -> None:
 DAMAGED = {
     "cut": line_of()[:-5],
     "not UTF-8": line_of(state={"a": "Zoë"}).replace("ë".encode(), b"\xeb"),
-    "a surrogate": line_of(state={"a": "\ud800"}),
     "garbage": bytes(range(1, 10)) + bytes(range(14, 256)),
     "nul bytes": b"\0" * 100,
     "a list": b"[1]",
@@ -84,7 +83,6 @@ DAMAGED = {
     "nothing": line_of(state={}, metadata={}),
     "a state over the limit": line_of(state={"a": "x" * 2_000}),
     "metadata over the limit": line_of(metadata={"a": "x" * 2_000}),
-    "too deep": line_of().replace(b'"a": 1', b'"a": ' + b"[" * 300 + b"]" * 300),
     "far too deep": line_of().replace(b'"a": 1', b'"a": ' + b"[" * 50_000 + b"]" * 50_000),
     "metadata too deep": line_of(metadata=...).replace(
         b'"state"', b'"metadata": {"a": ' + b"[" * 260 + b"]" * 260 + b'}, "state"'
