@@ -124,6 +124,18 @@ def test_an_asynchronous_answer_stops_at_once(server: Server) -> None:
     assert answers(visitor) == ["0 "]
 
 
+def test_several_asynchronous_answers(server: Server) -> None:
+    """In gevent's workers too, where all greenlets share one thread."""
+    visitors = [Visitor(server) for _ in range(50 if LONG else 6)]
+
+    def run(visitor: Visitor) -> None:
+        reading = ask(visitor, count=50, pause=0.005, **{"async": 1})
+        assert reading.all() == text_of(50).encode()
+        assert answers(visitor) == [text_of(50)]
+
+    together(*(lambda visitor=visitor: run(visitor) for visitor in visitors))
+
+
 def test_a_busy_conversation(server: Server) -> None:
     visitor = Visitor(server)
     reading = ask(visitor, count=1_000, pause=0.01).until(10)

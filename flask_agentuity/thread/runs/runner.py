@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
+import importlib
 import inspect
 import logging
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+import sys
+from collections.abc import (
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Coroutine,
+    Iterable,
+    Iterator,
+)
 from typing import Any, Protocol
 
 from ...errors import AgentuityError, StoreError, ThreadGone, TurnLost
+from ...per_process import PerProcess
 from ...stores.runs import RunStatus
 from .formats import FORMATS
 from .log import LiveLog
@@ -16,6 +27,8 @@ from .log import LiveLog
 logger = logging.getLogger("flask_agentuity.runs")
 
 _NO_MORE: Any = object()
+# In gevent's workers, so many asynchronous runs are at work at a time; others wait.
+_MOST_NATIVE_THREADS = 100
 
 #: What a run can be made of.
 Output = Iterable[Any] | AsyncIterable[Any]
@@ -177,6 +190,27 @@ async def _next(items: AsyncIterator[Any]) -> Any:
     return await anext(items, _NO_MORE)
 
 
-def _run_coroutine(coroutine: Any) -> None:
+def _run_coroutine(coroutine: Coroutine[Any, Any, None]) -> None:
+    pool = _native_threads.get()
+    if pool is None:
+        _run_in_loop(coroutine)
+    else:
+        # Greenlets of one thread cannot have a loop each.
+        pool.apply(contextvars.copy_context().run, (_run_in_loop, coroutine))
+
+
+def _run_in_loop(coroutine: Coroutine[Any, Any, None]) -> None:
     with asyncio.Runner() as runner:
         runner.run(coroutine)
+
+
+def _make_native_threads() -> Any:
+    """Return a pool of real threads if gevent has replaced those of Python."""
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is None or not monkey.is_module_patched("threading"):
+        return None
+    threadpool = importlib.import_module("gevent.threadpool")
+    return threadpool.ThreadPool(_MOST_NATIVE_THREADS)
+
+
+_native_threads = PerProcess(_make_native_threads)
