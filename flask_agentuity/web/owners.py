@@ -9,6 +9,7 @@ from flask import Flask
 
 from ..errors import ConfigurationError
 from ..stores import Page
+from ..stores.listing import require_owner
 from ..thread.thread import Thread
 from .app_threads import AppThreads
 from .exchanging import claim, rotate
@@ -139,6 +140,10 @@ class Owners(ServedApps):
 
 
 def owner_name(owner: str | int) -> str:
-    """Return a person's id as stores keep it; what cannot be one, stores refuse."""
-    is_number = isinstance(owner, int) and not isinstance(owner, bool)
-    return str(owner) if is_number else cast(str, owner)
+    """Return a person's id as stores keep it.
+
+    :raises ValueError: if it cannot be one.
+    """
+    name = str(owner) if isinstance(owner, int) and not isinstance(owner, bool) else owner
+    require_owner(name)
+    return cast(str, name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from flask import Flask, Request, Response, g, jsonify, redirect, request, url_for
@@ -28,6 +28,11 @@ class FromQuery(ThreadIDProvider):
 
     def set_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
         response.headers["x-given"] = thread_id
+
+
+def without_owner(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *metadata* without the owner, which a thread service keeps there."""
+    return {key: value for key, value in metadata.items() if key != "owner"}
 
 
 class OwnedApp:
@@ -90,7 +95,7 @@ class OwnedApp:
             return str(g.thread.id)
 
         def read_metadata() -> Response:
-            return jsonify(g.thread.metadata)
+            return jsonify(without_owner(g.thread.metadata))
 
         def destroy() -> str:
             g.thread.destroy()

@@ -125,10 +125,9 @@ def test_a_service_has_its_own_ttl(caplog: pytest.LogCaptureFixture) -> None:
     ("written", "meant"),
     [
         ("THREAD_STOR", "THREAD_STORE"),
-        ("STORE", "THREAD_STORE"),
         ("THREADS_TTL", "THREAD_TTL"),
         ("THREAD_COOKIE_MAXAGE", "THREAD_COOKIE_MAX_AGE"),
-        ("SECRET", "THREAD_SECRET"),
+        ("THREAD_SECRETS", "THREAD_SECRET"),
     ],
 )
 def test_an_unknown_setting_of_the_app_names_the_nearest(
