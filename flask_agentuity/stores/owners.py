@@ -71,7 +71,10 @@ def write_owned(
     """
     if write.owner is None:
         return apply(write)
-    known = write.seen if isinstance(write.seen, KnownOwner) else KnownOwner.of(read())
+    if isinstance(write.seen, KnownOwner):
+        known = write.seen
+    else:
+        known = KnownOwner.of(None if write.is_new else read())
     operations, value = write.operations, write.owner if not known.stored else known.value
     if value is not None:
         if not write.may_change(str(value)):

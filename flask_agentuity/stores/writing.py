@@ -62,6 +62,7 @@ class Write:
     thread belongs to that owner, and a thread of another owner is not written; None writes to
     any thread. No write changes the owner of a thread. ``turn`` is the fencing token of the
     turn that the request has (None: it has none): once the turn is over, nothing is written.
+    ``is_new``: the request has made the id, so nothing can be stored under it.
     """
 
     operations: Sequence[Operation]
@@ -71,6 +72,7 @@ class Write:
     counted: Collection[str] = ()
     owner: str | None = None
     turn: int | None = None
+    is_new: bool = False
 
     def may_change(self, owner: str | None) -> bool:
         """Return whether the write may change a thread of *owner* (None: it has none)."""

@@ -178,11 +178,18 @@ class Source:
             was lost.
         """
         thread_id = self.id
-        self.may_be_stored = True
+        is_new, self.may_be_stored = self.is_new and not self.may_be_stored, True
         # Counting would cost a store without edits another read.
         counted = counted if self.store.edits else ()
         write = Write(
-            operations, self.version, self._seen, self._began, counted, self._person, self.turn
+            operations,
+            self.version,
+            self._seen,
+            self._began,
+            counted,
+            self._person,
+            self.turn,
+            is_new,
         )
         self._seen = None
         try:

@@ -171,6 +171,9 @@ def test_a_minimal_store_reads_once_more_only_if_the_owner_is_not_known(tmp_path
     assert store.reads == 1
     write(store, thread_id, "ada", Set("a", b"4"))
     assert store.reads == 2
+    # Nothing can be stored under an id that the request has made.
+    write_merged(store, new_id(), Write([Set("a", b"1")], owner="ada", is_new=True))
+    assert store.reads == 2
 
 
 def test_the_owner_joins_the_metadata_of_the_first_write(tmp_path: Path) -> None:

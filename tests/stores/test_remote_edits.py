@@ -32,7 +32,7 @@ from flask_agentuity.errors import OutcomeUnknown, StateTooLarge, ThreadGone
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
-from flask_agentuity.stores.writing import Conflict, Write, Written
+from flask_agentuity.stores.writing import Conflict, Write, Written, write_merged
 
 from .conformance import with_all_done
 from .counting_proxy import CountingProxy, counting
@@ -112,6 +112,26 @@ def test_round_trips_with_edits(store: RemoteStore, proxy: CountingProxy) -> Non
     assert trips(proxy, lambda: store.save(THREAD_ID, b'{"state":{"a":1}}')) == 1
     assert trips(proxy, lambda: store.restore(THREAD_ID)) == 1
     assert proxy.connections == 1
+
+
+def test_round_trips_of_an_owner(store: RemoteStore, proxy: CountingProxy) -> None:
+    """The owner is in the metadata, and is looked up unless the request knows it."""
+
+    def write(**given: Any) -> Written:
+        write = Write([Push("l", b"1")], owner="ada", **given)
+        return write_merged(store, THREAD_ID, write)
+
+    def read_and_write_twice() -> None:
+        snapshot = store.read(THREAD_ID, ("l",))
+        assert snapshot is not None
+        write(seen=write(seen=snapshot.seen).seen)
+
+    assert trips(proxy, lambda: write(is_new=True)) == 1
+    assert trips(proxy, read_and_write_twice) == 3
+    assert trips(proxy, write) == 2
+    snapshot = store.read(THREAD_ID)
+    assert snapshot is not None
+    assert (snapshot.owner, snapshot.encoded["l"]) == ("ada", b"[1,1,1,1]")
 
 
 def test_a_conflict_costs_one_more_reading_and_writing(
