@@ -66,6 +66,7 @@ class ServedConnection:
         finally:
             if self._pruning is not None:
                 self._pruning.cancel()
+            self._shared.idle_memory.used(self._views.size)
             self._views.clear()
 
     @property
@@ -181,6 +182,7 @@ class ServedConnection:
 
     def _prune(self) -> None:
         self._pruning = None
+        self._shared.idle_memory.used(self._views.size)
         self._views.prune(time.monotonic())
         self._prune_later()
 

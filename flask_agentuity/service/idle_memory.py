@@ -34,19 +34,30 @@ class IdleMemory:
         self._trim = _find_trim()
         self._executor = executor
         self._planned: asyncio.TimerHandle | None = None
+        self._is_used = False
 
     def used(self, size: int) -> None:
-        """Note that a frame of *size* bytes was handled."""
-        if size >= _LARGE and self._planned is None and self._trim is not None:
-            self._planned = asyncio.get_running_loop().call_later(_PAUSE, self._return)
+        """Note that *size* bytes were used, and are or will soon be free."""
+        if size < _LARGE or self._trim is None:
+            return
+        self._is_used = True
+        if self._planned is None:
+            self._plan()
 
     def close(self) -> None:
         """Plan nothing more."""
         if self._planned is not None:
             self._planned.cancel()
 
+    def _plan(self) -> None:
+        self._is_used = False
+        self._planned = asyncio.get_running_loop().call_later(_PAUSE, self._return)
+
     def _return(self) -> None:
         self._planned = None
+        if self._is_used:
+            # More was used in the meantime, and may not be free yet.
+            self._plan()
         if self._trim is not None:
             # It releases the interpreter lock, and takes some milliseconds.
             asyncio.get_running_loop().run_in_executor(self._executor, self._trim, 0)

@@ -89,6 +89,11 @@ class Views:
         """Return how many views are kept."""
         return len(self._views)
 
+    @property
+    def size(self) -> int:
+        """How many bytes are kept."""
+        return self._size
+
     def add(self, thread_id: str, view: View) -> None:
         """Keep *view*, in place of older ones where there is no room."""
         with self._lock:

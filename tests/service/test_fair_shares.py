@@ -276,6 +276,11 @@ def test_memory_is_given_back_after_large_frames(
     assert not trimmed.is_set()
     peer.call("save", user_data='{"state":{"a":"%s"}}' % ("x" * 100_000))
     assert trimmed.wait(PATIENCE)
+    time.sleep(0.1)
+    trimmed.clear()
+    # What the client had restored is forgotten with its connection.
+    peer.close()
+    assert trimmed.wait(PATIENCE)
 
 
 def test_what_is_held_is_given_back(
