@@ -78,6 +78,10 @@ def encode_unchecked(value: Any, path: str = "state") -> bytes:
     integers too large. So it must not be stored unless :func:`check` has seen it.
     """
     try:
+        return orjson.dumps(value, option=_OPTIONS)
+    except TypeError:
+        pass
+    try:
         return _dumps(value)
     except TypeError as error:
         raise find_refused(value, path) or StateNotSerializable(path, str(error)) from None
@@ -174,7 +178,10 @@ def encode_each(values: Collection[Any]) -> list[bytes]:
 def is_same(first: Any, second: Any) -> bool:
     """Return whether two values have the same encoding: 1, 1.0 and True are different."""
     # Comparing the values would recurse as deep as they nest.
-    return _dumps(first) == _dumps(second)
+    try:
+        return orjson.dumps(first, option=_OPTIONS) == orjson.dumps(second, option=_OPTIONS)
+    except TypeError:
+        return _dumps(first) == _dumps(second)
 
 
 def run_length(values: Sequence[Any]) -> int:

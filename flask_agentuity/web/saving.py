@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from flask import Request
 
 from ..errors import AgentuityError, StateTooLarge, StoreError, ThreadGone
+from ..per_process import PerProcess
 from ..thread.late_changes import forget_late_changes, has_late_changes
 from ..thread.thread import Thread, contents_of
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .scope import RequestScope
 
 # Threads of contexts that nothing answers. At the end of the process they can still be reported.
-_unanswered: weakref.WeakSet[Thread] = weakref.WeakSet()
+_unanswered: PerProcess[weakref.WeakSet[Thread]] = PerProcess(weakref.WeakSet)
 
 
 def save_all(scope: RequestScope) -> Exception | None:
@@ -92,12 +93,12 @@ def report_at_exit(thread: Thread) -> None:
 
     It is for contexts that nothing answers, and that may never end.
     """
-    _unanswered.add(thread)
+    _unanswered.get().add(thread)
 
 
 @atexit.register
 def _report_unanswered() -> None:
-    for thread in list(_unanswered):
+    for thread in list(_unanswered.get()):
         contents = contents_of(thread)
         if has_late_changes(contents):
             forget_late_changes(contents)
