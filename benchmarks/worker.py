@@ -131,14 +131,23 @@ class Work:
             visitor.call("GET", "/count")
         gc.collect()
 
-    def block(self, method: str, path: str, calls: int) -> list[float]:
-        """Return the µs of each of a number of calls, each for the next visitor."""
+    def block(self, method: str, path: str, calls: int, pause: float = 0.0) -> list[float]:
+        """Return the µs of each of a number of calls, each for the next visitor.
+
+        :param pause: seconds between two calls.
+        """
         taken = []
         for _ in range(calls):
+            if pause:
+                time.sleep(pause)
             visitor = self.visitors[self.next % len(self.visitors)]
             self.next += 1
             taken.append(visitor.call(method, path)[0])
         return taken
+
+    def processor_time(self) -> float:
+        """Return the seconds that all threads of this process have worked."""
+        return time.process_time()
 
     def check(self, path: str, stored: str) -> None:
         """Fail unless what a view answers is what another view finds stored.

@@ -27,12 +27,18 @@ ADAPTERS = {
     "agents": ("openai_agents", "OpenAIAgents"),
 }
 
+#: The same for what is measured by another command.
+ADDITIONS = {
+    "ours-sqlite-reported": ("ours", "OnSQLiteReported"),
+    "ours-sqlite-instrumented": ("ours", "OnSQLiteInstrumented"),
+}
+
 
 def find_peer(key: str) -> type[Peer]:
     """Return the adapter with this key.
 
     :raises ImportError: if its package is not installed.
     """
-    module, name = ADAPTERS[key]
+    module, name = (ADAPTERS | ADDITIONS)[key]
     peer: type[Peer] = getattr(import_module(f".{module}", __package__), name)
     return peer

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from typing import ClassVar
 
@@ -78,6 +79,32 @@ class OnSQLiteFull(_Ours):
     name = "flask_agentuity, SQLite full"
     durability = "power failure"
     options = "?synchronous=full"
+
+
+class OnSQLiteReported(OnSQLite):
+    """SQLite, and each session is reported to a server that the environment names."""
+
+    name = "flask_agentuity, SQLite, sessions reported"
+
+    def __init__(self, app: Flask, place: Place) -> None:
+        app.config.update(
+            AGENTUITY_SESSION_REPORTS="on",
+            AGENTUITY_SDK_KEY="only for the benchmark",
+            AGENTUITY_CATALYST_URL=os.environ["BENCHMARK_REPORTS"],
+        )
+        super().__init__(app, place)
+
+
+class OnSQLiteInstrumented(OnSQLite):
+    """SQLite, with OpenTelemetry's API and without an SDK."""
+
+    name = "flask_agentuity, SQLite, instrumented"
+
+    def __init__(self, app: Flask, place: Place) -> None:
+        from flask_agentuity.integrations.otel import instrument
+
+        super().__init__(app, place)
+        instrument(app)
 
 
 class OnRedis(_Ours):

@@ -13,12 +13,12 @@ from flask import Blueprint, Flask, Request, current_app
 
 from ..errors import ConfigurationError
 from ..stores import ThreadStore, open_store
-from ..thread.reporter import SessionReporter
 from ..thread.session import Session
 from ..thread.thread import Thread
 from . import events as signals
 from .caching import SharedCaches
 from .config import AppSettings
+from .events import Reporting
 from .flask_internals import current_app_object, current_request
 from .identity import RequestIdentity
 from .json_states import render_states
@@ -42,7 +42,7 @@ class AppThreads:
     """The threads of one app, as the hooks, the command line and the test client use them."""
 
     #: Is told of the sessions, unless it is None.
-    reporter: SessionReporter | None = None
+    reporting: Reporting | None = None
     #: Returns the current person, if the app has registered such a function.
     owner_loader: OwnerLoader | None = None
     #: Whether a URL of the app contains a thread id.

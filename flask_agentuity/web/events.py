@@ -21,6 +21,9 @@ from blinker import NamedSignal, Namespace
 if TYPE_CHECKING:
     from flask import Flask
 
+    from ..thread.reporter import SessionReporter
+    from ..thread.session import Session
+
 logger = logging.getLogger("flask_agentuity.signals")
 
 _signals = Namespace()
@@ -78,3 +81,35 @@ def call(app: Flask, function: Callable[..., Any], *arguments: Any, **named: Any
     except Exception:
         name = getattr(function, "__qualname__", repr(function))
         logger.exception("%s raised an exception; continuing with the remaining receivers.", name)
+
+
+class Reporting:
+    """Tells a reporter of sessions. If it raises, that is logged."""
+
+    def __init__(self, started: Callable[[Any], Any], completed: Callable[[Any], Any]) -> None:
+        """Call these functions, which are not async."""
+        self._started = started
+        self._completed = completed
+
+    @classmethod
+    def to(cls, app: Flask, reporter: SessionReporter) -> Reporting:
+        """Return what tells *reporter*, whose methods may be async, of the sessions of *app*."""
+        return cls(app.ensure_sync(reporter.started), app.ensure_sync(reporter.completed))
+
+    def started(self, session: Session) -> None:
+        """Tell that *session* has used its thread."""
+        try:
+            self._started(session)
+        except Exception:
+            logger.exception(
+                "The session reporter raised an exception; the response is not affected."
+            )
+
+    def completed(self, session: Session) -> None:
+        """Tell that *session* has ended."""
+        try:
+            self._completed(session)
+        except Exception:
+            logger.exception(
+                "The session reporter raised an exception; the response is not affected."
+            )

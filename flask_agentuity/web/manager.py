@@ -18,6 +18,7 @@ from ..thread.thread import Thread
 from .app_threads import AppThreads, attach, threads_of
 from .config import configured_reporter, read_settings
 from .conversations import Conversations
+from .events import Reporting
 from .flask_internals import current_app_object
 from .hooks import register
 from .opening import open_thread
@@ -86,7 +87,8 @@ class ThreadManager(Conversations, StreamedRuns):
             )
         threads = AppThreads(app, read_settings(app.config), self._given_store, self._exempt)
         threads.provider = self._provider or threads.signed_provider
-        threads.reporter = self._reporter or configured_reporter(threads.settings)
+        reporter = self._reporter or configured_reporter(threads.settings)
+        threads.reporting = Reporting.to(app, reporter) if reporter is not None else None
         register_converter(app, threads)
         register(app, threads)
         attach(app, threads)

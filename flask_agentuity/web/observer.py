@@ -169,9 +169,9 @@ class RequestObserver(Observer):
         return scope.session if scope else None
 
     def thread_touched(self, thread: Thread) -> None:
-        reporter = self._threads.reporter
-        if reporter is not None and (scope := self._scope()) is not None:
-            scope.report_started(reporter)
+        reporting = self._threads.reporting
+        if reporting is not None and (scope := self._scope()) is not None:
+            scope.report_started(reporting)
         if not contents_of(thread).source.is_new:
             return
         self.send(signals.thread_created, thread)

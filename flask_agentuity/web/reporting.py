@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,9 @@ from ..thread.thread import contents_of
 if TYPE_CHECKING:
     from .report_settings import ReportSettings
 
+# The attribute of a session that has its report.
+_REPORT = "flask_agentuity.report"
+
 _OPTIONS = ("connect_timeout", "request_timeout", "ca_file")
 
 
@@ -24,33 +26,32 @@ class HTTPSessionReporter(SessionReporter):
     """Reports sessions over HTTP, in the background, as Agentuity's runtime does."""
 
     def __init__(self, settings: ReportSettings, reports: SessionReports) -> None:
-        self._settings = settings
         self._reports = reports
-        self._of_sessions: weakref.WeakKeyDictionary[Session, Report] = weakref.WeakKeyDictionary()
+        # The same in every report, in the order of the runtime.
+        self._project = {"orgId": settings.org_id, "projectId": settings.project_id}
+        if settings.deployment_id is not None:
+            self._project["deploymentId"] = settings.deployment_id
+        self._environment, self._dev_mode = settings.environment, settings.dev_mode
 
     def started(self, session: Session) -> None:
-        settings, request = self._settings, session.request
-        fields: dict[str, Any] = {
-            "id": session.id,
-            "threadId": session.thread.id,
-            "orgId": settings.org_id,
-            "projectId": settings.project_id,
-        }
-        if settings.deployment_id is not None:
-            fields["deploymentId"] = settings.deployment_id
-        fields.update(
-            devmode=settings.dev_mode,
-            trigger=request.trigger,
-            routeId="",
-            environment=settings.environment,
-            url=request.path,
-            method=request.method,
-            timestamp=int(request.began * 1000),
+        request = session.request
+        vars(session)[_REPORT] = self._reports.start(
+            {
+                "id": session.id,
+                "threadId": session.thread.id,
+                **self._project,
+                "devmode": self._dev_mode,
+                "trigger": request.trigger,
+                "routeId": "",
+                "environment": self._environment,
+                "url": request.path,
+                "method": request.method,
+                "timestamp": int(request.began * 1000),
+            }
         )
-        self._of_sessions[session] = self._reports.start(fields, len(request.path))
 
     def completed(self, session: Session) -> None:
-        report = self._of_sessions.pop(session, None)
+        report: Report | None = vars(session).pop(_REPORT, None)
         if report is None:
             return
         status = 500 if session.status_code is None else session.status_code
@@ -67,7 +68,7 @@ class HTTPSessionReporter(SessionReporter):
         if user_data is not None:
             fields["userData"] = user_data
         fields["timestamp"] = int(time.time() * 1000)
-        self._reports.complete(report, fields, len(user_data or ""))
+        self._reports.complete(report, fields)
 
 
 def make_reporter(settings: ReportSettings, options: Mapping[str, Any]) -> SessionReporter:

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIEnvironment
 
     from ..stores.runs import RunStatus
-    from ..thread.reporter import SessionReporter
     from .app_threads import AppThreads
+    from .events import Reporting
     from .runs.starting import RequestRun
 
 _creating_session = PerProcess(lambda: threading.Lock())
@@ -113,11 +113,11 @@ class RequestScope:
                     )
         return self._session
 
-    def report_started(self, reporter: SessionReporter) -> None:
+    def report_started(self, reporting: Reporting) -> None:
         """Report the session, which has used its thread for the first time."""
         if not (self._is_reported or self._ended):
             self._is_reported = True
-            signals.call(self.threads.app, reporter.started, self.session)
+            reporting.started(self.session)
 
     def acquire_turn(self, timeout: float, most_waiting: int) -> bool:
         """Keep other requests off the thread until this one has ended.
@@ -254,8 +254,8 @@ class RequestScope:
             self._end_turn()
             if completed.receivers:
                 self.threads.send(completed, self.thread, self.session, error)
-            if self._is_reported and (reporter := self.threads.reporter) is not None:
-                signals.call(self.threads.app, reporter.completed, self.session)
+            if self._is_reported and (reporting := self.threads.reporting) is not None:
+                reporting.completed(self.session)
         contents = contents_of(self.thread)
         if contents.used or contents.metadata.used or self.earlier:
             settle_late_changes(

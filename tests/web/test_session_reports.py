@@ -16,18 +16,31 @@ from flask.typing import ResponseReturnValue
 from report_service import Answer, ReportService
 
 from flask_agentuity import Session, SessionReporter, StoreError, ThreadManager, session_completed
+from flask_agentuity.client.http import HTTPEndpoint
+from flask_agentuity.client.sessions import SessionReports
 from flask_agentuity.errors import ConfigurationError
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.writing import Conflict, Write, Written
+from flask_agentuity.web import reporting
 
 KEY = "a-key-for-reports"
 
 
 @pytest.fixture
-def service() -> Iterator[ReportService]:
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReportService]:
+    made: list[SessionReports] = []
+
+    def make(endpoint: HTTPEndpoint) -> SessionReports:
+        # With the usual interval each report waits for a second.
+        made.append(SessionReports(endpoint, interval=0.005))
+        return made[-1]
+
+    monkeypatch.setattr(reporting, "SessionReports", make)
     service = ReportService()
     yield service
     service.close()
+    for reports in made:
+        reports.close()
 
 
 def configured(service: ReportService, **more: Any) -> dict[str, Any]:
@@ -475,7 +488,7 @@ def test_the_session_header(service: ReportService, setting: str | None) -> None
 
 
 def reporter_of(app: Flask) -> Callable[..., Any] | None:
-    found: Callable[..., Any] | None = app.extensions["agentuity.app_threads"].reporter
+    found: Callable[..., Any] | None = app.extensions["agentuity.app_threads"].reporting
     return found
 
 

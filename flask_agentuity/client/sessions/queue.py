@@ -6,11 +6,12 @@ import enum
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal, NamedTuple
 
 clock = time.monotonic
+
+# What a message takes besides its text, roughly, in bytes.
+_OVERHEAD = 512
 
 
 class Stage(enum.Enum):
@@ -30,33 +31,32 @@ class Report:
         self.stage = Stage.WAITING
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One of the two messages of a report."""
+class Message(NamedTuple):
+    """One of the two messages of a report, encoded: what waits is not work for the garbage
+    collector then.
+    """
 
     report: Report
     method: Literal["POST", "PUT"]
-    fields: Mapping[str, Any]
-    #: How much memory it takes, roughly, in bytes.
-    size: int
+    body: bytes
 
 
 class MessageQueue:
     """Passes messages from all threads of a process to one that sends them."""
 
-    def __init__(self, max_messages: int, max_bytes: int, linger: float) -> None:
+    def __init__(self, max_messages: int, max_bytes: int, interval: float) -> None:
         """Begin empty.
 
-        :param linger: how many seconds the first message waits for others. The sending thread
-            then works less often, and rarely while the request is being answered.
+        :param interval: seconds between two looks of the sending thread into an empty queue. A
+            request does not wake it, because it would then work beside the request, unless
+            the queue is half full.
         """
         self._max_messages = max_messages
         self._max_bytes = max_bytes
-        self._linger = linger
+        self._interval = interval
         self._messages: deque[Message] = deque()
         self._bytes = 0
         self._changed = threading.Condition(threading.Lock())
-        self._is_idle = False
         # When it ends; None while it is open.
         self._ends: float | None = None
 
@@ -70,13 +70,12 @@ class MessageQueue:
             if (
                 self._ends is not None
                 or len(self._messages) >= self._max_messages
-                or self._bytes + message.size > self._max_bytes
+                or self._bytes + len(message.body) + _OVERHEAD > self._max_bytes
             ):
                 return False
             self._messages.append(message)
-            self._bytes += message.size
-            if self._is_idle:
-                self._is_idle = False
+            self._bytes += len(message.body) + _OVERHEAD
+            if 2 * len(self._messages) == self._max_messages:
                 self._changed.notify_all()
             return True
 
@@ -88,12 +87,9 @@ class MessageQueue:
                     return None
                 if self._messages:
                     message = self._messages.popleft()
-                    self._bytes -= message.size
+                    self._bytes -= len(message.body) + _OVERHEAD
                     return message
-                self._is_idle = True
-                self._changed.wait()
-                if self._ends is None:
-                    self._changed.wait(self._linger)
+                self._changed.wait(self._interval)
 
     def pause(self, seconds: float) -> bool:
         """Wait, unless the queue is closed. Return whether it is still open."""

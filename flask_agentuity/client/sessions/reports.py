@@ -28,15 +28,12 @@ PATH = "/session"
 MAX_MESSAGES = 2000
 #: How many bytes they may have, roughly.
 MAX_BYTES = 16 * 1024 * 1024
-#: Seconds that a message waits for others when there were none.
-LINGER = 0.1
+#: Seconds between two looks for messages when there were none.
+INTERVAL = 1.0
 #: Seconds for sending what waits when the process ends.
 CLOSE_TIMEOUT = 2.0
 #: Seconds between two warnings about lost reports.
 WARNING_INTERVAL = 300.0
-
-# What a message takes besides its text.
-_OVERHEAD = 1024
 
 
 class Count(enum.Enum):
@@ -51,7 +48,7 @@ class Count(enum.Enum):
 
 
 class SessionReports:
-    """Reports sessions to one service. Never waits, and never raises.
+    """Reports sessions to one service. Never waits.
 
     Reports are sent in the order in which they came, by a thread that begins with the first
     of them. A forked child has its own. At the end of the process what waits is sent for at
@@ -64,7 +61,7 @@ class SessionReports:
         *,
         max_messages: int = MAX_MESSAGES,
         max_bytes: int = MAX_BYTES,
-        linger: float = LINGER,
+        interval: float = INTERVAL,
         pause: Callable[[float], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
         uniform: Callable[[float, float], float] = random.uniform,
@@ -75,23 +72,29 @@ class SessionReports:
         """
         self._senders = PerProcess(
             lambda: _Sender(
-                endpoint, MessageQueue(max_messages, max_bytes, linger), pause, clock, uniform
+                endpoint, MessageQueue(max_messages, max_bytes, interval), pause, clock, uniform
             )
         )
         _all_reports.add(self)
         # The app is gone: its thread ends when it has sent what waits.
         weakref.finalize(self, _close_senders, self._senders).atexit = False
 
-    def start(self, fields: Mapping[str, Any], size: int = 0) -> Report:
-        """Report that a session has started. *size* is that of its text, in bytes."""
+    def start(self, fields: Mapping[str, Any]) -> Report:
+        """Report that a session has started.
+
+        :raises TypeError: if *fields* hold what JSON cannot.
+        """
         report = Report()
-        self._senders.get().accept(Message(report, "POST", fields, size + _OVERHEAD))
+        self._senders.get().accept(Message(report, "POST", encode_message(fields)))
         return report
 
-    def complete(self, report: Report, fields: Mapping[str, Any], size: int = 0) -> None:
-        """Report that the session has ended. It is sent only if its start was accepted."""
+    def complete(self, report: Report, fields: Mapping[str, Any]) -> None:
+        """Report that the session has ended. It is sent only if its start was accepted.
+
+        :raises TypeError: if *fields* hold what JSON cannot.
+        """
         if report.stage is not Stage.LOST:
-            self._senders.get().accept(Message(report, "PUT", fields, size + _OVERHEAD))
+            self._senders.get().accept(Message(report, "PUT", encode_message(fields)))
 
     def stats(self) -> dict[str, int]:
         """Return how many messages wait, and counts since the first use in this process."""
@@ -179,10 +182,9 @@ class _Sender:
         if message.method == "PUT" and message.report.stage is not Stage.ACCEPTED:
             self._count(Count.LEFT_OUT)
             return
-        body = encode_message(message.fields)
         repetition = Repetition(self._uniform)
         while True:
-            outcome = self._attempt(message.method, body)
+            outcome = self._attempt(message.method, message.body)
             if isinstance(outcome, Accepted):
                 message.report.stage = Stage.ACCEPTED
                 self._count(Count.SENT)
