@@ -15,7 +15,7 @@ from flask import Flask, Response, abort, g
 from flask.typing import ResponseReturnValue
 from report_service import Answer, ReportService
 
-from flask_agentuity import Session, SessionReporter, StoreError, ThreadManager, session_completed
+from flask_agentuity import Session, StoreError, ThreadManager, session_completed
 from flask_agentuity.client.http import HTTPEndpoint
 from flask_agentuity.client.sessions import SessionReports
 from flask_agentuity.errors import ConfigurationError
@@ -433,45 +433,6 @@ def test_without_reports_nothing_is_imported() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-
-
-# An app's own reporter
-
-
-class Recorder(SessionReporter):
-    def __init__(self) -> None:
-        self.told: list[tuple[str, str, int | None]] = []
-
-    def started(self, session: Session) -> None:
-        self.told.append(("started", session.request.path, session.status_code))
-
-    def completed(self, session: Session) -> None:
-        self.told.append(("completed", session.request.method, session.status_code))
-
-
-def test_an_app_may_have_its_own_reporter(service: ReportService) -> None:
-    recorder = Recorder()
-    app = reporting_app(configured(service), session_reporter=recorder)
-    app.test_client().get("/untouched")
-    app.test_client().get("/touched")
-    assert recorder.told == [("started", "/touched", None), ("completed", "GET", 200)]
-    assert service.received == []
-
-
-def test_a_reporter_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    class Broken(SessionReporter):
-        def started(self, session: Session) -> None:
-            raise RuntimeError("started")
-
-        def completed(self, session: Session) -> None:
-            raise RuntimeError("completed")
-
-    app = reporting_app(
-        {"SECRET_KEY": "a", "AGENTUITY_THREAD_STORE": "memory://"}, session_reporter=Broken()
-    )
-    with caplog.at_level(logging.ERROR):
-        assert app.test_client().post("/turn").status_code == 200
-    assert len(caplog.records) == 2
 
 
 # The header
