@@ -7,13 +7,16 @@ key, so that keys that are not used are never decoded, and unchanged ones never 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
 
 from ..errors import StateNotSerializable, StateTooLarge, StoreError
+from .envelope import document_size as document_size
+from .envelope import entry_size as entry_size
+from .envelope import join_document as join_document
 from .keys import decode_key as decode_key
 from .keys import encode_key as encode_key
 from .keys import require_key as require_key
@@ -33,9 +36,6 @@ EMPTY_OBJECT = b"{}"
 # What orjson would convert on its own (dates, dataclasses) is refused instead: a value
 # that comes back as something else is a surprise in the next request.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-
-_STATE = b'"state":'
-_METADATA = b'"metadata":'
 
 
 def encode(value: Any, path: str = "state") -> bytes:
@@ -353,35 +353,6 @@ def _unwrap(root: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     metadata = root.pop("metadata", None) or {}
     state.update(root)
     return state, metadata
-
-
-def join_document(state: Mapping[str, bytes], metadata: bytes = b"{}") -> bytes:
-    """Return the document of an encoded state and metadata; ``b""`` when both are empty."""
-    parts = []
-    if state:
-        pairs = (b"%b:%b" % (encode_key(key), value) for key, value in state.items())
-        parts.append(b"%b{%b}" % (_STATE, b",".join(pairs)))
-    if metadata != b"{}":
-        parts.append(_METADATA + metadata)
-    return b"{%b}" % b",".join(parts) if parts else b""
-
-
-def entry_size(encoded_key: bytes, value_size: int) -> int:
-    """Return the bytes that one key takes in the state, with its colon and its comma."""
-    return len(encoded_key) + value_size + 2
-
-
-def document_size(entries_size: int, metadata_size: int) -> int:
-    """Return the exact size in bytes of the document that :func:`join_document` would make.
-
-    *entries_size* is the sum of :func:`entry_size` over all keys, *metadata_size* the
-    length of the encoded metadata (2 when it is empty).
-    """
-    state = len(_STATE) + 2 + entries_size - 1 if entries_size else 0
-    metadata = len(_METADATA) + metadata_size if metadata_size > 2 else 0
-    if not state and not metadata:
-        return 0
-    return 2 + state + metadata + (1 if state and metadata else 0)
 
 
 def require_size(size: int, limit: int, thread_id: str, before: int = 0) -> None:

@@ -22,7 +22,8 @@ def encode_key(key: str) -> bytes:
     """
     if type(key) is str and (known := _encoded_keys.get(key)) is not None:
         return known
-    encoded = orjson.dumps(require_key(key))
+    # A copy, because orjson gives each result a kilobyte, which shrinking it does not return.
+    encoded = memoryview(orjson.dumps(require_key(key))).tobytes()
     _remember_key(key, encoded)
     return encoded
 

@@ -26,7 +26,7 @@ from ..document.codec import Snapshot
 from ..document.foreign_text import printable
 from ..document.operations import Clear, Operation, Set, SetMetadata
 from ..errors import AgentuityError, StoreError, ThreadGone
-from ..stores.applying import complete
+from ..stores.applying import complete, compose_document
 from ..stores.base import TOMBSTONE_SECONDS
 from ..stores.writing import Conflict, Write, Written, write_merged
 from .full_saves import choose_view, find_changes
@@ -116,10 +116,13 @@ class Answering:
                 self._remember(request.thread_id, snapshot, inside, now)
             return wire.encode_document(request.id, document)
         snapshot = self._store.read(inside) or Snapshot({})
-        document = _compose(inside, snapshot)
+        document = compose_document(snapshot, inside)
         if request.began is None:
             self._remember(request.thread_id, snapshot, inside, now)
-        return wire.encode_document(request.id, document, snapshot.version)
+        version = snapshot.version
+        # The document is enough: its parts must not take memory while the reply is made.
+        del snapshot
+        return wire.encode_document(request.id, document, version)
 
     def _remember(self, thread_id: str, snapshot: Snapshot, inside: str, now: float) -> None:
         state = complete(snapshot, inside)
@@ -192,17 +195,6 @@ class Answering:
         """Return when the connection last restored a thread; before any deletion if never."""
         restored = self._views.last_restore(thread_id)
         return time.monotonic() - 2 * TOMBSTONE_SECONDS if restored is None else restored
-
-
-def _compose(inside: str, snapshot: Snapshot) -> bytes:
-    if not snapshot.metadata.startswith(b"{"):
-        raise codec.damaged(inside, "its metadata is not a JSON object")
-    document = codec.join_document(complete(snapshot, inside), snapshot.metadata)
-    try:
-        codec.decode(document or b"{}")
-    except ValueError as error:
-        raise codec.damaged(inside, str(error)) from None
-    return document
 
 
 def _parse_saved(document: bytes, thread_id: str) -> Snapshot:

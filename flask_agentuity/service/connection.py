@@ -193,7 +193,7 @@ class ServedConnection:
             async with self._sending:
                 self._shared.idle_memory.used(size)
                 async with asyncio.timeout(self._settings.send_timeout):
-                    await self._socket.send(frame.decode())
+                    await self._socket.send_text(frame)
         except ConnectionClosed:
             logger.debug("%s did not wait for its answer.", self._peer)
         except TimeoutError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
@@ -16,6 +17,9 @@ from .buffers import Held
 #: What a client may send before its key was accepted: a handshake, with cookies and headers of
 #: proxies, and the first frame.
 MAX_UNAUTHORIZED_BYTES = 24 * 1024 + MAX_AUTHORIZATION_BYTES
+
+# Since version 15 of websockets.
+_SENDS_BYTES_AS_TEXT = "text" in signature(ServerConnection.send).parameters
 
 #: How many bytes are parsed at once: of small frames, and of a large one.
 _SMALLEST_PIECE = 1024
@@ -59,6 +63,13 @@ class ServerSocket(ServerConnection):
     def seconds_left(self, timeout: float) -> float:
         """Return how much of *timeout* is left since the socket was accepted."""
         return max(0.0, self._accepted + timeout - self.loop.time())
+
+    async def send_text(self, frame: bytes) -> None:
+        """Send text in UTF-8, without copying it if this version of websockets can."""
+        if _SENDS_BYTES_AS_TEXT:
+            await self.send(frame, text=True)
+        else:
+            await self.send(frame.decode())
 
     def send_within(self, seconds: float, on_lost: Callable[[], object]) -> None:
         """Abort the connection unless it has ended in time. Call *on_lost* when it has ended."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from ..document import codec
 from ..document.apply import apply_operations
@@ -46,10 +47,30 @@ def moved_keys(before: Iterable[str], after: Iterable[str]) -> list[str]:
 
 def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
     """Return the state of a snapshot in which every value was fetched."""
-    state = {key: value for key, value in snapshot.encoded.items() if value is not None}
-    if len(state) != len(snapshot.encoded):
+    return dict(_require_complete(snapshot, thread_id))
+
+
+def _require_complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
+    if None in snapshot.encoded.values():
         raise codec.damaged(thread_id, "the store left out values that were asked for")
-    return state
+    return cast("dict[str, bytes]", snapshot.encoded)
+
+
+def compose_document(snapshot: Snapshot, thread_id: str) -> bytes:
+    """Return the document of a snapshot in which every value was fetched.
+
+    :raises StoreError: if a part of it is not JSON.
+    """
+    if not snapshot.metadata.startswith(b"{"):
+        raise codec.damaged(thread_id, "its metadata is not a JSON object")
+    state = _require_complete(snapshot, thread_id)
+    try:
+        # One after the other, because decoded values take many times as much memory.
+        for value in (*state.values(), snapshot.metadata):
+            codec.decode(value)
+    except ValueError as error:
+        raise codec.damaged(thread_id, str(error)) from None
+    return codec.join_document(state, snapshot.metadata)
 
 
 def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation]) -> None:

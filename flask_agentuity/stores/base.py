@@ -17,7 +17,7 @@ from ..per_process import PerProcess
 from .applying import apply as apply
 from .applying import apply_metadata as apply_metadata
 from .applying import complete as complete
-from .applying import is_of_version_1, moved_keys
+from .applying import compose_document, is_of_version_1, moved_keys
 from .moving import MovingStore
 from .owners import with_owner, write_owned
 from .runs import RunStore
@@ -228,14 +228,7 @@ class KeyedStore(ThreadStore):
     def _document(self, thread_id: str, snapshot: Snapshot | None) -> bytes | None:
         if snapshot is None or (not snapshot.encoded and snapshot.metadata == codec.EMPTY_OBJECT):
             return None
-        if not snapshot.metadata.startswith(b"{"):
-            raise codec.damaged(thread_id, "its metadata is not a JSON object")
-        document = codec.join_document(complete(snapshot, thread_id), snapshot.metadata)
-        try:
-            codec.decode(document)
-        except ValueError as error:
-            raise codec.damaged(thread_id, str(error)) from None
-        return document
+        return compose_document(snapshot, thread_id)
 
     def save(
         self, thread_id: str, document: bytes, metadata: Mapping[str, Any] | None = None

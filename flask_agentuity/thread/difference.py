@@ -101,6 +101,9 @@ def _find_assigned(entry: Entry) -> KeyChange:
 def _find_held(entry: Entry) -> KeyChange:
     key, base = entry.key, entry.base
     encoded = codec.encode_unchecked(entry.value, entry.path)
+    if encoded == base:
+        # Keep the one that is there: the encoder gives each new one some kilobytes.
+        encoded = base
     change = KeyChange(encoded)
     if encoded.__class__ is not bytes:
         _find_unusual(entry, encoded, change)

@@ -10,6 +10,8 @@ from ...document.codec import Snapshot
 from .keys import decode_owner
 from .seen import Seen
 
+#: With more fields than these, a thread is composed in a way that takes less memory and more time.
+_MANY = 100
 #: The fields of a hash that is not a thread.
 _NO_THREAD = frozenset((b"gone", b"lock"))
 
@@ -27,11 +29,16 @@ def head_field(fields: Mapping[bytes, bytes]) -> bytes:
 
 
 def compose(
-    thread_id: str, fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]
+    thread_id: str,
+    fields: dict[bytes, bytes],
+    strings: Mapping[bytes, bytes | None],
+    *,
+    is_all: bool = False,
 ) -> Snapshot | None:
     """Return a snapshot of a thread; None if there is none, or an empty one without an owner.
 
     :param strings: the strings that were read, by encoded keys.
+    :param is_all: whether these are all strings, not those of requested keys.
     :raises StoreError: if the thread is damaged.
     """
     head = fields.get(b"head")
@@ -39,18 +46,20 @@ def compose(
         return None
     try:
         if head is not None or head_field(fields) == b"head":
-            return _compose(head or b"", fields, strings)
+            return _compose(head or b"", fields, strings, is_all)
         return _compose_former(fields, strings)
     except ValueError as error:
         raise codec.damaged(thread_id, str(error)) from None
 
 
 def _compose(
-    head: bytes, fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]
+    head: bytes, fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None], is_all: bool
 ) -> Snapshot | None:
     parts = head.split(b" ")
     if len(parts) != 7:
         raise ValueError("what is known of the whole thread is not as it should be")
+    if len(fields) > _MANY:
+        return _compose_many(head, int(parts[5]), fields, strings, is_all)
     entries = []
     for key, text in fields.items():
         if key.startswith(b'"'):
@@ -61,6 +70,30 @@ def _compose(
     entries.sort()
     encoded = {codec.decode_key(key): _value(key, rest, strings) for _, key, rest in entries}
     return _snapshot(encoded, fields, int(parts[5]), Seen(head, fields, strings))
+
+
+def _compose_many(
+    head: bytes,
+    version: int,
+    fields: dict[bytes, bytes],
+    strings: Mapping[bytes, bytes | None],
+    is_all: bool,
+) -> Snapshot:
+    """Return a snapshot of a thread with many keys, in little memory.
+
+    Of what was read, only what belongs to requested keys is kept for the next write.
+    """
+    numbers = [
+        (int(text.partition(b" ")[0]), key) for key, text in fields.items() if key.startswith(b'"')
+    ]
+    numbers.sort()
+    requested = {} if is_all else strings
+    seen = Seen(head, {key: fields[key] for key in requested if key in fields}, requested)
+    encoded: dict[str, bytes | None] = {}
+    for _, key in numbers:
+        rest = fields.pop(key).split(b" ", 2)[2]
+        encoded[codec.decode_key(key)] = _value(key, rest, strings)
+    return _snapshot(encoded, fields, version, seen)
 
 
 def _value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> bytes | None:

@@ -264,7 +264,7 @@ class RedisStore(RedisTurns, MovingInRedis):
         fields, strings = self._caller.call(
             names[0], thread_id, lambda line: line.run(READ, names, (renewed_for, REMEMBERED))
         )
-        return compose(thread_id, pairs(fields), pairs(strings))
+        return compose(thread_id, pairs(fields), pairs(strings), is_all=True)
 
 
 def _terms_of(query: Query) -> list[bytes]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from functools import lru_cache
+from itertools import chain
 from operator import itemgetter
-from typing import Any
+from typing import Any, cast
 
 from ...document import codec
 from ...document.codec import Snapshot
@@ -56,14 +57,17 @@ def read_thread(
         arguments: tuple[str, ...] = (thread_id, thread_id)
     else:
         query, arguments = _query(len(keys)), (thread_id, *keys, thread_id)
-    rows = connection.execute(query, arguments).fetchall()
+    found = connection.execute(query, arguments)
+    rows = found.fetchmany(schema.MOST_NAMED + 2)
     if not rows:
         return None
-    if len(rows) > 2:
-        # In the order of their numbers, in which they were created.
-        rows.sort(key=_first_column)
     head = Head(*rows[0][1:12])
     del rows[0]
+    if len(rows) > schema.MOST_NAMED:
+        return head, _large_snapshot(thread_id, head, chain(rows, found), keys)
+    if len(rows) > 1:
+        # In the order of their numbers, in which they were created.
+        rows.sort(key=_first_column)
     return head, _snapshot(thread_id, head, rows, keys)
 
 
@@ -74,21 +78,46 @@ def _snapshot(
     without_null: set[str] = set()
     tails: dict[str, TailRow] = {}
     for index, row in enumerate(entries):
-        _, key, kind, nulls, _, value, number, items, before, epoch, body, inner = row
+        _, key, kind, nulls, _, _, number, items, before, epoch, body, _ = row
         if not nulls:
             without_null.add(key)
+        encoded[key] = _value(row, keys)
         if number is not None:
             tails[key] = number, items, len(body), before, epoch, body, kind, nulls
             # The row of the entry is kept, but not the value.
             entries[index] = row[:6]
-            value = body
-            if kind == schema.LIST:
-                parts = (b"[", body, b"]") if inner is None else (b"[", inner, b",", body, b"]")
-                value = b"".join(parts)
-        elif kind == schema.LIST and (keys is None or key in keys):
-            value = codec.EMPTY_LIST
-        encoded[key] = value
-    # Keeping more entries would take more memory than it saves time.
-    seen = Seen(thread_id, head, entries if len(entries) <= schema.MOST_NAMED else (), tails)
+    seen = Seen(thread_id, head, entries, tails)
     version = head.stored_version or head.version
     return Snapshot(encoded, head.metadata, {}, without_null, version, seen, head.owner)
+
+
+def _large_snapshot(
+    thread_id: str, head: Head, rows: Iterable[Any], keys: Collection[str] | None
+) -> Snapshot:
+    """Return what is stored of many keys. Of their rows, only the values are kept.
+
+    More would take more memory than it saves time.
+    """
+    values, with_null = [], set()
+    for row in rows:
+        values.append((row[0], row[1], _value(row, keys)))
+        if row[3]:
+            with_null.add(row[1])
+    values.sort(key=_first_column)
+    encoded = {key: value for _, key, value in values}
+    without_null = encoded.keys() - with_null if with_null else encoded.keys()
+    version = head.stored_version or head.version
+    seen = Seen(thread_id, head, (), {})
+    return Snapshot(encoded, head.metadata, {}, without_null, version, seen, head.owner)
+
+
+def _value(row: Any, keys: Collection[str] | None) -> bytes | None:
+    """Return the value of the row of an entry; None if it was not fetched."""
+    _, key, kind, _, _, value, number, _, _, _, body, inner = row
+    if number is None:
+        if kind == schema.LIST and (keys is None or key in keys):
+            return codec.EMPTY_LIST
+        return cast("bytes | None", value)
+    if kind != schema.LIST:
+        return cast(bytes, body)
+    return b"".join((b"[", body, b"]") if inner is None else (b"[", inner, b",", body, b"]"))

@@ -183,7 +183,7 @@ def test_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///", "names no file"),
         ("sqlite://a.db", "names no file"),
         ("sqlite:///:memory:", "memory://"),
-        ("sqlite:///a.db?mode=ro", "mode=ro"),
+        ("sqlite:///a.db?mode=ro", "mode"),
         ("sqlite:///a.db?timeout=soon", "timeout=soon"),
         ("sqlite:///a.db?timeout=-1", "timeout=-1"),
         ("sqlite:///a.db?timeout=nan", "timeout=nan"),

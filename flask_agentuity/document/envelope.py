@@ -1,0 +1,53 @@
+"""The envelope of a document, ``{"state": {...}, "metadata": {...}}``, and its size."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from io import BytesIO
+
+from .keys import encode_key
+
+_STATE = b'"state":'
+_METADATA = b'"metadata":'
+
+
+def join_document(state: Mapping[str, bytes], metadata: bytes = b"{}") -> bytes:
+    """Return the document of an encoded state and metadata; ``b""`` when both are empty."""
+    if not state and metadata == b"{}":
+        return b""
+    # bytes.join() would take 80 bytes more for each part.
+    document = BytesIO()
+    write = document.write
+    write(b"{")
+    if state:
+        separator = _STATE + b"{"
+        for key, value in state.items():
+            write(separator)
+            write(encode_key(key))
+            write(b":")
+            write(value)
+            separator = b","
+        write(b"}" if metadata == b"{}" else b"},")
+    if metadata != b"{}":
+        write(_METADATA)
+        write(metadata)
+    write(b"}")
+    return document.getvalue()
+
+
+def entry_size(encoded_key: bytes, value_size: int) -> int:
+    """Return the bytes that one key takes in the state, with its colon and its comma."""
+    return len(encoded_key) + value_size + 2
+
+
+def document_size(entries_size: int, metadata_size: int) -> int:
+    """Return the exact size in bytes of the document that :func:`join_document` would make.
+
+    *entries_size* is the sum of :func:`entry_size` over all keys, *metadata_size* the
+    length of the encoded metadata (2 when it is empty).
+    """
+    state = len(_STATE) + 2 + entries_size - 1 if entries_size else 0
+    metadata = len(_METADATA) + metadata_size if metadata_size > 2 else 0
+    if not state and not metadata:
+        return 0
+    return 2 + state + metadata + (1 if state and metadata else 0)
