@@ -1,7 +1,8 @@
 """The logs of runs, as rows of the file.
 
 A log is kept as chunks. The number of a chunk consists of the number of its run and its offset in
-the log, so the chunks of a run are next to each other, in order.
+the log, so the chunks of a run are next to each other, in order. What is appended is added to the
+last chunk until that fills a page, so a long log has few rows and is removed quickly.
 """
 
 from __future__ import annotations
@@ -14,9 +15,11 @@ from typing import Any
 from ..runs import ABANDONED_SECONDS, Addition, NewRun, RunKey, RunStore, RunWatch, StoredRun
 from .connections import Connections
 from .run_watch import SQLiteRunWatch
+from .schema import SEGMENT_BYTES
 
-#: How many expired runs are removed in one transaction, which is short: others wait for it.
-_MOST_REMOVED = 5
+# One transaction removes few runs and few bytes, because others wait for it.
+_MOST_REMOVED = 10
+_MOST_BYTES = 100_000
 # The offset of a chunk in the number of the chunk.
 _OFFSET_BITS = 32
 _OFFSETS = (1 << _OFFSET_BITS) - 1
@@ -26,7 +29,8 @@ _IS_KEPT = f"ifnull(expires, updated + {ABANDONED_SECONDS}) > ?"
 _IS_EXPIRED = f"ifnull(expires, updated + {ABANDONED_SECONDS}) <= ?"
 _OF_KEY = "thread_id = ? AND run_id = ?"
 _COLUMNS = (
-    "thread_id, run_id, format, holder, started, status, length, stopping, truncated, number, keep"
+    "thread_id, run_id, format, holder, started, status, length, stopping, truncated,"
+    " number, tail, keep"
 )
 _FIND = f"SELECT {_COLUMNS} FROM runs WHERE {_OF_KEY} AND {_IS_KEPT}"
 _FIND_LATEST = (
@@ -49,15 +53,17 @@ _INTERRUPT_OF_HOLDER = (
     " WHERE thread_id = ? AND holder = ? AND status = 'running'"
 )
 _STOP = f"UPDATE runs SET stopping = 1 WHERE {_OF_KEY} AND status = 'running' AND {_IS_KEPT}"
-# What nearly all additions need: more bytes for a run that is as long as expected.
+# What nearly all additions need: more bytes in the last chunk of a run that is as long as expected.
+# Joining two BLOBs makes a TEXT with the same bytes.
 _APPEND = (
-    f"INSERT INTO run_chunks (number, data) SELECT number << {_OFFSET_BITS} | length, ? FROM runs"
-    f" WHERE {_OF_KEY} AND status = 'running' AND length = ? AND {_IS_KEPT}"
+    "UPDATE run_chunks SET data = CAST(data || ? AS BLOB) WHERE number ="
+    f" (SELECT number << {_OFFSET_BITS} | tail FROM runs WHERE {_OF_KEY} AND status = 'running'"
+    f" AND length = ? AND length - tail <= ? AND {_IS_KEPT})"
 )
-_GROW = "UPDATE runs SET length = ?, updated = ? WHERE number = ?"
+_GROW = f"UPDATE runs SET length = ?, updated = ? WHERE {_OF_KEY}"
 _INSERT_CHUNK = "INSERT INTO run_chunks (number, data) VALUES (?, ?)"
 _UPDATE = (
-    "UPDATE runs SET length = ?, status = ?, truncated = ?, expires = ?, updated = ?"
+    "UPDATE runs SET length = ?, tail = ?, status = ?, truncated = ?, expires = ?, updated = ?"
     " WHERE number = ?"
 )
 _NOTE_CHANGE = "UPDATE run_changes SET count = count + 1"
@@ -73,8 +79,9 @@ AND c.number >= ifnull(
 AND c.number < (r.number + 1) << {_OFFSET_BITS}
 ORDER BY c.number
 """
+_ANY_OF_KEY = f"SELECT number FROM runs WHERE {_OF_KEY}"
 _OF_THREAD = "SELECT number FROM runs WHERE thread_id = ?"
-_EXPIRED = f"SELECT number FROM runs WHERE {_IS_EXPIRED} LIMIT ?"
+_EXPIRED = f"SELECT number, length FROM runs WHERE {_IS_EXPIRED} LIMIT ?"
 _REMOVE_CHUNKS = "DELETE FROM run_chunks WHERE number BETWEEN ? AND ?"
 _REMOVE = "DELETE FROM runs WHERE number = ?"
 
@@ -92,7 +99,7 @@ class SQLiteRuns(RunStore):
             if connection.execute(_FIND, (*key, now)).fetchone() is not None:
                 return
             # An expired run under the same key can be left.
-            _remove(connection, connection.execute(f"SELECT number FROM runs WHERE {_OF_KEY}", key))
+            _remove(connection, connection.execute(_ANY_OF_KEY, key).fetchall())
             values = (*key, new.format, new.holder, new.started, new.keep, now)
             number = connection.execute(_INSERT, values).lastrowid
             connection.execute(_INTERRUPT_OTHERS, (now, now, key.thread_id, number))
@@ -172,7 +179,8 @@ def interrupt_runs(connection: sqlite3.Connection, thread_id: str, holder: str) 
 
 def delete_runs(connection: sqlite3.Connection, thread_id: str) -> None:
     """Remove all runs of a thread."""
-    if _remove(connection, connection.execute(_OF_THREAD, (thread_id,))):
+    if numbers := connection.execute(_OF_THREAD, (thread_id,)).fetchall():
+        _remove(connection, numbers)
         connection.execute(_NOTE_CHANGE)
 
 
@@ -183,41 +191,47 @@ def has_expired_runs(connection: sqlite3.Connection, now: float) -> bool:
 
 def purge_runs(connection: sqlite3.Connection, now: float) -> None:
     """Remove some expired runs."""
-    _remove(connection, connection.execute(_EXPIRED, (now, _MOST_REMOVED)))
+    found: list[tuple[int]] = []
+    size = 0
+    for number, length in connection.execute(_EXPIRED, (now, _MOST_REMOVED)):
+        size += length
+        if found and size > _MOST_BYTES:
+            break
+        found.append((number,))
+    _remove(connection, found)
 
 
-def _remove(connection: sqlite3.Connection, numbers: sqlite3.Cursor) -> int:
-    found = numbers.fetchall()
-    for (number,) in found:
+def _remove(connection: sqlite3.Connection, numbers: Sequence[tuple[int]]) -> None:
+    for (number,) in numbers:
         first = number << _OFFSET_BITS
         connection.execute(_REMOVE_CHUNKS, (first, first | _OFFSETS))
         connection.execute(_REMOVE, (number,))
-    return len(found)
 
 
 def _append(connection: sqlite3.Connection, addition: Addition, now: float) -> bool:
     key, at, data = addition.key, addition.at, addition.data
     end = at + len(data)
     if data and addition.status is None and not addition.truncated:
-        cursor = connection.execute(_APPEND, (data, *key, at, now))
-        if cursor.rowcount == 1:
-            assert cursor.lastrowid is not None
-            connection.execute(_GROW, (end, now, cursor.lastrowid >> _OFFSET_BITS))
+        room = SEGMENT_BYTES - len(data)
+        if connection.execute(_APPEND, (data, *key, at, room, now)).rowcount == 1:
+            connection.execute(_GROW, (end, now, *key))
             return True
     row = connection.execute(_FIND, (*key, now)).fetchone()
     if row is None:
         return False
-    run, (number, keep) = _run_of(row), row[-2:]
+    run, (number, tail, keep) = _run_of(row), row[-3:]
     if not run.is_running:
         # The same addition once more: its outcome was not known.
         return run.status == addition.status and run.length == end
     if at > run.length:
         return False
     if new := data[run.length - at :]:
-        connection.execute(_INSERT_CHUNK, (number << _OFFSET_BITS | run.length, new))
+        tail = run.length
+        connection.execute(_INSERT_CHUNK, (number << _OFFSET_BITS | tail, new))
     status = addition.status or run.status
     values = (
         max(end, run.length),
+        tail,
         status,
         run.truncated or addition.truncated,
         None if status == "running" else now + keep,

@@ -40,8 +40,8 @@ _LEASES = """CREATE TABLE leases (
     waiting INTEGER NOT NULL DEFAULT 0
 );"""
 
-# `expires` is NULL while a run goes on. `run_changes` has one row: a process that waits for
-# changes of runs looks at it.
+# `expires` is NULL while a run goes on, `tail` is the offset of the last chunk. `run_changes` has
+# one row: a process that waits for changes of runs looks at it.
 _RUNS = """CREATE TABLE runs (
     number INTEGER PRIMARY KEY,
     thread_id TEXT NOT NULL,
@@ -51,6 +51,7 @@ _RUNS = """CREATE TABLE runs (
     started REAL NOT NULL,
     status TEXT NOT NULL DEFAULT 'running',
     length INTEGER NOT NULL DEFAULT 0,
+    tail INTEGER NOT NULL DEFAULT 0,
     stopping INTEGER NOT NULL DEFAULT 0,
     truncated INTEGER NOT NULL DEFAULT 0,
     keep REAL NOT NULL,
