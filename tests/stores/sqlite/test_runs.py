@@ -99,11 +99,30 @@ def test_appending_is_one_transaction_of_two_statements_for_each_run(store: SQLi
     keys = keys_of(50)
     for key in keys:
         begin(runs, key.thread_id)
+    runs.append([Addition(key, 0, b"x" * 100) for key in keys])
     with statements(store) as traced:
-        assert not runs.append([Addition(key, 0, b"x" * 100) for key in keys])
+        assert not runs.append([Addition(key, 100, b"x" * 100) for key in keys])
     assert len(traced) == 2 * 50 + len(["BEGIN", "the row that watches look at", "COMMIT"])
     # A repeated addition is as good as the first.
     assert not runs.append([Addition(key, 0, b"x" * 100) for key in keys])
+
+
+def test_small_additions_fill_chunks_of_a_page(store: SQLiteStore, path: Path) -> None:
+    runs = runs_of(store)
+    key = begin(runs, ID)
+    written = b""
+    for number in range(300):
+        part = bytes(range(number % 100)) + b"\0\xff"
+        assert not runs.append([Addition(key, len(written), part)])
+        written += part
+    whole = b"y" * 10_000
+    assert not runs.append([Addition(key, len(written), whole)])
+    assert not runs.append([Addition(key, len(written) + 10_000, b"z")])
+    written += whole + b"z"
+    assert runs.read(key) == written
+    for after in range(0, len(written), 97):
+        assert runs.read(key, after, 300) == written[after : after + 300]
+    assert rows(path)[1] <= len(written) // 3_700 + 4
 
 
 def test_a_watch_looks_at_runs_only_after_one_has_changed(store: SQLiteStore) -> None:
