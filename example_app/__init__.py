@@ -1,4 +1,4 @@
-"""A chat with many conversations, whose answers appear word by word."""
+"""A chat with many conversations, whose answers appear word by word and survive a reload."""
 
 import os
 import secrets
@@ -9,7 +9,7 @@ from pathlib import Path
 from flask import Flask, Response, abort, g, redirect, render_template, request, session, url_for
 from flask.typing import ResponseReturnValue
 
-from flask_agentuity import ThreadManager
+from flask_agentuity import Run, ThreadManager, ThreadState
 
 from .responder import respond
 
@@ -29,6 +29,8 @@ def create_app() -> Flask:
     app = Flask(__name__)
     app.secret_key = os.environ.get("SECRET_KEY") or stored_secret(Path(app.instance_path))
     threads.init_app(app)
+    # Reads and stops answers that are under way.
+    app.register_blueprint(threads.blueprint, url_prefix="/c/<thread:conversation>")
 
     @app.get("/")
     def begin() -> str:
@@ -44,10 +46,13 @@ def create_app() -> Flask:
 
     @app.get("/c/<thread:conversation>")
     def show(conversation: str) -> str:
+        # First the run: if it ends meanwhile, the page reads the messages again.
+        run = threads.run()
         messages = g.thread.state.get("messages", [])
-        return render_page(g.thread.metadata.get("title", ""), messages, conversation)
+        return render_page(g.thread.metadata.get("title", ""), messages, conversation, run)
 
     @app.post("/c/<thread:conversation>/messages")
+    @threads.one_at_a_time(on_busy="reject")
     def reply(conversation: str) -> Response:
         return answer()
 
@@ -65,11 +70,16 @@ def create_app() -> Flask:
     return app
 
 
-def render_page(title: str, messages: list[dict[str, str]], conversation: str | None = None) -> str:
+def render_page(
+    title: str,
+    messages: list[dict[str, str]],
+    conversation: str | None = None,
+    run: Run | None = None,
+) -> str:
     """Render the page of a conversation, with the list of all."""
     page = threads.mine(limit=30, cursor=request.args.get("older"))
     return render_template(
-        "chat.html", title=title, messages=messages, conversation=conversation, page=page
+        "chat.html", title=title, messages=messages, conversation=conversation, page=page, run=run
     )
 
 
@@ -87,17 +97,22 @@ def answer() -> Response:
         del messages[messages.index(asked) + 1 :]
     else:
         messages.append(asked)
-    history = list(messages)
-    messages.append({"role": "assistant", "content": ""})
+    response = threads.stream(generate(g.thread.state, list(messages)))
+    # Without it, Chromium waits for the first kilobyte to find out what it is.
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
 
-    def stream() -> Iterator[str]:
-        # The thread is saved again when this ends, also if the client has disconnected.
+
+def generate(state: ThreadState, history: list[dict[str, str]]) -> Iterator[str]:
+    """Yield the answer, and add it to the conversation."""
+    said = []
+    try:
         for word in respond(history):
-            messages[-1]["content"] += word
+            said.append(word)
             yield word
-
-    # Without the header, Chromium waits for the first kilobyte to find out what it is.
-    return Response(stream(), mimetype="text/plain", headers={"X-Content-Type-Options": "nosniff"})
+    finally:
+        # Saved as well if the answer is stopped or its worker ends, but not if it raises.
+        state.push("messages", {"role": "assistant", "content": "".join(said)})
 
 
 def stored_secret(folder: Path) -> str:

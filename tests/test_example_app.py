@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from flask import Flask
-from werkzeug.test import Client, TestResponse
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
 
 import example_app
 from example_app.responder import respond
+from flask_agentuity.web.app_threads import threads_of
 
 
 @pytest.fixture
@@ -21,14 +24,17 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Flask:
     return example_app.create_app()
 
 
-def ask(client: Client, text: str, path: str = "/conversations", id: str = "1") -> TestResponse:
+def ask(
+    client: FlaskClient, text: str, path: str = "/conversations", id: str = "1"
+) -> TestResponse:
     response = client.post(path, data={"text": text, "id": id})
     with response:
         assert response.get_data(as_text=True)
+    assert threads_of(client.application).runs.here.wait_for_end(30)
     return response
 
 
-def begin(client: Client, text: str) -> str:
+def begin(client: FlaskClient, text: str) -> str:
     """Begin a conversation, and return its path."""
     path = ask(client, text).headers["Content-Location"]
     assert path.startswith("/c/thrd_")
@@ -95,10 +101,33 @@ def test_a_retry_asks_once(app: Flask) -> None:
 def test_a_client_that_disconnects(app: Flask) -> None:
     browser = app.test_client()
     response = browser.post("/conversations", data={"text": "Hello"}, buffered=False)
-    assert next(iter(response.iter_encoded())) == b"You "
+    assert next(filter(None, response.iter_encoded())).startswith(b"You ")
     response.close()
-    path = response.headers["Content-Location"]
-    assert '<p class="assistant">You </p>' in browser.get(path).text
+    assert threads_of(app).runs.here.wait_for_end(30)
+    page = browser.get(response.headers["Content-Location"]).text
+    assert "I remember 1 turn of this conversation." in page
+
+
+def test_an_answer_that_fails_can_be_tried_again(
+    app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(history: object) -> Iterator[str]:
+        yield "So "
+        raise ConnectionError("the model is away")
+
+    browser = app.test_client()
+    path = begin(browser, "Hello")
+    with monkeypatch.context() as patched:
+        patched.setattr(example_app, "respond", fail)
+        ask(browser, "Again", f"{path}/messages", "2")
+    page = browser.get(path).text
+    assert 'data-run="failed"' in page
+    assert '<p class="user" data-id="2">Again</p>' in page
+    assert '<p class="assistant">So </p>' in page
+    ask(browser, "Again", f"{path}/messages", "2")
+    page = browser.get(path).text
+    assert 'data-run="done"' in page
+    assert page.count('class="user"') == page.count('class="assistant"') == 2
 
 
 def test_nothing_to_answer(app: Flask) -> None:

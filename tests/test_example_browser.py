@@ -77,6 +77,10 @@ class Chat:
         return self.texts("nav li a")
 
 
+def runs_of(chat: Chat) -> Any:
+    return threads_of(chat.app).runs.store
+
+
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     with chromium(tmp_path_factory.mktemp("profile")) as browser:
@@ -119,6 +123,7 @@ def chat(
             yield chat
         finally:
             answering.set()
+            threads_of(app).runs.here.wait_for_end(30)
             chat.stop()
             # Cookies are kept for all ports of a host.
             started.delete_all_cookies()
@@ -258,6 +263,70 @@ def test_an_error_offers_a_retry_that_asks_once(chat: Chat, answering: threading
     chat.visit(chat.browser.current_url.rpartition(str(chat.port))[2])
     assert chat.texts(".user") == ["First", "Are you there?", "And now?"]
     assert len(chat.texts(".assistant")) == 3
+
+
+def test_a_reload_in_the_middle(chat: Chat, answering: threading.Event) -> None:
+    answering.clear()
+    chat.send("Hello")
+    chat.wait(lambda: chat.texts(".assistant") == ["You"])
+    chat.browser.refresh()
+    chat.wait(lambda: chat.texts(".assistant") == ["You"])
+    assert chat.texts(".user") == ["Hello"]
+    assert not chat.find("#say button").is_enabled()
+    answering.set()
+    chat.wait(lambda: "1 turn of" in chat.texts(".assistant")[0])
+    chat.wait(lambda: chat.find("#say button").is_enabled())
+    # It is there once, and what follows goes on from it.
+    assert "2 turns of" in chat.ask("More")
+    assert len(chat.texts(".assistant")) == 2
+    chat.browser.refresh()
+    assert len(chat.texts(".assistant")) == 2
+
+
+def test_a_second_tab_reads_along_and_stops(chat: Chat, answering: threading.Event) -> None:
+    answering.clear()
+    chat.send("Hello")
+    chat.wait(lambda: chat.texts(".assistant") == ["You"])
+    url, first = chat.browser.current_url, chat.browser.current_window_handle
+    chat.browser.switch_to.new_window("tab")
+    set_screen(chat.browser, 1100, 700)
+    chat.browser.get(url)
+    chat.wait(lambda: chat.texts(".assistant") == ["You"])
+    stop = chat.find("#stop")
+    assert stop.is_displayed()
+    stop.click()
+    chat.wait(lambda: runs_of(chat).latest(url.rpartition("/")[2]).stopping)
+    answering.set()
+    chat.wait(lambda: chat.find("#say button").is_enabled())
+    assert not chat.find("#stop").is_displayed()
+    stopped = chat.texts(".assistant")
+    assert stopped[0].startswith("You") and "turn" not in stopped[0]
+    chat.browser.close()
+    chat.browser.switch_to.window(first)
+    chat.wait(lambda: chat.find("#say button").is_enabled())
+    assert chat.texts(".assistant") == stopped
+    assert chat.texts(".error") == []
+    # What was said is saved.
+    chat.browser.refresh()
+    assert chat.texts(".assistant") == stopped
+    assert chat.texts(".error") == []
+
+
+def test_a_failed_answer_can_be_tried_again_after_a_reload(
+    chat: Chat, answering: threading.Event
+) -> None:
+    chat.failing = True
+    chat.send("Hello")
+    chat.wait(lambda: chat.texts(".error"))
+    chat.browser.refresh()
+    assert chat.texts(".error") == ["The answer has failed. Try again"]
+    assert chat.texts(".assistant") == ["You"]
+    chat.failing = False
+    chat.find(".error button").click()
+    chat.wait(lambda: "1 turn of" in chat.texts(".assistant")[0])
+    assert chat.texts(".error") == []
+    chat.browser.refresh()
+    assert len(chat.texts(".assistant")) == len(chat.texts(".user")) == 1
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

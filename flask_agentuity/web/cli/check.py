@@ -46,7 +46,7 @@ def check(as_json: bool) -> None:
         report["file"] = str(store.path)
     try:
         _try_out(store, report)
-        report["warnings"] += settings.warnings
+        report["warnings"] += [*app_threads().runs.warnings(), *settings.warnings]
         if created:
             report["warnings"].append("The file did not exist. It has just been created.")
     except AgentuityError as error:
