@@ -68,7 +68,7 @@ INSERT INTO run_changes VALUES (0);"""
 
 # What finds threads in the order of a listing; see ordering.py.
 _ORDER = """CREATE INDEX threads_listed ON threads (listed, id);
-CREATE INDEX threads_stale ON threads (stale) WHERE stale = 1;
+CREATE INDEX threads_stale ON threads (stale, owner) WHERE stale = 1;
 CREATE INDEX threads_owner ON threads (owner, listed, id) WHERE owner IS NOT NULL;
 CREATE TABLE index_terms (
     key TEXT NOT NULL,
