@@ -32,7 +32,13 @@ class Turn:
 
     def __init__(self, store: ThreadStore, lease: Lease) -> None:
         self._store = store
-        self._held = hold(store, lease)
+        try:
+            self._held = hold(store, lease)
+        except BaseException:
+            # The process has too many threads, or is ending.
+            with suppress(StoreError):
+                store.end_turn(lease.thread_id, lease.holder)
+            raise
         # What renews the turn must not keep the object alive.
         self._finalizer = weakref.finalize(self, self._held.let_go)
 

@@ -265,6 +265,20 @@ def test_a_turn_that_ends_while_it_is_renewed_is_free(
     assert not caplog.records
 
 
+def test_a_turn_that_cannot_be_renewed_is_not_taken(
+    store: Leasing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            take_turn(store, ID, 0)
+    assert store.is_free
+    taken(store).end()
+
+
 def test_a_turn_that_was_forgotten_is_given_back(store: Leasing) -> None:
     turn = taken(store)
     assert is_renewing(store)
