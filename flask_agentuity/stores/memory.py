@@ -82,6 +82,17 @@ class MemoryStore(MovingInMemory):
         with self._lock.get():
             return _snapshot(self._find(thread_id))
 
+    def read_for(
+        self, person: str | None, thread_id: str, keys: Collection[str] | None = None
+    ) -> Snapshot | None:
+        with self._lock.get():
+            stored = self._threads.get(thread_id)
+            if stored is None or self._expired(stored):
+                return None
+            if stored.owner is not None and stored.owner != person:
+                return Snapshot({}, owner=stored.owner)
+        return self.read(thread_id, keys)
+
     def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         with self._lock.get():
             stored = self._threads.get(thread_id)

@@ -161,9 +161,12 @@ class Source:
         """
         if self.is_new and not self.may_be_stored:
             return None
-        snapshot = self.store.read(self.unguarded_id, keys)
-        if self.guard is not None and not self._is_admitted(snapshot):
-            return None
+        if self.guard is None:
+            snapshot = self.store.read(self.unguarded_id, keys)
+        else:
+            snapshot = self.store.read_for(self.guard.person, self.unguarded_id, keys)
+            if not self._is_admitted(snapshot):
+                return None
         self._note_owner(snapshot)
         if self.was_missing is None:
             self.was_missing = snapshot is None
@@ -280,7 +283,7 @@ class Source:
         """
         with self.lock:
             if self.guard is not None:
-                snapshot = self.store.read(self.unguarded_id, ())
+                snapshot = self.store.read_for(self.guard.person, self.unguarded_id, ())
                 if self._is_admitted(snapshot):
                     self._note_owner(snapshot)
 

@@ -71,7 +71,7 @@ def may_name(threads: AppThreads, thread_id: str) -> bool:
         return False
     signed_id = threads.signed_provider.find_thread_id(current_request())
     guard = _guard_of_named(threads, is_signed=signed_id == thread_id)
-    snapshot = threads.store.read(thread_id, ())
+    snapshot = threads.store.read_for(guard.person, thread_id, ())
     try:
         guard.check(thread_id, snapshot.owner if snapshot else None, is_stored=snapshot is not None)
     except ThreadNotFound:

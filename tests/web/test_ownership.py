@@ -232,19 +232,27 @@ def test_a_browser_that_changes_hands(owned: OwnedApp) -> None:
 
 
 class Counted:
-    """Counts the calls of a store."""
+    """Notes the calls of a store."""
 
     def __init__(self, owned: OwnedApp, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[Any] = []
+        self._inside = False
         store = owned.store
-        for name in ("read", "write", "delete"):
+        for name in ("read", "read_for", "write", "delete"):
             monkeypatch.setattr(store, name, self._counting(name, getattr(store, name)))
 
     def _counting(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        def count(thread_id: str, *arguments: Any) -> Any:
-            keys = arguments[0] if name == "read" and arguments else None
-            self.calls.append((name, keys and tuple(keys)) if keys else (name, keys))
-            return method(thread_id, *arguments)
+        def count(*arguments: Any) -> Any:
+            if self._inside:
+                # A method that calls another one is one round trip at most.
+                return method(*arguments)
+            kind, _, _ = name.partition("_")
+            self.calls.append((kind, tuple(arguments[-1]) if arguments[-1] == () else None))
+            self._inside = True
+            try:
+                return method(*arguments)
+            finally:
+                self._inside = False
 
         return count
 

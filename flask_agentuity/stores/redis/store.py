@@ -30,6 +30,7 @@ from .client import Client, client_maker
 from .failures import ERRORS
 from .keys import (
     Keyspace,
+    decode_owner,
     encode_owner,
     encode_term,
     owner_term,
@@ -133,6 +134,19 @@ class RedisStore(RedisTurns, MovingInRedis):
         return self._caller.call(
             names[0], thread_id, lambda line: self._read(line, names, thread_id, wanted)
         )
+
+    def read_for(
+        self, person: str | None, thread_id: str, keys: Collection[str] | None = None
+    ) -> Snapshot | None:
+        names = self._names(thread_id)
+        wanted = (b"*",) if keys is None else (b"", *map(codec.encode_key, keys))
+        arguments = self._milliseconds, REMEMBERED, encode_owner(person), *wanted
+        reply = self._caller.call(
+            names[0], thread_id, lambda line: line.run(READ, names, arguments)
+        )
+        if len(reply) == 1:
+            return Snapshot({}, owner=decode_owner(reply[0]))
+        return compose(thread_id, pairs(reply[0]), pairs(reply[1]))
 
     def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         return self._read_all(thread_id, 0)

@@ -71,6 +71,13 @@ def read_thread(
     return head, _snapshot(thread_id, head, rows, keys)
 
 
+def read_owner(connection: sqlite3.Connection, thread_id: str) -> tuple[str | None] | None:
+    """Return the owner of a thread, in a tuple; None if there is no row."""
+    query = "SELECT owner FROM threads WHERE id = ?"
+    row: tuple[str | None] | None = connection.execute(query, (thread_id,)).fetchone()
+    return row
+
+
 def _snapshot(
     thread_id: str, head: Head, entries: list[Any], keys: Collection[str] | None
 ) -> Snapshot:

@@ -26,7 +26,7 @@ from .moving import MovingInSQLite, delete_thread
 from .opening import find_thread
 from .ordering import Ordering, set_times
 from .purging import Purging
-from .reading import read_thread
+from .reading import read_owner, read_thread
 from .runs import SQLiteRuns
 from .seen import Head, Seen
 from .steps import Step, keys_of, prepare, prepare_metadata
@@ -110,6 +110,18 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         if unused > self._renew_after:
             self._renew(thread_id)
         return None if head.is_nothing else snapshot
+
+    def read_for(
+        self, person: str | None, thread_id: str, keys: Collection[str] | None = None
+    ) -> Snapshot | None:
+        with self._connections.read(thread_id) as connection:
+            found = read_owner(connection, thread_id)
+        if found is None:
+            return None
+        (owner,) = found
+        if owner is not None and owner != person:
+            return Snapshot({}, owner=owner)
+        return self.read(thread_id, keys)
 
     def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         with self._connections.read(thread_id) as connection:

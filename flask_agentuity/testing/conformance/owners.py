@@ -177,6 +177,36 @@ class OwnerConformance(Suite):
         assert store.restore(thread_id) is None
         assert [*store.scan()] == store.list(owner=owner).threads == []
 
+    def test_a_read_for_a_person(self, store: ThreadStore, thread_id: str) -> None:
+        assert store.read_for("ada", thread_id) is None
+        store_thread(store, thread_id, "ada")
+        write(store, thread_id, None, Set("long", b'"%b"' % (b"x" * 5_000)))
+        for keys in (None, ("long",), ()):
+            read, plainly = store.read_for("ada", thread_id, keys), store.read(thread_id, keys)
+            assert read is not None
+            assert plainly is not None
+            assert (read.encoded, read.metadata, read.owner, read.version) == (
+                plainly.encoded,
+                plainly.metadata,
+                "ada",
+                plainly.version,
+            )
+        for person in ("bob", None):
+            for keys in (None, ("long",), ()):
+                foreign = store.read_for(person, thread_id, keys)
+                assert foreign is not None
+                assert foreign.owner == "ada"
+                if store.owners:
+                    assert (foreign.encoded, foreign.metadata) == ({}, b"{}")
+
+    def test_a_read_for_a_guest(self, store: ThreadStore, thread_id: str) -> None:
+        store_thread(store, thread_id, None)
+        for person in ("ada", None):
+            snapshot = store.read_for(person, thread_id)
+            assert snapshot is not None
+            assert snapshot.owner is None
+            assert snapshot.encoded
+
     @needs("edits")
     def test_after_a_deletion_the_id_has_no_owner(self, store: ThreadStore, thread_id: str) -> None:
         store_thread(store, thread_id, "ada")

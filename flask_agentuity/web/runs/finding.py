@@ -52,6 +52,6 @@ def _may_use(threads: AppThreads, scope: RequestScope, current: Request, thread_
         return True
     # Notes how the request has come to the id.
     identity.identify(current)
-    snapshot = threads.store.read(thread_id, ())
+    snapshot = threads.store.read_for(identity.person, thread_id, ())
     owner = snapshot.owner if snapshot else None
     return identity.check(thread_id, owner, is_stored=snapshot is not None) is None
