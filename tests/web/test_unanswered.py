@@ -45,7 +45,8 @@ class Unanswered:
 
         @app.get("/view")
         def view() -> Response:
-            return Response(self.view())
+            found = self.view()
+            return found if isinstance(found, Response) else Response(found)
 
         self.view: Callable[[], Any] = lambda: g.thread.id
 
@@ -380,6 +381,34 @@ def test_what_a_generator_changed_before_it_raised_is_reported(
     assert "LookupError was raised" in errors(caplog)[0]
     _, error = unanswered.failures[0]
     assert isinstance(error.__cause__, LookupError)
+    assert unanswered.stored() == {"begun": True, "view": True}
+
+
+def test_what_a_run_changed_before_it_failed_is_reported(
+    unanswered: Unanswered, caplog: pytest.LogCaptureFixture
+) -> None:
+    def view() -> Response:
+        thread = g.thread
+        thread.state["view"] = True
+
+        def generate() -> Iterator[str]:
+            yield "a"
+            thread.state.push("messages", "half of an answ")
+            raise LookupError("in the run")
+
+        return unanswered.threads.stream(generate())
+
+    ended = threading.Event()
+
+    def note(sender: Flask, **extra: Any) -> None:
+        ended.set()
+
+    with session_completed.connected_to(note, unanswered.app):
+        with unanswered.get(view) as response:
+            assert response.get_data() == b"a"
+        assert ended.wait(PATIENCE)
+    gc.collect()
+    assert [isinstance(error.__cause__, LookupError) for _, error in unanswered.failures] == [True]
     assert unanswered.stored() == {"begun": True, "view": True}
 
 
