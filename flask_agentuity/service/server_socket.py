@@ -119,7 +119,7 @@ class ServerSocket(ServerConnection):
         until = now + _LONGEST_TURN
         self._is_parsing = True
         try:
-            while self._unparsed and now < until and not self._reading.is_paused:
+            while self._unparsed and not self._reading.is_paused:
                 size = self._piece
                 piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
                 super().data_received(bytes(piece))
@@ -127,6 +127,8 @@ class ServerSocket(ServerConnection):
                 self._piece = (
                     _SMALLEST_PIECE if now - before > _LONG else min(2 * size, _LARGEST_PIECE)
                 )
+                if now >= until:
+                    break
         finally:
             self._is_parsing = False
         if not self._unparsed:
