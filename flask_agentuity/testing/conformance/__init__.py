@@ -58,6 +58,7 @@ pytest.register_assert_rewrite(
             "tenants",
             "transfer",
             "turns",
+            "unusual",
             "versions",
             "write_sequences",
         )
@@ -92,6 +93,7 @@ from .suite import Clock, Suite  # noqa: E402
 from .tenants import TenantConformance  # noqa: E402
 from .transfer import TransferConformance  # noqa: E402
 from .turns import LeaseConformance, TurnConformance  # noqa: E402
+from .unusual import UnusualConformance  # noqa: E402
 from .versions import VersionConformance  # noqa: E402
 from .write_sequences import WriteSequenceConformance  # noqa: E402
 
@@ -128,6 +130,7 @@ __all__ = [
     "TenantConformance",
     "TransferConformance",
     "TurnConformance",
+    "UnusualConformance",
     "VersionConformance",
     "WriteSequenceConformance",
 ]
@@ -135,6 +138,7 @@ __all__ = [
 
 class StoreConformance(
     DocumentConformance,
+    UnusualConformance,
     OperationConformance,
     ListConformance,
     LimitConformance,
