@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, chdir, closing
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -35,6 +35,8 @@ def begin_page(namespace: dict[str, Any]) -> None:
     """Begin a request in which the examples of a page run."""
     page = namespace["_page"] = ExitStack()
     folder = Path(page.enter_context(tempfile.TemporaryDirectory()))
+    # Apps that the examples make have their instance folder here.
+    page.enter_context(chdir(folder))
     store = page.enter_context(closing(open_store(f"sqlite:///{folder / 'threads.db'}")))
     app = Flask("app", instance_path=str(folder))
     app.config.update(SECRET_KEY="a secret of the examples", TESTING=True)
