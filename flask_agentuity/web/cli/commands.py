@@ -12,7 +12,7 @@ from ...document import codec
 from .conversation import Conversation
 from .group import Failure, app_store, app_threads, examples, json_option, threads
 from .identifiers import find_id
-from .output import print_json, print_text
+from .output import escape_line, print_json, print_text
 
 
 @threads.command(
@@ -27,7 +27,7 @@ from .output import print_json, print_text
 @click.option("--interval", default=1.0, hidden=True, help="Seconds between two reads.")
 @json_option
 def show(thread_id: str, follow: bool, interval: float, as_json: bool) -> None:
-    """Show one thread: its metadata, its conversation and the rest of its state.
+    """Show one thread: its owner, its metadata, its conversation and the rest of its state.
 
     THREAD_ID is the id of a thread, or the beginning of one.
     """
@@ -37,10 +37,13 @@ def show(thread_id: str, follow: bool, interval: float, as_json: bool) -> None:
     document = _find(thread_id)
     if document is None:
         raise Failure(f"Thread {thread_id} does not exist.")
+    owner = _find_owner(thread_id)
     if as_json:
-        print_json({"id": thread_id, **document})
+        print_json({"id": thread_id, "owner": owner, **document})
         return
     print_text(thread_id, bold=True)
+    if owner is not None:
+        print_text(f"owner: {escape_line(owner)}")
     conversation = Conversation()
     conversation.update(document)
     try:
@@ -99,3 +102,10 @@ def _find(thread_id: str) -> dict[str, Any] | None:
     if snapshot is None:
         return None
     return {"metadata": codec.decode(snapshot.metadata), "state": snapshot.decoded}
+
+
+def _find_owner(thread_id: str) -> str | None:
+    """Return the owner of a thread, unless it is in the metadata, which are shown anyway."""
+    store = app_store()
+    described = store.describe(thread_id) if store.owners else None
+    return None if described is None else described.owner

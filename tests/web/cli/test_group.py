@@ -117,11 +117,11 @@ def test_a_store_that_cannot_list(tmp_path: Path) -> None:
     assert "MinimalStore cannot remove expired threads" in result.stderr
 
 
-def test_the_remote_store_cannot_list() -> None:
+def test_a_thread_service_that_cannot_be_reached() -> None:
     runner = runner_of("ws://127.0.0.1:1/thread/ws", AGENTUITY_SDK_KEY="key")
     result = runner("list")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: RemoteStore cannot list threads")
+    assert result.stderr.startswith("Error: GET http://127.0.0.1:1/thread: there is no connection")
 
 
 def test_serve_shares_the_threads_of_the_app_with_its_own_key_only(place: Path) -> None:

@@ -18,6 +18,7 @@ from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
+from flask_agentuity.stores.writing import Write
 from flask_agentuity.web.cli.conversation import Conversation
 
 from .running import ID, PATIENCE, Reader, Runner, run, runner_of, started, stored_at
@@ -66,9 +67,16 @@ profile: {{"name": "Ada"}}
     )
     assert json.loads(threads("show", ID, "--json").stdout) == {
         "id": ID,
+        "owner": None,
         "metadata": {"owner": "ada"},
         "state": json.loads(store.restore(ID) or b"")["state"],
     }
+
+
+def test_show_names_the_owner(threads: Runner, store: ThreadStore) -> None:
+    store.write(ID, Write([Set("n", b"1")], owner="a\nb"))
+    assert threads("show", ID).stdout == f"{ID}\nowner: a\\nb\nn: 1\n"
+    assert json.loads(threads("show", ID, "--json").stdout)["owner"] == "a\nb"
 
 
 CONTROL_CHARACTERS = "\x1b[2J\x1b]0;title\x07\x9b31m\r\x08\x7f\x00\u202eevil\u2066\u2028\x85"
