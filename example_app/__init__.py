@@ -97,10 +97,7 @@ def answer() -> Response:
         del messages[messages.index(asked) + 1 :]
     else:
         messages.append(asked)
-    response = threads.stream(generate(g.thread.state, list(messages)))
-    # Without it, Chromium waits for the first kilobyte to find out what it is.
-    response.headers["X-Content-Type-Options"] = "nosniff"
-    return response
+    return threads.stream(generate(g.thread.state, list(messages)))
 
 
 def generate(state: ThreadState, history: list[dict[str, str]]) -> Iterator[str]:

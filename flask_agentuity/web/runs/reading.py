@@ -132,6 +132,8 @@ def make_response(body: RunBody, format: str, run_id: str) -> Response:
     response.headers["Cache-Control"] = "no-store"
     # nginx would collect the answer before it passes it on.
     response.headers["X-Accel-Buffering"] = "no"
+    # Without it, Chromium waits for the first kilobyte of a text to find out what it is.
+    response.headers["X-Content-Type-Options"] = "nosniff"
     return response
 
 
