@@ -98,11 +98,15 @@ def list_threads(
     while len(found) < limit:
         statement, arguments = _page(query.owner, terms, used_since, before, limit)
         rows = connection.execute(statement, arguments).fetchall()
+        is_last = len(rows) < limit
+        if before:
+            # The place of a thread with a damaged time is not that in the index.
+            rows = [row for row in rows if _place(row) < before]
         rows.sort(key=_place, reverse=True)
         del rows[limit:]
         threads = (_listed(*row, ttl=ttl) for row in rows)
         found += [thread for thread in threads if query.matches(thread)]
-        if len(rows) < limit:
+        if is_last or not rows:
             break
         before = _place(rows[-1])
     return found[:limit]
@@ -252,4 +256,4 @@ def _listed(
 
 def _place(row: tuple[Any, ...]) -> tuple[float, str]:
     """Return the place of a row in a listing."""
-    return row[3], row[0]
+    return plausible_time(row[3]), row[0]

@@ -21,7 +21,8 @@ from .output import print_json, print_text, to_json, to_time
 from .table import print_table, to_duration, to_size
 
 _LONGEST_METADATA = 200
-_HEADER = ("ID", "AGE", "UPDATED", "EXPIRES", "SIZE", "METADATA")
+_HEADER = ("ID", "OWNER", "AGE", "UPDATED", "EXPIRES", "SIZE", "METADATA")
+_OWNER = 1
 
 
 @threads.command(
@@ -59,7 +60,10 @@ def list_threads(
         return
     if page.threads:
         now = time.time()
-        print_table(_HEADER, [_row(thread, now) for thread in page.threads])
+        table = [_HEADER, *(_row(thread, now) for thread in page.threads)]
+        if all(thread.owner is None for thread in page.threads):
+            table = [(*row[:_OWNER], *row[_OWNER + 1 :]) for row in table]
+        print_table(table)
     else:
         print_text("No threads.")
     if page.cursor:
@@ -72,6 +76,7 @@ def _row(thread: ListedThread, now: float) -> tuple[str, ...]:
         metadata = metadata[: _LONGEST_METADATA - 3] + "..."
     return (
         thread.id,
+        "" if thread.owner is None else thread.owner,
         to_duration(now - thread.created),
         f"{to_duration(now - thread.updated)} ago",
         _expiry(thread, now),

@@ -11,9 +11,9 @@ _UNITS = ((86_400 * 365, "years"), (86_400, "days"), (3_600, "hours"), (60, "min
 _SIZES = ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "KB"))
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print *rows* in columns below a *header*. Cells of the last column can be of any length."""
-    lines = [[escape_line(cell) for cell in row] for row in (header, *rows)]
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print *rows* in columns; the first is the header. The last column can be of any width."""
+    lines = [[escape_line(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for number, line in enumerate(lines):
         cells = [cell.ljust(width) for cell, width in zip(line[:-1], widths[:-1], strict=True)]
