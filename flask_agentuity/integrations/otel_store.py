@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping, Sequence
+from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.context import attach, detach
+from opentelemetry.trace import (
+    INVALID_SPAN,
+    Span,
+    SpanKind,
+    Status,
+    StatusCode,
+    Tracer,
+    set_span_in_context,
+)
 
 from ..document.codec import Snapshot
 from ..document.operations import Operation
@@ -61,6 +70,11 @@ class InstrumentedStore:
     def __class__(self) -> Any:
         """The class of the store, for those who ask whether it is of some kind."""
         return type(self._store)
+
+    @property
+    def edits(self) -> bool:
+        """Whether the store checks what edits replace."""
+        return self._store.edits
 
     def __getattr__(self, name: str) -> Any:
         """Return what the store has under this name."""
@@ -119,37 +133,13 @@ class InstrumentedStore:
         with self._measured("list"):
             return self._store.list(*arguments, **named)
 
-    @contextmanager
-    def _span(self, name: str, operation: str, thread_id: str) -> Iterator[Span]:
+    def _span(self, name: str, operation: str, thread_id: str) -> _Call:
         attributes = {names.CONVERSATION_ID: thread_id, names.SYSTEM: self._system}
-        with (
-            self._tracer.start_as_current_span(
-                name,
-                kind=SpanKind.CLIENT,
-                attributes=attributes,
-                set_status_on_exception=False,
-            ) as span,
-            self._measured(operation, lambda error: _fail(span, error)),
-        ):
-            yield span
+        span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
+        return _Call(self._instruments, operation, self._system, span)
 
-    @contextmanager
-    def _measured(
-        self, operation: str, note: Callable[[Exception], None] | None = None
-    ) -> Iterator[None]:
-        attributes = {names.OPERATION: operation, names.SYSTEM: self._system}
-        began = clock()
-        try:
-            yield
-        except Exception as error:
-            attributes[names.ERROR_TYPE] = type(error).__name__
-            self._instruments.failures.add(1, attributes)
-            if note is not None:
-                note(error)
-            raise
-        finally:
-            self._instruments.duration.record(clock() - began, attributes)
-            self._instruments.calls.add(1, attributes)
+    def _measured(self, operation: str) -> _Call:
+        return _Call(self._instruments, operation, self._system, INVALID_SPAN)
 
     def _note_read(self, span: Span, size: int, found: bool) -> None:
         span.set_attributes({names.FOUND: found, names.SIZE: size})
@@ -160,9 +150,41 @@ class InstrumentedStore:
         self._instruments.bytes.add(size, {names.SYSTEM: self._system, names.DIRECTION: "write"})
 
 
-def _fail(span: Span, error: Exception) -> None:
-    span.set_attribute(names.ERROR_TYPE, type(error).__name__)
-    span.set_status(Status(StatusCode.ERROR, str(error)))
+class _Call:
+    """One call of the store, as a block: the current span, the duration, the outcome."""
+
+    __slots__ = ("_attributes", "_began", "_instruments", "_span", "_token")
+
+    def __init__(self, instruments: Instruments, operation: str, system: str, span: Span) -> None:
+        self._instruments = instruments
+        self._attributes = {names.OPERATION: operation, names.SYSTEM: system}
+        self._span = span
+
+    def __enter__(self) -> Span:
+        span = self._span
+        self._token = None if span is INVALID_SPAN else attach(set_span_in_context(span))
+        self._began = clock()
+        return span
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        seconds = clock() - self._began
+        span, attributes, instruments = self._span, self._attributes, self._instruments
+        if self._token is not None:
+            detach(self._token)
+        if error is not None:
+            attributes[names.ERROR_TYPE] = type(error).__name__
+            instruments.failures.add(1, attributes)
+            span.record_exception(error)
+            span.set_attribute(names.ERROR_TYPE, type(error).__name__)
+            span.set_status(Status(StatusCode.ERROR, str(error)))
+        span.end()
+        instruments.duration.record(seconds, attributes)
+        instruments.calls.add(1, attributes)
 
 
 def _size(snapshot: Snapshot) -> int:

@@ -304,5 +304,6 @@ def is_known_empty(contents: Contents) -> bool:
     was_empty = source.is_new or bool(source.was_missing)
     if not source.saved:
         return was_empty
-    metadata_is_empty = metadata.is_empty and (was_empty or not metadata.is_unread)
-    return contents.is_loaded and metadata_is_empty and not contents.names(with_values=False)
+    if not contents.is_loaded or any(entry.exists for entry in contents.entries):
+        return False
+    return metadata.is_empty and (was_empty or not metadata.is_unread)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from ..document import codec
 from ..errors import StateNotSerializable
@@ -17,8 +16,7 @@ logger = logging.getLogger("flask_agentuity.session")
 Listener = Callable[[str, "Session"], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRequest:
+class SessionRequest(NamedTuple):
     """What a session tells about its request. ``began`` is in seconds since 1970."""
 
     method: str = ""

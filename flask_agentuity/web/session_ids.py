@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 import sys
 import time
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ def make_session_id() -> str:
         context = trace.get_current_span().get_span_context()
         if context.is_valid:
             return f"sess_{context.trace_id:032x}"
-    return f"sess_{secrets.token_hex(16)}"
+    return f"sess_{os.urandom(16).hex()}"
 
 
 def describe_request(environ: WSGIEnvironment, began: float | None) -> SessionRequest:
@@ -31,11 +31,13 @@ def describe_request(environ: WSGIEnvironment, began: float | None) -> SessionRe
     """
     age = 0.0 if began is None else time.monotonic() - began
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
-    is_upgrade = environ.get("HTTP_UPGRADE", "").lower() == "websocket"
-    return SessionRequest(
-        method=environ.get("REQUEST_METHOD", "GET"),
+    if not path.isascii():
         # WSGI has bytes as text in this encoding.
-        path=path.encode("latin-1", "replace").decode(errors="replace") or "/",
-        trigger="websocket" if is_upgrade else "api",
-        began=time.time() - age,
+        path = path.encode("latin-1", "replace").decode(errors="replace")
+    is_upgrade = "HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"
+    return SessionRequest(
+        environ.get("REQUEST_METHOD", "GET"),
+        path or "/",
+        "websocket" if is_upgrade else "api",
+        time.time() - age,
     )

@@ -56,7 +56,8 @@ class MessageQueue:
         self._interval = interval
         self._messages: deque[Message] = deque()
         self._bytes = 0
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         # When it ends; None while it is open.
         self._ends: float | None = None
 
@@ -66,16 +67,15 @@ class MessageQueue:
 
     def put(self, message: Message) -> bool:
         """Add a message. Return False if there is no room for it, or the queue is closed."""
-        with self._changed:
-            if (
-                self._ends is not None
-                or len(self._messages) >= self._max_messages
-                or self._bytes + len(message.body) + _OVERHEAD > self._max_bytes
-            ):
+        # A request does this twice: entering the condition takes two calls more than its lock.
+        with self._lock:
+            size = self._bytes + len(message.body) + _OVERHEAD
+            waiting = len(self._messages) + 1
+            if size > self._max_bytes or waiting > self._max_messages or self._ends is not None:
                 return False
             self._messages.append(message)
-            self._bytes += len(message.body) + _OVERHEAD
-            if 2 * len(self._messages) == self._max_messages:
+            self._bytes = size
+            if 2 * waiting == self._max_messages:
                 self._changed.notify_all()
             return True
 

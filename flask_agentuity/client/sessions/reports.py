@@ -130,7 +130,8 @@ class _Sender:
         self._warn_of_drops = _Occasionally()
 
     def accept(self, message: Message) -> None:
-        if not self._ensure_running() or not self._queue.put(message):
+        is_running = self._thread is not None or self._ensure_running()
+        if not is_running or not self._queue.put(message):
             message.report.stage = Stage.LOST
             self._drop()
 
@@ -148,8 +149,6 @@ class _Sender:
             thread.join(timeout)
 
     def _ensure_running(self) -> bool:
-        if self._thread is not None:
-            return True
         with self._lock:
             if self._thread is None:
                 thread = threading.Thread(
