@@ -247,14 +247,16 @@ class RequestScope:
         # Its traceback references the request, and thereby this scope.
         self.error = None
         if not ended_before:
-            completed = signals.session_completed
-            if completed.receivers or self._session is not None:
-                complete(self.session, self._status, error)
+            completed, session = signals.session_completed, self._session
+            if session is None and completed.receivers:
+                session = self.session
+            if session is not None:
+                complete(session, self._status, error)
             self._end_turn()
             if completed.receivers:
-                self.threads.send(completed, self.thread, self.session, error)
-            if self._is_reported and (reporting := self.threads.reporting) is not None:
-                reporting.completed(self.session)
+                self.threads.send(completed, self.thread, session, error)
+            if self._is_reported and (reporting := self.threads.reporting) and session:
+                reporting.completed(session)
         contents = contents_of(self.thread)
         if contents.used or contents.metadata.used or self.earlier:
             settle_late_changes(

@@ -6,12 +6,13 @@ import enum
 import threading
 import time
 from collections import deque
-from typing import Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 clock = time.monotonic
 
-# What a message takes besides its text, roughly, in bytes.
-_OVERHEAD = 512
+#: Returns what a message contains. It is called in the sending thread.
+Fields = Callable[[], Mapping[str, Any]]
 
 
 class Stage(enum.Enum):
@@ -23,72 +24,76 @@ class Stage(enum.Enum):
 
 
 class Report:
-    """The report of one session. Its end is sent only if its start was accepted."""
+    """The report of one session: a message about its start, and one about its end.
 
-    __slots__ = ("stage",)
-
-    def __init__(self) -> None:
-        self.stage = Stage.WAITING
-
-
-class Message(NamedTuple):
-    """One of the two messages of a report, encoded: what waits is not work for the garbage
-    collector then.
+    The second one is sent only if the first was accepted.
     """
 
-    report: Report
-    method: Literal["POST", "PUT"]
-    body: bytes
+    __slots__ = ("end", "size", "stage", "start")
+
+    def __init__(self, start: Fields) -> None:
+        self.start = start
+        #: Set before the report is put into the queue for the second time.
+        self.end: Fields | None = None
+        self.stage = Stage.WAITING
+        #: How much memory the end takes, in bytes, if that is much.
+        self.size = 0
 
 
-class MessageQueue:
-    """Passes messages from all threads of a process to one that sends them."""
+class ReportQueue:
+    """Passes reports from all threads of a process to one that sends them.
 
-    def __init__(self, max_messages: int, max_bytes: int, interval: float) -> None:
+    A report is put into it for each of its messages.
+    """
+
+    def __init__(self, max_reports: int, max_bytes: int, interval: float) -> None:
         """Begin empty.
 
         :param interval: seconds between two looks of the sending thread into an empty queue. A
             request does not wake it, because it would then work beside the request, unless
             the queue is half full.
         """
-        self._max_messages = max_messages
+        self._max_reports = max_reports
+        self._wake_at = max(1, max_reports // 2)
         self._max_bytes = max_bytes
         self._interval = interval
-        self._messages: deque[Message] = deque()
+        self._reports: deque[Report] = deque()
         self._bytes = 0
-        self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition(threading.Lock())
         # When it ends; None while it is open.
         self._ends: float | None = None
 
     def __len__(self) -> int:
         """Return how many messages wait."""
-        return len(self._messages)
+        return len(self._reports)
 
-    def put(self, message: Message) -> bool:
-        """Add a message. Return False if there is no room for it, or the queue is closed."""
-        # A request does this twice: entering the condition takes two calls more than its lock.
-        with self._lock:
-            size = self._bytes + len(message.body) + _OVERHEAD
-            waiting = len(self._messages) + 1
-            if size > self._max_bytes or waiting > self._max_messages or self._ends is not None:
-                return False
-            self._messages.append(message)
-            self._bytes = size
-            if 2 * waiting == self._max_messages:
+    def put(self, report: Report) -> bool:
+        """Add a report. Return False if there is no room for it, or the queue is closed."""
+        reports = self._reports
+        waiting = len(reports)
+        # No lock: several threads at once may exceed the number by as many.
+        if waiting >= self._max_reports or self._ends is not None:
+            return False
+        if report.size and not self._reserve(report.size):
+            return False
+        reports.append(report)
+        if waiting + 1 == self._wake_at:
+            with self._changed:
                 self._changed.notify_all()
-            return True
+        return True
 
-    def take(self) -> Message | None:
-        """Wait for a message and return it. Return None when the queue has ended."""
+    def take(self) -> Report | None:
+        """Wait for a report and return it. Return None when the queue has ended."""
         with self._changed:
             while True:
-                if self._ends is not None and (not self._messages or clock() >= self._ends):
+                if self._ends is not None and (not self._reports or clock() >= self._ends):
                     return None
-                if self._messages:
-                    message = self._messages.popleft()
-                    self._bytes -= len(message.body) + _OVERHEAD
-                    return message
+                if self._reports:
+                    report = self._reports.popleft()
+                    if report.end is not None:
+                        self._bytes -= report.size
+                        report.size = 0
+                    return report
                 self._changed.wait(self._interval)
 
     def pause(self, seconds: float) -> bool:
@@ -102,3 +107,10 @@ class MessageQueue:
             if self._ends is None:
                 self._ends = clock() + timeout
                 self._changed.notify_all()
+
+    def _reserve(self, size: int) -> bool:
+        with self._changed:
+            if self._bytes + size > self._max_bytes:
+                return False
+            self._bytes += size
+            return True

@@ -10,15 +10,15 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import assert_never
 
 from ...document.messages import encode_message
 from ...errors import StoreError
 from ...per_process import PerProcess
 from ..http import HTTPEndpoint
 from .outcomes import Accepted, Outcome, Repetition, outcome_of_error, outcome_of_reply
-from .queue import Message, MessageQueue, Report, Stage
+from .queue import Fields, Report, ReportQueue, Stage
 
 logger = logging.getLogger("flask_agentuity.reports")
 
@@ -26,7 +26,7 @@ PATH = "/session"
 
 #: How many messages may wait; each session has two.
 MAX_MESSAGES = 2000
-#: How many bytes they may have, roughly.
+#: How many bytes the data of sessions in them may have.
 MAX_BYTES = 16 * 1024 * 1024
 #: Seconds between two looks for messages when there were none.
 INTERVAL = 1.0
@@ -72,29 +72,27 @@ class SessionReports:
         """
         self._senders = PerProcess(
             lambda: _Sender(
-                endpoint, MessageQueue(max_messages, max_bytes, interval), pause, clock, uniform
+                endpoint, ReportQueue(max_messages, max_bytes, interval), pause, clock, uniform
             )
         )
         _all_reports.add(self)
         # The app is gone: its thread ends when it has sent what waits.
         weakref.finalize(self, _close_senders, self._senders).atexit = False
 
-    def start(self, fields: Mapping[str, Any]) -> Report:
-        """Report that a session has started.
-
-        :raises TypeError: if *fields* hold what JSON cannot.
-        """
-        report = Report()
-        self._senders.get().accept(Message(report, "POST", encode_message(fields)))
+    def start(self, fields: Fields) -> Report:
+        """Report that a session has started. *fields* is called later, in another thread."""
+        report = Report(fields)
+        self._senders.get().accept(report)
         return report
 
-    def complete(self, report: Report, fields: Mapping[str, Any]) -> None:
+    def complete(self, report: Report, fields: Fields, size: int = 0) -> None:
         """Report that the session has ended. It is sent only if its start was accepted.
 
-        :raises TypeError: if *fields* hold what JSON cannot.
+        :param size: the bytes that *fields* refers to, if they are many.
         """
         if report.stage is not Stage.LOST:
-            self._senders.get().accept(Message(report, "PUT", encode_message(fields)))
+            report.end, report.size = fields, size
+            self._senders.get().accept(report)
 
     def stats(self) -> dict[str, int]:
         """Return how many messages wait, and counts since the first use in this process."""
@@ -113,7 +111,7 @@ class _Sender:
     def __init__(
         self,
         endpoint: HTTPEndpoint,
-        queue: MessageQueue,
+        queue: ReportQueue,
         pause: Callable[[float], bool] | None,
         clock: Callable[[], float],
         uniform: Callable[[float, float], float],
@@ -129,10 +127,10 @@ class _Sender:
         self._warn_of_failures = _Occasionally()
         self._warn_of_drops = _Occasionally()
 
-    def accept(self, message: Message) -> None:
+    def accept(self, report: Report) -> None:
         is_running = self._thread is not None or self._ensure_running()
-        if not is_running or not self._queue.put(message):
-            message.report.stage = Stage.LOST
+        if not is_running or not self._queue.put(report):
+            report.stage = Stage.LOST
             self._drop()
 
     def stats(self) -> dict[str, int]:
@@ -169,30 +167,41 @@ class _Sender:
                 " read on the network. Use https://.",
                 self._endpoint.base,
             )
-        while (message := self._queue.take()) is not None:
+        while (report := self._queue.take()) is not None:
             try:
-                self._send(message)
+                self._send(report)
             except Exception:
-                message.report.stage = Stage.LOST
+                report.stage = Stage.LOST
                 logger.exception("A session report failed; continuing with the next one.")
         self._endpoint.close()
 
-    def _send(self, message: Message) -> None:
-        if message.method == "PUT" and message.report.stage is not Stage.ACCEPTED:
-            self._count(Count.LEFT_OUT)
-            return
+    def _send(self, report: Report) -> None:
+        match report.stage:
+            case Stage.WAITING:
+                sent = self._deliver("POST", report.start)
+            case Stage.ACCEPTED:
+                assert report.end is not None
+                sent = self._deliver("PUT", report.end)
+            case Stage.LOST:
+                self._count(Count.LEFT_OUT)
+                return
+            case _:
+                assert_never(report.stage)
+        report.stage = Stage.ACCEPTED if sent else Stage.LOST
+
+    def _deliver(self, method: str, fields: Fields) -> bool:
+        """Send a message until it is accepted or given up. Return whether it was accepted."""
+        body = encode_message(fields())
         repetition = Repetition(self._uniform)
         while True:
-            outcome = self._attempt(message.method, message.body)
+            outcome = self._attempt(method, body)
             if isinstance(outcome, Accepted):
-                message.report.stage = Stage.ACCEPTED
                 self._count(Count.SENT)
-                return
+                return True
             delay = repetition.delay(outcome, self._clock())
             if delay is None or not self._pause(delay):
-                message.report.stage = Stage.LOST
                 self._fail(outcome.reason)
-                return
+                return False
             self._count(Count.REPEATED)
 
     def _attempt(self, method: str, body: bytes) -> Outcome:
