@@ -9,7 +9,7 @@ REDIS = ["redis>=5.3", "hiredis>=3.0"]
 # 17.0: the first that accepts other methods than GET, here DELETE.
 SERVICE = ["websockets>=17.0"]
 # Reports of sessions, and listing the threads of a service.
-REPORTS = ["urllib3>=2.0"]
+REPORTS = ["urllib3>=2.0.2"]
 # The API only: the app chooses and configures the SDK.
 OTEL = ["opentelemetry-api>=1.28"]
 # For flask_agentuity.testing.conformance: the tests of a store of your own.

@@ -39,6 +39,10 @@ def read_report_settings(
     wanted = read("SESSION_REPORTS", "auto", _switch("auto", "on", "off"))
     org_id = read("CLOUD_ORG_ID", None, _text)
     project_id = read("CLOUD_PROJECT_ID", None, _text)
+    # Read in any case, so that they are known as settings and checked.
+    deployment_id = read("CLOUD_DEPLOYMENT_ID", None, _text)
+    environment = read("ENVIRONMENT", "production", _text)
+    dev_mode = read("SDK_DEV_MODE", False, switch)
     if wanted == "off" or (wanted == "auto" and not (sdk_key and org_id and project_id)):
         return None
     if not sdk_key:
@@ -53,9 +57,9 @@ def read_report_settings(
         key=sdk_key,
         org_id=org_id or "",
         project_id=project_id or "",
-        deployment_id=read("CLOUD_DEPLOYMENT_ID", None, _text),
-        environment=read("ENVIRONMENT", "production", _text),
-        dev_mode=read("SDK_DEV_MODE", False, switch),
+        deployment_id=deployment_id,
+        environment=environment,
+        dev_mode=dev_mode,
     )
 
 
@@ -80,7 +84,7 @@ def _refuse_without_urllib3(wanted: str) -> None:
     install = 'python -m pip install "flask-agentuity[reports]"'
     if wanted == "on":
         raise ConfigurationError(
-            "AGENTUITY_SESSION_REPORTS='on' needs the package urllib3, 2.0 or newer: " + install
+            "AGENTUITY_SESSION_REPORTS='on' needs the package urllib3, 2.0.2 or newer: " + install
         )
     logger.warning(
         "Sessions are not reported to Agentuity, because the package urllib3 is missing. Install"

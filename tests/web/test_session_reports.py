@@ -389,9 +389,19 @@ def test_reports_can_be_switched_on_without_a_project(service: ReportService) ->
     assert (start["orgId"], start["projectId"]) == ("", "")
 
 
-def test_reports_can_be_switched_off(service: ReportService) -> None:
-    config = configured(service, AGENTUITY_SESSION_REPORTS="off")
+def test_reports_can_be_switched_off(
+    service: ReportService, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = configured(
+        service,
+        AGENTUITY_SESSION_REPORTS="off",
+        AGENTUITY_CLOUD_DEPLOYMENT_ID="deploy_1",
+        AGENTUITY_ENVIRONMENT="staging",
+        AGENTUITY_SDK_DEV_MODE=False,
+    )
     assert reporter_of(reporting_app(config)) is None
+    # No setting of reports is unknown because there are none.
+    assert caplog.records == []
 
 
 @pytest.mark.parametrize(

@@ -180,7 +180,7 @@ def require_urllib3() -> None:
     """
     if importlib.util.find_spec("urllib3") is None:
         raise ConfigurationError(
-            "HTTP calls to the service need the package urllib3, 2.0 or newer:"
+            "HTTP calls to the service need the package urllib3, 2.0.2 or newer:"
             ' python -m pip install "flask-agentuity[reports]"'
         )
 
