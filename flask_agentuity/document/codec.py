@@ -33,6 +33,9 @@ MAX_DOCUMENT_BYTES = 1_048_576
 EMPTY_LIST = b"[]"
 EMPTY_OBJECT = b"{}"
 
+# Stands for a stored value that nests deep and holds large integers.
+_UNUSUAL = Unusual(b"null")
+
 # What orjson would convert on its own (dates, dataclasses) is refused instead: a value
 # that comes back as something else is a surprise in the next request.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
@@ -92,6 +95,11 @@ def encode_again(value: Any, path: str, stored: bytes | None) -> bytes:
     encoded = encode_unchecked(value, path)
     check_again(value, encoded, path, stored)
     return encoded
+
+
+def encode_stored(value: Any, path: str) -> bytes:
+    """Like :func:`encode`, for a value of which parts may have been stored by other software."""
+    return encode_again(value, path, _UNUSUAL)
 
 
 def is_unusual(encoded: bytes) -> bool:

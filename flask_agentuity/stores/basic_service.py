@@ -86,7 +86,7 @@ class BasicService(ThreadStore):
             stored = codec.split_document(self.client.restore(thread_id), thread_id)
             kept = stored.metadata if stored else codec.EMPTY_OBJECT
         else:
-            kept = codec.encode(dict(metadata), "metadata")
+            kept = codec.encode_stored(dict(metadata), "metadata")
         self.client.save(thread_id, codec.join_document(state, kept), metadata)
 
     def delete(self, thread_id: str) -> None:
@@ -140,7 +140,9 @@ class BasicService(ThreadStore):
             state = complete(snapshot, thread_id)
             apply(thread_id, state, operations)
             kept = (
-                snapshot.metadata if metadata is None else codec.encode(dict(metadata), "metadata")
+                snapshot.metadata
+                if metadata is None
+                else codec.encode_stored(dict(metadata), "metadata")
             )
             try:
                 self.client.save(thread_id, codec.join_document(state, kept), metadata)

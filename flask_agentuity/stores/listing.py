@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..document import codec
+from ..document.well_formed import make_well_formed
 from ..errors import StateNotSerializable
 from .owners import OWNER
 
@@ -78,6 +79,8 @@ class Query:
 
     def __post_init__(self) -> None:
         require_filter(self.metadata)
+        # As the metadata of threads is stored.
+        object.__setattr__(self, "metadata", make_well_formed(dict(self.metadata)))
         if self.owner is not None:
             require_owner(self.owner)
         limit = self.limit

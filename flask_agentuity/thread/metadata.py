@@ -87,7 +87,9 @@ class Metadata:
 
     def encode(self) -> bytes:
         """Return the metadata as it is now, encoded."""
-        return self._stored if self.status is Status.IDLE else codec.encode(self._value, "metadata")
+        if self.status is Status.IDLE:
+            return self._stored
+        return codec.encode_again(self._value, "metadata", self._stored if self.known else None)
 
     def degrade(self) -> None:
         """Go on without what could not be read: only what was assigned before is saved."""

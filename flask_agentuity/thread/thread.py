@@ -218,8 +218,9 @@ class Thread:
 
     def get_serialized_state(self) -> str:
         """Return the document as it is now, changes included; ``""`` when it is empty."""
-        metadata = codec.encode(self.metadata, "metadata")
+        self.metadata  # noqa: B018 - it has to be known
         with self._lock:
+            metadata = self._contents.metadata.encode()
             return codec.join_document(self._contents.encoded(), metadata).decode()
 
     def add_event_listener(self, event: str, listener: Listener) -> None:

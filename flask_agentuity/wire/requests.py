@@ -257,7 +257,7 @@ def _encode_request(
     if not isinstance(thread_id, str) or not 0 < len(thread_id) <= MAX_THREAD_ID_LENGTH:
         raise InvalidThreadId(f"{str(thread_id)[:MAX_THREAD_ID_LENGTH]!r} is not a thread id")
     if metadata is not None:
-        data["metadata"] = fragment(codec.encode(dict(metadata), "metadata"))
+        data["metadata"] = fragment(codec.encode_stored(dict(metadata), "metadata"))
     try:
         frame = encode_message(
             {"id": id, "action": action, "data": {"thread_id": thread_id, **data}}

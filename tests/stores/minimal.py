@@ -43,7 +43,9 @@ class MinimalStore(ThreadStore):
         before = self.restore(thread_id)
         kept = codec.split_document(before, thread_id) or Snapshot({})
         snapshot = codec.split_document(document, thread_id) or Snapshot({})
-        encoded = kept.metadata if metadata is None else codec.encode(dict(metadata), "metadata")
+        encoded = (
+            kept.metadata if metadata is None else codec.encode_stored(dict(metadata), "metadata")
+        )
         after = codec.join_document(complete(snapshot, thread_id), encoded)
         codec.require_size(len(after), self._max_bytes, thread_id, len(before or b""))
         if not after:

@@ -205,6 +205,44 @@ def test_what_is_new_is_still_refused(stores: Stores) -> None:
                 thread.save()
 
 
+def test_unusual_metadata(tmp_path: Path) -> None:
+    store = RawStore(tmp_path)
+    metadata = f'{{"m":1,"n":{LARGE},"deep":{deep(300, "list", "1")},"t":"\\ud83d"}}'
+    store.put(f'{{"state":{{"a":1}},"metadata":{metadata}}}'.encode())
+    assert_only_read(Stores(store))
+    thread = begin(store)
+    assert thread.metadata["n"] == LARGE
+    assert str(LARGE) in thread.get_serialized_state()
+    thread.metadata["title"] = "t"
+    thread.save()
+    thread = begin(store)
+    assert (thread.metadata["n"], thread.metadata["title"]) == (LARGE, "t")
+    assert innermost(thread.metadata["deep"], 300) == 1
+    assert thread.metadata["t"] == "\ufffd"
+    with pytest.raises(StateNotSerializable):
+        thread.metadata["new"] = 2**64
+
+
+@pytest.mark.parametrize("kind", ["memory", "sqlite", "redis"])
+def test_threads_are_found_by_texts_with_half_a_pair(
+    request: pytest.FixtureRequest, tmp_path: Path, kind: str
+) -> None:
+    with closing(
+        MemoryStore()
+        if kind == "memory"
+        else SQLiteStore(tmp_path / "threads.db")
+        if kind == "sqlite"
+        else RedisStore.from_url(request.getfixturevalue("redis_server").url)
+    ) as store:
+        thread = begin(store)
+        thread.metadata["half \ud83d"] = "\ud83d"
+        thread.save()
+        for key in ("half \ud83d", "half \ufffd"):
+            for value in ("\ud83d", "\ufffd", "\ude00"):
+                assert len(store.list({key: value}).threads) == 1
+        assert store.list({"half": "\ud83d"}).threads == []
+
+
 @pytest.mark.parametrize("text", ["[1,", '{"state":{"a":NaN}}', '{"state":{"a":1e400}}', '"text"'])
 def test_what_is_not_json_is_damaged_and_left_alone(tmp_path: Path, text: str) -> None:
     store = RawStore(tmp_path)
