@@ -25,11 +25,17 @@ class Held:
 
     def add(self, size: int) -> None:
         """Hold *size* bytes more."""
-        self._buffers.change(self, size)
+        if self.size + size <= _UNCOUNTED:
+            self.size += size
+        else:
+            self._buffers.change(self, size)
 
     def remove(self, size: int) -> None:
         """Hold *size* bytes less."""
-        self._buffers.change(self, -size)
+        if self.size <= _UNCOUNTED:
+            self.size = max(0, self.size - size)
+        else:
+            self._buffers.change(self, -size)
 
     def clear(self) -> None:
         """Hold nothing more."""

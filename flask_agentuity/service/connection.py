@@ -27,6 +27,9 @@ logger = logging.getLogger("flask_agentuity.service")
 #: Frames longer than this, in bytes, are taken apart outside the event loop.
 _LONG_FRAME = 16 * 1024
 
+#: Seconds after which other connections have their turn.
+_LONGEST_TURN = 0.0002
+
 #: Seconds between two looks for views that are too old.
 _PRUNE_INTERVAL = 60.0
 
@@ -51,6 +54,8 @@ class ServedConnection:
         self._peer = self._authorization.peer
         # Replies are written one after another, so that only one waits in the socket's buffer.
         self._sending = asyncio.Lock()
+        self._sending_since = math.inf
+        self._watching: asyncio.TimerHandle | None = None
         # The newest request for each thread that has one under way.
         self._newest: dict[str, asyncio.Task[None]] = {}
 
@@ -64,8 +69,9 @@ class ServedConnection:
         except ConnectionClosed:
             pass
         finally:
-            if self._pruning is not None:
-                self._pruning.cancel()
+            for timer in (self._pruning, self._watching):
+                if timer is not None:
+                    timer.cancel()
             self._shared.idle_memory.used(self._views.size)
             self._views.clear()
 
@@ -110,15 +116,19 @@ class ServedConnection:
             shared.logs.left.info("%s is gone (%s).", self._peer, code)
 
     async def _read(self, answering: Answering, requests: asyncio.TaskGroup, held: Held) -> None:
+        busy, began = 0.0, time.perf_counter()
         while True:
-            # Frames that have arrived are received without waiting, so others had no turn.
-            await asyncio.sleep(0)
+            busy += time.perf_counter() - began
+            if busy > _LONGEST_TURN:
+                # Frames that have arrived are received without waiting, so others had no turn.
+                await asyncio.sleep(0)
+                busy = 0.0
             try:
                 frame = await self._receiver.receive(None)
             except (TimeoutError, ConnectionClosed):
                 # What is under way is still done.
                 return
-            now, size = time.monotonic(), len(frame)
+            began, now, size = time.perf_counter(), time.monotonic(), len(frame)
             self._shared.idle_memory.used(size)
             if size > _LONG_FRAME:
                 parsing = self._shared.parsing
@@ -192,12 +202,26 @@ class ServedConnection:
         try:
             async with self._sending:
                 self._shared.idle_memory.used(size)
-                async with asyncio.timeout(self._settings.send_timeout):
-                    await self._socket.send_text(frame)
+                self._watch_sending()
+                await self._socket.send(frame.decode())
         except ConnectionClosed:
             logger.debug("%s did not wait for its answer.", self._peer)
-        except TimeoutError:
+        finally:
+            self._sending_since = math.inf
+            held.remove(size)
+
+    def _watch_sending(self) -> None:
+        # A timer for each reply would cost more than it does to send a small one.
+        self._sending_since = self._loop.time()
+        if self._watching is None:
+            timeout = self._settings.send_timeout
+            self._watching = self._loop.call_later(timeout, self._check_sending)
+
+    def _check_sending(self) -> None:
+        self._watching = None
+        left = self._sending_since + self._settings.send_timeout - self._loop.time()
+        if left <= 0:
             self._shared.logs.slow.warn("%s does not read its replies.", self._peer)
             self.abort()
-        finally:
-            held.remove(size)
+        elif left < math.inf:
+            self._watching = self._loop.call_later(left, self._check_sending)

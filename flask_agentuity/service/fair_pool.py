@@ -16,18 +16,13 @@ P = ParamSpec("P")
 
 
 @dataclass(eq=False, slots=True)
-class _Job:
-    function: Callable[[], Any]
-    done: asyncio.Future[Any]
-
-
-@dataclass(eq=False, slots=True)
 class _Tenant:
     """What one tenant has waiting and running, and the seconds that it has used."""
 
     used: float
     running: int = 0
-    waiting: deque[_Job] = field(default_factory=deque)
+    #: Each is set when it is the turn of the one that waits for it.
+    waiting: deque[asyncio.Future[None]] = field(default_factory=deque)
 
 
 class FairPool:
@@ -37,15 +32,19 @@ class FairPool:
     these, has used the least time.
 
     :param reserve: how many threads are left for others when one tenant has all the others.
+    :param single: there is one tenant, so its functions are run as they come.
     :param rest: for how many times the duration of a function its thread then rests. A function
         that holds Python's interpreter lock stops the event loop, wherever it runs.
     """
 
-    def __init__(self, threads: int, name: str, *, reserve: int = 0, rest: float = 0.0) -> None:
+    def __init__(
+        self, threads: int, name: str, *, reserve: int = 0, rest: float = 0.0, single: bool = False
+    ) -> None:
         self._executor = ThreadPoolExecutor(threads, name)
         self._free = threads
         self._most = max(1, threads - reserve)
         self._rest = rest
+        self._single = single
         self._tenants: dict[str, _Tenant] = {}
         # What a tenant that begins now is taken to have used before.
         self._clock = 0.0
@@ -54,53 +53,63 @@ class FairPool:
         self, tenant: str, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs
     ) -> T:
         """Run *function* in a thread when it is the turn of *tenant*, and return its result."""
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        if self._single:
+            return await loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
         found = self._tenants.get(tenant)
         if found is None:
             found = self._tenants[tenant] = _Tenant(self._clock)
-        found.waiting.append(_Job(lambda: function(*args, **kwargs), done))
-        self._dispatch()
-        return await done
+        if self._free and not found.waiting and found.running < self._most:
+            self._begin(found)
+        else:
+            await self._wait(tenant, found, loop)
+        began = time.perf_counter()
+        running = loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
+        running.add_done_callback(partial(self._finish, tenant, found, began))
+        return await running
 
     def close(self) -> None:
         """Begin nothing more. Does not wait for what is running."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    def _dispatch(self) -> None:
-        while self._free and (found := self._next()) is not None:
-            name, tenant = found
-            job = tenant.waiting.popleft()
-            if job.done.done():
-                self._forget_idle(name, tenant)
-                continue
-            self._clock = max(self._clock, tenant.used)
-            self._free -= 1
-            tenant.running += 1
-            running = asyncio.get_running_loop().run_in_executor(self._executor, job.function)
-            running.add_done_callback(partial(self._finish, name, job, time.perf_counter()))
+    async def _wait(self, name: str, tenant: _Tenant, loop: asyncio.AbstractEventLoop) -> None:
+        turn: asyncio.Future[None] = loop.create_future()
+        tenant.waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                # Its turn had come.
+                tenant.running -= 1
+                self._return_thread()
+            self._forget_idle(name, tenant)
+            raise
 
-    def _next(self) -> tuple[str, _Tenant] | None:
+    def _begin(self, tenant: _Tenant) -> None:
+        self._clock = max(self._clock, tenant.used)
+        self._free -= 1
+        tenant.running += 1
+
+    def _dispatch(self) -> None:
+        while self._free and (tenant := self._next()) is not None:
+            turn = tenant.waiting.popleft()
+            if not turn.done():
+                self._begin(tenant)
+                turn.set_result(None)
+
+    def _next(self) -> _Tenant | None:
         able = (
-            (name, tenant)
-            for name, tenant in self._tenants.items()
+            tenant
+            for tenant in self._tenants.values()
             if tenant.waiting and tenant.running < self._most
         )
-        return min(able, key=lambda each: (each[1].running, each[1].used), default=None)
+        return min(able, key=lambda tenant: (tenant.running, tenant.used), default=None)
 
-    def _finish(self, name: str, job: _Job, began: float, ended: asyncio.Future[Any]) -> None:
+    def _finish(self, name: str, tenant: _Tenant, began: float, ended: asyncio.Future[Any]) -> None:
         seconds = time.perf_counter() - began
-        tenant = self._tenants[name]
         tenant.running -= 1
         tenant.used += seconds
         self._forget_idle(name, tenant)
-        if job.done.done():
-            pass  # Its connection was aborted.
-        elif ended.cancelled():
-            job.done.cancel()
-        elif (error := ended.exception()) is not None:
-            job.done.set_exception(error)
-        else:
-            job.done.set_result(ended.result())
         if self._rest:
             asyncio.get_running_loop().call_later(seconds * self._rest, self._return_thread)
         else:
@@ -112,4 +121,4 @@ class FairPool:
 
     def _forget_idle(self, name: str, tenant: _Tenant) -> None:
         if not tenant.waiting and not tenant.running:
-            del self._tenants[name]
+            self._tenants.pop(name, None)

@@ -29,7 +29,7 @@ _LARGEST_PIECE = 64 * 1024
 _LONG = 0.0001
 
 #: Seconds after which other connections have their turn.
-_LONGEST_TURN = 0.0005
+_LONGEST_TURN = 0.0002
 
 
 class ServerSocket(ServerConnection):
@@ -154,6 +154,9 @@ class _Reading:
     def __init__(self, transport: asyncio.Transport, resume: Callable[[], object]) -> None:
         self._transport = transport
         self._resume = resume
+        # What every frame needs is found without __getattr__.
+        self.write = transport.write
+        self.is_closing = transport.is_closing
         self._is_held = False
         #: Whether the WebSocket has as many frames as it takes.
         self.is_paused = False
@@ -163,7 +166,8 @@ class _Reading:
 
     def pause_reading(self) -> None:
         self.is_paused = True
-        self._transport.pause_reading()
+        if not self._is_held:
+            self._transport.pause_reading()
 
     def resume_reading(self) -> None:
         self.is_paused = False

@@ -30,7 +30,10 @@ class Shared:
         self.logs = Logs()
         #: The threads in which the store is used.
         self.pool = FairPool(
-            settings.workers, "thread-service-store", reserve=settings.reserved_workers
+            settings.workers,
+            "thread-service-store",
+            reserve=settings.reserved_workers,
+            single=len(settings.keys) == 1,
         )
         #: The thread in which large frames are parsed.
         self.parsing = FairPool(1, "thread-service-parser", rest=_REST_AFTER_PARSING)
