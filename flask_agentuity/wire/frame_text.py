@@ -27,6 +27,10 @@ _ANY_TEXT = re.compile(_TEXT, re.DOTALL)
 _MOST_TOKENS = 100_000
 _VALUE = re.compile(rb"\s*+:\s*+(" + _TEXT + rb"|-?[\d.eE+-]++)", re.DOTALL)
 
+# The last brace of a request is that of the request.
+_LAST_FIELD = re.compile(rb'"id"\s*+:\s*+(' + _TEXT + rb"|-?[\d.eE+-]++)\s*+}\s*+\Z", re.DOTALL)
+_LONGEST_FIELD = 1024
+
 #: Levels that every parser takes.
 _TOO_DEEP = 1000
 
@@ -65,7 +69,8 @@ def _exceeds(text: bytes) -> bool:
 def find_id(text: bytes, *, only_if_deep: bool = True) -> str | int | float | None:
     """Return the id of a request that cannot be parsed; None if it has none.
 
-    The rest of the request is not checked, and only the first part of a long one is searched.
+    The rest of the request is not checked. Of a long one only the first part and the last field
+    are searched.
 
     :param only_if_deep: return None also if it does not nest too deep to be parsed.
     """
@@ -82,6 +87,8 @@ def find_id(text: bytes, *, only_if_deep: bool = True) -> str | int | float | No
                 found = _read_id(value[1])
             case _:
                 pass
+    if found is None and (last := _LAST_FIELD.search(text[-_LONGEST_FIELD:])):
+        found = _read_id(last[1])
     return found if deepest > _TOO_DEEP or not only_if_deep else None
 
 

@@ -496,3 +496,13 @@ def test_a_text_without_an_end_is_read_once(end: bytes) -> None:
             wire.parse_request(b'{"id":1,"x":' + b'\\"' * count + end)
         took.append(time.process_time() - start)
     assert took[1] < 40 * took[0] + 0.05
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"[" * 120_000 + b"]" * 120_000, b"[" + b"[]," * 120_000 + b"0]", b"[" * 2000 + b"]" * 2000],
+)
+def test_the_id_may_come_last(data: bytes) -> None:
+    request = wire.parse_request(b'{"action":"merge","data":%b, "id" : "r1" }\n' % data)
+    assert isinstance(request, wire.Refusal)
+    assert request.id == "r1"
