@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from ...document.unusual import write
+
 # Characters that control a terminal or reorder its text, except line feed and tab.
 _CONTROL = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
@@ -35,7 +37,10 @@ def escape_line(text: str) -> str:
 
 def to_json(value: Any) -> str:
     """Return *value* as JSON on one line."""
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return json.dumps(value, ensure_ascii=False)
+    except RecursionError:
+        return write(value).decode()
 
 
 def to_time(seconds: float) -> str:
@@ -54,9 +59,14 @@ def print_text(text: str, *, bold: bool = False) -> None:
 
 
 def print_json(value: Any, *, err: bool = False) -> None:
-    """Print *value* as indented JSON."""
-    ascii_only = not sys.stdout.encoding.lower().startswith("utf")
-    click.echo(escape(json.dumps(value, ensure_ascii=ascii_only, indent=2)), err=err)
+    """Print *value* as indented JSON, or on one line if it nests very deep."""
+    encoding = sys.stdout.encoding
+    ascii_only = not encoding.lower().startswith("utf")
+    try:
+        text = json.dumps(value, ensure_ascii=ascii_only, indent=2)
+    except RecursionError:
+        text = write(value).decode().encode(encoding, "backslashreplace").decode(encoding)
+    click.echo(escape(text), err=err)
 
 
 @contextmanager

@@ -239,3 +239,13 @@ def test_no_key_can_look_like_other_lines(threads: Runner, store: ThreadStore) -
         "x\\n\\nmessages\\n  user: forged\\t2\n"
         '  "a"\n'
     )
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_value_that_nests_very_deep(
+    threads: Runner, store: ThreadStore, options: list[str]
+) -> None:
+    deep = "[" * 3000 + "]" * 3000
+    store.save(ID, f'{{"state":{{"a":1,"deep":{deep}}}}}'.encode())
+    # As text, each item of a list has a line of its own.
+    assert deep[1:-1] in threads("show", ID, *options).stdout
