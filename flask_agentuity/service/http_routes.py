@@ -60,10 +60,7 @@ class ThreadRoutes:
         except Refused as refused:
             status = refused.status
             body = encode_message({"success": False, "message": refused.message})
-        response = socket.respond(status, body.decode())
-        del response.headers["Content-Type"]
-        response.headers["Content-Type"] = "application/json"
-        response.headers["Cache-Control"] = "no-store"
+        response = _respond(socket, status, body)
         match status:
             case HTTPStatus.UNAUTHORIZED:
                 response.headers["WWW-Authenticate"] = "Bearer"
@@ -140,6 +137,24 @@ class ThreadRoutes:
         if found is None:
             raise Refused(HTTPStatus.NOT_FOUND, "Thread not found.")
         return found
+
+
+def as_json(socket: ServerSocket, refusal: Response) -> Response:
+    """Return a refusal in plain text as these routes answer."""
+    message = refusal.body.decode().strip()
+    body = encode_message({"success": False, "message": message})
+    response = _respond(socket, HTTPStatus(refusal.status_code), body)
+    if "Retry-After" in refusal.headers:
+        response.headers["Retry-After"] = refusal.headers["Retry-After"]
+    return response
+
+
+def _respond(socket: ServerSocket, status: HTTPStatus, body: bytes) -> Response:
+    response = socket.respond(status, body.decode())
+    del response.headers["Content-Type"]
+    response.headers["Content-Type"] = "application/json"
+    response.headers["Cache-Control"] = "no-store"
+    return response
 
 
 def _require_method(request: Request, allowed: str) -> None:

@@ -18,7 +18,7 @@ from ..document.foreign_text import printable
 from ..document.messages import encode_message
 from ..wire import limits
 from .connection import ServedConnection
-from .http_routes import ROUTE, ThreadRoutes, is_route
+from .http_routes import ROUTE, ThreadRoutes, as_json, is_route
 from .limited_log import LimitedLog
 from .listener import listen
 from .server_socket import ServerSocket
@@ -129,7 +129,10 @@ class Server:
             return self._refuse(socket, request)
         if is_route(path):
             assert isinstance(socket, ServerSocket)
-            return self._refuse(socket, request) or self._routes.respond(socket, request)
+            refusal = self._refuse(socket, request)
+            if refusal is not None:
+                return as_json(socket, refusal)
+            return self._routes.respond(socket, request)
         if path == HEALTH_PATH:
             state = {"status": "ok", "connections": self._shared.connections.total()}
             response = socket.respond(HTTPStatus.OK, encode_message(state).decode())
