@@ -181,7 +181,7 @@ def test_other_refusals_are_not_repeated(
 @pytest.mark.parametrize(
     "answer",
     [
-        Answer(302, headers={"Location": "http://127.0.0.1:1/elsewhere"}),
+        Answer(302, headers={"Location": "/elsewhere"}),
         Answer(body=b"<html>welcome</html>"),
         Answer(body=b'{"success": false, "message": "no such project"}'),
         Answer(body=b'{"success": 1}'),
