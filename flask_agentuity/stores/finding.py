@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import wraps
 from inspect import Parameter, signature
 from typing import Any
 
 from ..errors import StoreError
 from .listing import LONGEST_PAGE, ListedThread, Page, Query, require_owner
-from .owners import OWNER
+from .owners import OWNER, owner_of
 
 #: The end of the message of a store that cannot do something.
 WHO_CAN = "The stores in SQLite, in Redis and in memory can."
@@ -47,7 +48,8 @@ class Finding:
         :raises ValueError: for another filter, a wrong owner, limit or cursor.
         :raises StoreError: if this store cannot list.
         """
-        return self.find(self._query(metadata, owner, limit, cursor))
+        page = self.find(self._query(metadata, owner, limit, cursor))
+        return page if self.owners else _name_owners(page)
 
     def find(self, query: Query) -> Page:
         """Return the page that *query* asks for. Override it to list threads.
@@ -89,7 +91,8 @@ class Finding:
         :raises StoreError: if this store cannot list.
         """
         query = self._query(metadata, owner)
-        return self.scan_for(query) if query.metadata or query.owner else self.scan()
+        found = self.scan_for(query) if query.metadata or query.owner else self.scan()
+        return found if self.owners else map(_name_owner, found)
 
     def scan_for(self, query: Query) -> Iterator[ListedThread]:
         """Yield every thread that *query* matches, in no order. Its limit does not count.
@@ -154,10 +157,20 @@ def _accept_owner(own: Callable[..., Page]) -> Callable[..., Page]:
         owner: str | None = None,
         **options: Any,
     ) -> Page:
-        if owner is None:
-            return own(self, metadata, **options)
         if self.owners:
+            if owner is None:
+                return own(self, metadata, **options)
             return Finding.list(self, metadata, owner=owner, **options)
-        return own(self, {**(metadata or {}), OWNER: owner}, **options)
+        wanted = metadata if owner is None else {**(metadata or {}), OWNER: owner}
+        return _name_owners(own(self, wanted, **options))
 
     return list
+
+
+def _name_owners(page: Page) -> Page:
+    return Page([_name_owner(thread) for thread in page.threads], page.cursor)
+
+
+def _name_owner(thread: ListedThread) -> ListedThread:
+    """Return *thread* with the owner that its metadata names."""
+    return replace(thread, owner=thread.owner or owner_of(thread.metadata))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,9 +21,12 @@ _METADATA = SetMetadata | ReplaceMetadata | EditMetadata
 
 def owner_in(metadata: bytes) -> str | None:
     """Return the owner that encoded *metadata* names: a string, or a number as a string."""
-    if _QUOTED_OWNER not in metadata:
-        return None
-    owner = codec.decode(metadata).get(OWNER)
+    return owner_of(codec.decode(metadata)) if _QUOTED_OWNER in metadata else None
+
+
+def owner_of(metadata: Mapping[str, Any]) -> str | None:
+    """Return the owner that *metadata* names: a string, or a number as a string."""
+    owner = metadata.get(OWNER)
     if isinstance(owner, bool) or not isinstance(owner, str | int):
         return None
     return str(owner) or None

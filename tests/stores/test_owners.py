@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,10 @@ from flask_agentuity.testing.conformance.stored import new_id, snapshot_of
 
 from .minimal import MinimalStore
 
-PAGE = Page([ListedThread("thrd_x", {}, 1.0, 2.0, 3)], None)
+LISTED = ListedThread("thrd_x", {"owner": "ada"}, 1.0, 2.0, 3)
+PAGE = Page([LISTED], None)
+#: With the owner that the metadata name.
+NAMED = Page([replace(LISTED, owner="ada")], None)
 
 
 class ListingStore(MinimalStore):
@@ -102,9 +106,9 @@ def write(store: ThreadStore, thread_id: str, owner: str | None, *operations: Op
 
 def test_a_list_of_version_1_is_asked_for_the_metadata(tmp_path: Path) -> None:
     store: ThreadStore = ListingStore(tmp_path)
-    assert store.list({"a": 1}, limit=3, cursor="c") is PAGE
-    assert store.list({"a": 1}, owner="ada", limit=3) is PAGE
-    assert store.list(owner="ada") is PAGE
+    assert store.list({"a": 1}, limit=3, cursor="c") == NAMED
+    assert store.list({"a": 1}, owner="ada", limit=3) == NAMED
+    assert store.list(owner="ada") == NAMED
     assert isinstance(store, ListingStore)
     assert store.asked == [
         ({"a": 1}, 3, "c"),
@@ -115,8 +119,9 @@ def test_a_list_of_version_1_is_asked_for_the_metadata(tmp_path: Path) -> None:
 
 def test_find_is_asked_for_the_metadata(tmp_path: Path) -> None:
     store = FindingStore(tmp_path)
-    assert store.list({"a": 1}, owner="ada", limit=3) is PAGE
+    assert store.list({"a": 1}, owner="ada", limit=3) == NAMED
     assert store.asked == Query({"a": 1, "owner": "ada"}, None, 3)
+    assert [thread.owner for thread in store.find_all({"a": 1})] == ["ada"]
 
 
 def test_a_list_of_version_1_does_not_hide_the_field() -> None:
