@@ -7,8 +7,11 @@ it was made. They are not frozen because that makes creating one several times a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+#: Values of metadata that are no lists and no objects, by their keys.
+Scalars = Mapping[str, str | int | float | bool | None]
 
 
 @dataclass(slots=True, unsafe_hash=True)
@@ -162,25 +165,37 @@ class Edit:
 
 @dataclass(slots=True, unsafe_hash=True)
 class SetMetadata:
-    """Replace the metadata as a whole without regard to what is stored."""
+    """Replace the metadata as a whole without regard to what is stored.
+
+    ``scalars`` are those of its values that are no containers, if they are known without decoding.
+    """
 
     value: bytes
+    scalars: Scalars | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True, unsafe_hash=True)
 class ReplaceMetadata:
-    """Replace the metadata if it is still ``old``; otherwise it is a conflict."""
+    """Replace the metadata if it is still ``old``; otherwise it is a conflict.
+
+    ``scalars`` are those of ``old`` and of ``new``, as for :class:`SetMetadata`.
+    """
 
     old: bytes
     new: bytes
+    scalars: tuple[Scalars, Scalars] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(slots=True, unsafe_hash=True)
 class EditMetadata:
-    """A change to metadata that was read. Like :class:`Edit`, it is merged key by key."""
+    """A change to metadata that was read. Like :class:`Edit`, it is merged key by key.
+
+    ``scalars`` are those of ``base`` and of ``value``, as for :class:`SetMetadata`.
+    """
 
     base: bytes
     value: bytes
+    scalars: tuple[Scalars, Scalars] | None = field(default=None, compare=False, repr=False)
 
 
 #: What changes the list or the value at one key.

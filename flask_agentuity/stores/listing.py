@@ -118,6 +118,18 @@ def index_terms(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
+def changed_terms(
+    old: Mapping[str, Any], new: Mapping[str, Any]
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return the index terms that only *old* has, and those that only *new* has."""
+    before, after = _indexed(old), _indexed(new)
+    missing = object()
+    # What was not changed is the same object. Only what was changed is encoded.
+    gone = {key: value for key, value in before.items() if after.get(key, missing) is not value}
+    added = {key: value for key, value in after.items() if before.get(key, missing) is not value}
+    return index_terms(gone), index_terms(added)
+
+
 def _indexed(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return those values of *metadata* by which a thread can be found."""
     scalars = {

@@ -227,8 +227,8 @@ def _optimistic(write: Write, by_store: bool) -> _Attempt | None:
                 if cheap is None:
                     return None
                 attempt.operations.extend(cheap)
-            case EditMetadata(base, value):
-                attempt.operations.append(ReplaceMetadata(base, value))
+            case EditMetadata(base, value, scalars):
+                attempt.operations.append(ReplaceMetadata(base, value, scalars))
     return attempt
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from ..document import codec
-from ..document.operations import EditMetadata, MetadataOperation, SetMetadata
+from ..document.operations import EditMetadata, MetadataOperation, Scalars, SetMetadata
 from ..errors import StateNotSerializable
 from .checked_metadata import CheckedMetadata
 from .entry import Status
 
 EMPTY = b"{}"
+_CONTAINERS = (dict, list, tuple)
 
 
 class Metadata:
@@ -23,6 +24,8 @@ class Metadata:
     used: bool = False
     _stored: bytes = EMPTY
     _value: dict[str, Any]
+    # The values of what is stored that are no containers, if they are known.
+    _scalars: Scalars | None = None
     # After a failed read: what may still be saved, and what the metadata was then.
     _safe: bytes | None = None
     _seen: bytes | None = None
@@ -53,6 +56,7 @@ class Metadata:
         self.used = True
         if self.status is Status.IDLE:
             self._value = CheckedMetadata(codec.decode(self._stored))
+            self._scalars = _scalars_of(self._value)
             self.status = Status.HELD
         return self._value
 
@@ -73,10 +77,13 @@ class Metadata:
         if self._seen is not None:
             return None if self._safe is None else SetMetadata(self._safe)
         encoded = self.encode()
+        if encoded == self._stored and (self.known or self.status is Status.HELD):
+            return None
+        scalars = _scalars_of(self._value)
         if self.status is Status.ASSIGNED:
-            same = self.known and encoded == self._stored
-            return None if same else SetMetadata(encoded)
-        return None if encoded == self._stored else EditMetadata(self._stored, encoded)
+            return SetMetadata(encoded, scalars)
+        known = None if self._scalars is None else (self._scalars, scalars)
+        return EditMetadata(self._stored, encoded, known)
 
     def is_dirty(self) -> bool:
         """Return whether a save would have something to send."""
@@ -89,7 +96,15 @@ class Metadata:
         """Return the metadata as it is now, encoded."""
         if self.status is Status.IDLE:
             return self._stored
-        return codec.encode_again(self._value, "metadata", self._stored if self.known else None)
+        encoded = codec.encode_unchecked(self._value, "metadata")
+        if encoded.__class__ is not bytes:
+            stored = self._stored if self.known else None
+            return codec.encode_again(self._value, "metadata", stored)
+        for key, value in self._value.items():
+            # Others were checked when they were set.
+            if isinstance(value, _CONTAINERS):
+                codec.encode(value, codec.child_path("metadata", key))
+        return encoded
 
     def degrade(self) -> None:
         """Go on without what could not be read: only what was assigned before is saved."""
@@ -108,5 +123,11 @@ class Metadata:
             self._safe, self._seen = None, self.encode()
         elif isinstance(operation, SetMetadata | EditMetadata):
             self._stored = operation.value
+            scalars = operation.scalars
+            self._scalars = scalars[1] if isinstance(scalars, tuple) else scalars
             self.known = True
             self.status = Status.HELD
+
+
+def _scalars_of(metadata: dict[str, Any]) -> Scalars:
+    return {key: value for key, value in metadata.items() if not isinstance(value, _CONTAINERS)}

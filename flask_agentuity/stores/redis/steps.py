@@ -19,6 +19,7 @@ from ...document.operations import (
     Push,
     Replace,
     ReplaceMetadata,
+    Scalars,
     Set,
     SetMetadata,
     Splice,
@@ -101,10 +102,11 @@ class Steps:
                 self.arguments += (b"increment", self._key(key), codec.encode_unchecked(by))
             case Clear():
                 self.arguments.append(b"clear")
-            case SetMetadata(value):
-                self.arguments += (b"metadata", self._with_terms(value))
-            case ReplaceMetadata(old, new):
-                self.arguments += (b"replace_metadata", self._with_terms(new), _compared(old))
+            case SetMetadata(value, scalars):
+                self.arguments += (b"metadata", self._with_terms(value, scalars))
+            case ReplaceMetadata(old, new, known):
+                text = self._with_terms(new, known[1] if known else None)
+                self.arguments += (b"replace_metadata", text, _compared(old))
             case Edit() | EditMetadata():
                 raise TypeError("an edit must be merged before it is written")
             case _:
@@ -147,9 +149,9 @@ class Steps:
             arguments += (_compared(b"\n".join(change.gone)), b"%d" % len(change.new), new)
         self.arguments += arguments
 
-    def _with_terms(self, metadata: bytes) -> bytes:
+    def _with_terms(self, metadata: bytes, scalars: Scalars | None) -> bytes:
         """Return metadata followed by its index terms, as it is stored."""
-        terms = listing.index_terms(codec.decode(metadata))
+        terms = listing.index_terms(codec.decode(metadata) if scalars is None else scalars)
         encoded = [encode_term(*term) for term in terms]
         self.terms += encoded
         return b"\n".join([metadata, *encoded])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from dataclasses import replace as copy_with
 from itertools import groupby
 from typing import assert_never
 
@@ -14,11 +15,13 @@ from ...document.operations import (
     Edit,
     EditMetadata,
     Increment,
+    MetadataOperation,
     Operation,
     PopLast,
     Push,
     Replace,
     ReplaceMetadata,
+    Scalars,
     Set,
     SetMetadata,
     Splice,
@@ -95,6 +98,12 @@ Step = KeyStep | Clear | MetadataStep
 
 def prepare(operations: Sequence[Operation]) -> list[Step]:
     """Do whatever handles JSON, except for edits: those need what is stored."""
+    if sum(isinstance(each, MetadataOperation) for each in operations) > 1:
+        # Terms that change from one to the next do not say what changes altogether.
+        operations = [
+            copy_with(each, scalars=None) if isinstance(each, MetadataOperation) else each
+            for each in operations
+        ]
     return [_prepare(run) for run in _runs(operations)]
 
 
@@ -103,6 +112,18 @@ def keys_of(steps: Sequence[Step]) -> set[str]:
     return {
         step.key for step in steps if not isinstance(step, Clear | SetMetadataValue | EditMetadata)
     }
+
+
+def _prepare_metadata(value: bytes, scalars: Scalars | None) -> SetMetadataValue:
+    if scalars is None:
+        return prepare_metadata(value)
+    return SetMetadataValue(value, frozenset(listing.index_terms(scalars)))
+
+
+def _replace_metadata(old: bytes, new: bytes, before: Scalars, after: Scalars) -> SetMetadataValue:
+    """Return the step to new metadata with those terms only that change."""
+    gone, added = map(frozenset, listing.changed_terms(before, after))
+    return SetMetadataValue(new, added, old, gone)
 
 
 def prepare_metadata(value: bytes, old: bytes | None = None) -> SetMetadataValue:
@@ -140,10 +161,12 @@ def _prepare(run: Sequence[Operation]) -> Step:
         case Splice(_, changes) as splice:
             items = (item for change in changes for item in change.new)
             return SpliceList(splice, any(map(codec.may_hold_null, items)))
-        case SetMetadata(value):
-            return prepare_metadata(value)
-        case ReplaceMetadata(old, new):
-            return prepare_metadata(new, old)
+        case SetMetadata(value, scalars):
+            return _prepare_metadata(value, scalars)
+        case ReplaceMetadata(old, new, known):
+            if known is None:
+                return prepare_metadata(new, old)
+            return _replace_metadata(old, new, *known)
         case (
             Delete() | Clear() | Increment() | Truncate() | PopLast() | Edit() | EditMetadata()
         ) as operation:
