@@ -124,8 +124,8 @@ class Observer:
             error.__cause__ = cause
         else:
             logger.error(
-                "Thread %s was changed after it had been saved for the response; the change is"
-                " lost. Call its save(), or make the change before the response ends.",
+                "Thread %s was changed after it had been saved; the change is lost. Call its"
+                " save(), or make the change before the response, or the block of open(), ends.",
                 _id_of(thread),
                 extra=self._about(thread),
             )
