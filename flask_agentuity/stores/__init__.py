@@ -36,7 +36,7 @@ def open_store(
     :param folder: what a relative path is relative to; the working directory if None.
     :param key: the key of a thread service.
     :param client_options: for a thread service, see :class:`flask_agentuity.client.ThreadClient`.
-    :raises ConfigurationError: when no store goes by that URL, or its package is missing.
+    :raises ConfigurationError: if no store has such a URL, or its package is missing.
     """
     scheme, separator, _ = url.partition("://")
     if not separator:

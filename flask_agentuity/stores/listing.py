@@ -162,10 +162,10 @@ def require_filter(metadata: Mapping[str, Any]) -> None:
     """
     for key, value in metadata.items():
         if not isinstance(key, str):
-            raise ValueError(f"The keys of metadata are texts, {key!r} is none.")
+            raise ValueError(f"The keys of metadata are strings; {key!r} is not one.")
         if not (value is None or isinstance(value, str | int | float)):
             raise ValueError(
-                f"Threads can be found by texts, numbers, booleans and None, not by a"
+                f"Threads can be found by strings, numbers, booleans and None, not by a"
                 f" {type(value).__name__} (key {key!r})."
             )
         try:
@@ -192,9 +192,9 @@ def encode_cursor(updated: float, thread_id: str) -> str:
 
 
 def decode_cursor(cursor: str) -> tuple[float, str]:
-    """Read a cursor.
+    """Return the time and the id in a cursor.
 
-    :raises ValueError: when it is none.
+    :raises ValueError: if it is not a cursor.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)

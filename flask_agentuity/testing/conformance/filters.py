@@ -216,7 +216,7 @@ class FilterConformance(Suite):
         self, store: ThreadStore, key: Any
     ) -> None:
         fill(store, 2, {"5": "a"})
-        with pytest.raises(ValueError, match="keys of metadata are texts"):
+        with pytest.raises(ValueError, match="keys of metadata are strings"):
             store.list({key: "a"})
 
     @pytest.mark.parametrize("limit", [0, -1])

@@ -271,3 +271,27 @@ def test_the_cursor_of_a_thread_that_is_gone(filled: dict[int, Path]) -> None:
         assert page.cursor == encode_cursor(last.updated, last.id)
         before = encode_cursor(last.updated, last.id + "0")
         assert store.list(limit=1, cursor=before).threads == [last]
+
+
+@pytest.mark.parametrize("damage", ["'damaged'", "x'31'", "1e300", "-1e300"])
+@pytest.mark.parametrize("stale", [0, 1])
+def test_a_damaged_time_does_not_end_listings(tmp_path: Path, damage: str, stale: int) -> None:
+    path = tmp_path / "threads.db"
+    fill(path, 20)
+    with connected(path) as connection:
+        connection.execute(
+            f"UPDATE threads SET updated = {damage}, listed = {damage}, stale = {stale}"
+            " WHERE number IN (3, 4)"
+        )
+    with closing(SQLiteStore(path, ttl=None)) as store:
+        for limit in (7, 50):
+            found: list[str] = []
+            cursor = None
+            while True:
+                page = store.list(limit=limit, cursor=cursor)
+                found += [thread.id for thread in page.threads]
+                if (cursor := page.cursor) is None:
+                    break
+            assert set(found) >= {id_of(number) for number in range(20) if number not in (2, 3)}
+            assert len(found) == len(set(found))
+        assert len(list(store.scan())) == 20
