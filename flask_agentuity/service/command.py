@@ -36,6 +36,15 @@ _LIMITS = (
 _CHECK_INTERVAL = 0.5
 
 
+_EXAMPLES = """\
+examples:
+  python -m flask_agentuity.service --key-file keys.txt
+  python -m flask_agentuity.service --key-file keys.txt --store redis://localhost:6379/0
+  python -m flask_agentuity.service --key-file keys.txt --host 0.0.0.0 \\
+      --certificate cert.pem --certificate-key key.pem
+"""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a service until SIGTERM or SIGINT, and return the exit status."""
     options = _parser().parse_args(arguments)
@@ -107,6 +116,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m flask_agentuity.service",
         description="Serve threads to Flask apps and JavaScript agents over WebSockets.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--host", default="127.0.0.1", help="where to listen (%(default)s)")
     parser.add_argument(

@@ -39,7 +39,7 @@ class Finding:
         """Return threads, the latest updated first, in pages.
 
         :param metadata: only threads whose metadata has these keys with these values, which
-            must be scalars. The stores of this package have an index for it.
+            must be scalars. The first 64 scalars of a thread's metadata are indexed.
         :param owner: only threads of this owner.
         :param limit: how many threads a page has at most; more than 1,000 count as 1,000.
         :param cursor: the cursor of the page before. A thread that is updated between two

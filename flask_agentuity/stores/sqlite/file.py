@@ -17,7 +17,7 @@ from .schema import APPLICATION_ID, FORMAT_VERSION, SCHEMA, UPGRADES
 _MAPPED_BYTES = 1 << 28
 #: Milliseconds for which SQLite waits for a lock. Readers never have to in the write-ahead log,
 #: except for a short time after a crash. Writers try again, see :mod:`.connections`.
-_WAIT = 2
+_WAIT = 1
 #: Conversations are private: only the user that runs the app may read the file.
 _MODE = 0o600
 

@@ -180,12 +180,21 @@ class FilterConformance(Suite):
 
     @pytest.mark.parametrize(
         "cursor",
-        ["nonsense", "!", "é", "bnVsbA", "W10", "WzFd", "WyJhIiwiYiJd", "e30", "A", "=", "\0"],
+        [
+            *("nonsense", "!", "é", "bnVsbA", "W10", "WzFd", "WyJhIiwiYiJd", "e30", "A", "=", "\0"),
+            # ["nan","x"], ["1","x"], [true,"x"], [1,2]
+            *("WyJuYW4iLCJ4Il0", "WyIxIiwieCJd", "W3RydWUsIngiXQ", "WzEsMl0"),
+        ],
     )
     def test_a_wrong_cursor_is_a_clear_error(self, store: ThreadStore, cursor: str) -> None:
         fill(store, 3)
         with pytest.raises(ValueError, match="is not the cursor of a listing"):
             store.list(cursor=cursor)
+
+    @pytest.mark.parametrize("limit", [1_001, 2**31, 2**63, 10**30])
+    def test_a_page_has_a_limited_length(self, store: ThreadStore, limit: int) -> None:
+        ids = fill(store, 3)
+        assert listed(store, {}, limit=limit) == ids[::-1]
 
     @pytest.mark.parametrize(
         "wanted",

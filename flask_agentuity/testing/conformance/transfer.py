@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
 from contextlib import closing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,6 +101,19 @@ class TransferConformance(Suite):
             ListedThread(thread_id, {}, then, then, 0), b'{"state":{"a":2}}'
         )
         assert store.restore(thread_id) == b'{"state":{"a":1}}'
+
+    @pytest.mark.parametrize("wrong", [1e11, 253_370_764_800.0, 1e300, -1.0, math.nan, math.inf])
+    @pytest.mark.parametrize("name", ["created", "updated"])
+    def test_a_time_that_cannot_be_is_refused(
+        self, store: ThreadStore, thread_id: str, name: str, wrong: float
+    ) -> None:
+        """In the future, it would keep the thread at the top of each listing."""
+        now = time.time()
+        changed: dict[str, Any] = {name: wrong}
+        thread = replace(ListedThread(thread_id, {}, now, now, 0), **changed)
+        with pytest.raises(ValueError, match=name):
+            store.import_thread(thread, b'{"a":1}')
+        assert store.restore(thread_id) is None
 
     def test_importing_keeps_to_the_limit(self, place: Any, thread_id: str) -> None:
         now = time.time()
