@@ -128,14 +128,18 @@ class MovingStore(DocumentStore, Finding):
         :raises ValueError: if it is not the name of an owner.
         :raises StoreError: if this store cannot list threads.
         """
-        total = 0
-        while threads := self.list(owner=owner, limit=_ERASED).threads:
-            for thread in threads:
-                self.delete(thread.id)
-            total += len(threads)
+        deleted: set[str] = set()
+        while True:
+            threads = self.list(owner=owner, limit=_ERASED).threads
+            # A listing may still show threads that were deleted a moment ago.
+            remaining = [thread.id for thread in threads if thread.id not in deleted]
+            if not remaining:
+                return len(deleted)
+            for thread_id in remaining:
+                self.delete(thread_id)
+            deleted.update(remaining)
             if progress:
-                progress(len(threads))
-        return total
+                progress(len(remaining))
 
 
 def require_move(thread_id: str, new_id: str, owner: str | None) -> None:

@@ -124,6 +124,13 @@ def test_find_is_asked_for_the_metadata(tmp_path: Path) -> None:
     assert [thread.owner for thread in store.find_all({"a": 1})] == ["ada"]
 
 
+def test_erasing_ends_although_a_listing_lags(tmp_path: Path) -> None:
+    steps: list[int] = []
+    # Its listing shows one thread, whatever was deleted.
+    assert ListingStore(tmp_path).erase("ada", steps.append) == 1
+    assert steps == [1]
+
+
 def test_a_list_of_version_1_does_not_hide_the_field() -> None:
     store: ThreadStore = OldList()
     ids = [new_id() for _ in range(3)]
