@@ -64,9 +64,12 @@ def _request() -> tuple[Request, AppThreads, str | None]:
     """Return the request, what belongs to its app, and its thread, which stays untouched."""
     current, threads = current_request(), threads_of(current_app_object())
     try:
-        return current, threads, find_thread_id(threads, current)
+        thread_id = find_thread_id(threads, current)
     except InvalidThreadId:
-        return current, threads, None
+        thread_id = None
+    # What the URL names is checked now: a stranger gets 204, not 404.
+    current.view_args = {name: str(value) for name, value in (current.view_args or {}).items()}
+    return current, threads, thread_id
 
 
 def _shown(stored: StoredRun) -> dict[str, object]:
