@@ -304,6 +304,9 @@ def is_known_empty(contents: Contents) -> bool:
     was_empty = source.is_new or bool(source.was_missing)
     if not source.saved:
         return was_empty
-    if not contents.is_loaded or any(entry.exists for entry in contents.entries):
+    if not contents.is_loaded:
         return False
+    for entry in contents.entries:
+        if entry.in_memory or entry.exists:
+            return False
     return metadata.is_empty and (was_empty or not metadata.is_unread)

@@ -128,8 +128,7 @@ class _Sender:
         self._warn_of_drops = _Occasionally()
 
     def accept(self, report: Report) -> None:
-        is_running = self._thread is not None or self._ensure_running()
-        if not is_running or not self._queue.put(report):
+        if (self._thread is None and not self._ensure_running()) or not self._queue.put(report):
             report.stage = Stage.LOST
             self._drop()
 
