@@ -41,7 +41,7 @@ logger = logging.getLogger("flask_agentuity.stores.sqlite")
 class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
     """Keeps threads in one SQLite file, for many threads and processes of one machine.
 
-    A file of the previous format is upgraded when it is opened. Processes that still run the
+    A file of format 2 or 3 is upgraded to format 4 when it is opened. Processes that still run the
     previous version and have the file open then fail, without changing any thread, until they
     are restarted with the new version.
 
