@@ -3,26 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import Any
 
 import pytest
 from flask import Flask, Request, Response, abort, g, request, url_for
 from visitor import visitor
 
-from flask_agentuity import ConfigurationError, Thread, ThreadIDProvider, ThreadManager
+from flask_agentuity import (
+    ConfigurationError,
+    ServiceUnavailable,
+    Thread,
+    ThreadIDProvider,
+    ThreadManager,
+    ThreadStore,
+)
+from flask_agentuity.document.codec import Snapshot
+from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.testing import ThreadTestClient
 from flask_agentuity.web.app_threads import threads_of
 from flask_agentuity.web.thread_ids import make_thread_id
 
 
 class Served:
-    def __init__(self, loader: Callable[[], Any] | None, **config: Any) -> None:
+    def __init__(
+        self, loader: Callable[[], Any] | None, store: ThreadStore | None = None, **config: Any
+    ) -> None:
         self.app = app = Flask("tested")
         app.config.update(SECRET_KEY="tested", AGENTUITY_THREAD_STORE="memory://", TESTING=True)
         app.config.update(config)
         app.test_client_class = ThreadTestClient
-        self.threads = ThreadManager(app)
+        self.threads = ThreadManager(app, store=store)
         if loader is not None:
             assert self.threads.owner_loader(loader) is loader
 
@@ -150,6 +161,68 @@ def test_a_late_loader_serves_all_apps() -> None:
         apps.append(app)
     threads.owner_loader(lambda: "ada")
     assert [app.test_client().get("/").text for app in apps] == ["ada", "ada"]
+
+
+# While the store cannot be read
+
+
+class Flaky(MemoryStore):
+    """Cannot be read for a number of times. Stands for a store whose server is away."""
+
+    failures = 0
+
+    def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
+        if self.failures > 0:
+            self.failures -= 1
+            raise ServiceUnavailable("away")
+        return super().read(thread_id, keys)
+
+    def read_for(
+        self, person: str | None, thread_id: str, keys: Collection[str] | None = None
+    ) -> Snapshot | None:
+        self.read(thread_id, keys)
+        return super().read_for(person, thread_id, keys)
+
+
+@pytest.mark.parametrize("recovers", [True, False])
+def test_nothing_is_written_to_a_thread_whose_owner_is_not_known(
+    recovers: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Flaky()
+    served = Served(lambda: "bob", store=store)
+
+    @served.app.get("/read_and_push")
+    def read_and_push() -> dict[str, Any]:
+        found = dict(g.thread.state)
+        g.thread.state.push("messages", "pushed")
+        return found
+
+    with served.threads.open(create=True, owner="ada") as thread:
+        thread.state["messages"] = ["a secret"]
+    client = visitor(served.app, thread_id=thread.id)
+    store.failures = 1 if recovers else 100
+    response = client.get("/read_and_push")
+    # The app goes on as if the thread were empty.
+    assert (response.status_code, response.get_json()) == (200, {})
+    store.failures = 0
+    assert store.restore(thread.id) == b'{"state":{"messages":["a secret"]}}'
+    mine = [store.restore(each.id) for each in served.threads.list(owner="bob").threads]
+    assert mine == ([b'{"state":{"messages":["pushed"]}}'] if recovers else [])
+    assert "could not be read" in caplog.text
+
+
+def test_an_id_is_not_handed_out_while_the_owner_is_not_known() -> None:
+    store = Flaky()
+    served = Served(lambda: "bob", store=store)
+    served.app.testing = False
+    with served.threads.open(create=True, owner="ada") as thread:
+        thread.state["messages"] = ["a secret"]
+    client = visitor(served.app, thread_id=thread.id)
+    store.failures = 100
+    for path in ("/", f"/c/{thread.id}"):
+        response = client.get(path)
+        assert response.status_code == 503
+        assert thread.id not in response.text
 
 
 # URLs
