@@ -32,6 +32,9 @@ _LIMITS = (
     ("send_timeout", "SECONDS", "for a client to read a reply"),
 )
 
+#: Seconds after which a thread that computes lets others go on.
+_SWITCH_INTERVAL = 0.0005
+
 #: Seconds between two checks whether the service still runs.
 _CHECK_INTERVAL = 0.5
 
@@ -90,6 +93,8 @@ def run(service: ThreadService) -> int:
     :raises ConfigurationError: if it cannot listen.
     :raises StoreError: if its store cannot be used.
     """
+    # The thread of the event loop waits for the others for so long, again and again.
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     # A store that does not work should not be noticed by the first client.
     service.check_store()
     asked = threading.Event()

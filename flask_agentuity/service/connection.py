@@ -166,7 +166,11 @@ class ServedConnection:
             # Requests for one thread are done in the order in which they came.
             if previous is not None:
                 await asyncio.wait([previous])
-            reply = await self._shared.pool.run(held.tenant, answering.answer, request, began)
+            is_compared = isinstance(request, wire.SaveRequest) and request.began is None
+            pool = self._shared.pool
+            if is_compared and size > _LONG_FRAME:
+                pool = self._shared.comparing
+            reply = await pool.run(held.tenant, answering.answer, request, began)
             self._prune_later()
             await self._send(reply, held)
         finally:

@@ -139,6 +139,24 @@ def test_a_store_that_is_slow_for_one_tenant_serves_the_others(
         assert replies == {id for each, id in asked if each is peer}
 
 
+def test_large_saves_of_one_tenant_leave_a_thread_to_the_others(
+    serve: Serve, connect: Connect
+) -> None:
+    store = HeldStore()
+    service = serve(store, KEY, OTHER)
+    tenants = store.for_tenants()
+    assert isinstance(tenants, HeldStore)
+    document = '{"state":{"a":"%s"}}' % ("x" * 50_000)
+    greedy, other = [connect(service) for _ in range(3)], connect(service, OTHER)
+    for number, peer in enumerate(greedy):
+        peer.ask("save", f"held {number}", user_data=document)
+    assert tenants.held.acquire(timeout=PATIENCE)
+    for _ in range(3):
+        assert other.call("save", user_data=document)["success"] is True
+    tenants.go.set()
+    assert all(peer.receive()["success"] for peer in greedy)
+
+
 def test_large_frames_do_not_stop_others(serve: Serve, connect: Connect) -> None:
     service = serve(None, KEY, OTHER)
     greedy, other = connect(service), connect(service, OTHER)
