@@ -11,6 +11,7 @@ from ..errors import ConfigurationError
 from ..stores.base import ThreadStore
 from ..wire import limits
 from .addresses import TrustedAddresses
+from .former_threads import move_former_threads
 from .keys import Keys
 from .tenants import Tenant, namespace_of
 
@@ -97,6 +98,8 @@ class ServiceSettings:
     trusted: TrustedAddresses = field(init=False, repr=False)
     #: Where the threads of all keys but an app's own are.
     tenants_store: ThreadStore = field(init=False, repr=False)
+    # The tenants whose threads are no longer in the store itself.
+    _moved: set[str] = field(init=False, repr=False, default_factory=set)
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -135,6 +138,9 @@ class ServiceSettings:
             return Tenant("the app", self.store, None, lists=is_alone)
         namespace = namespace_of(key)
         store = self.tenants_store
+        if store is not self.store and namespace not in self._moved:
+            move_former_threads(namespace, self.store, store)
+            self._moved.add(namespace)
         return Tenant(namespace, store, namespace, lists=store.owners)
 
     @property
