@@ -9,9 +9,10 @@ from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..document.codec import Snapshot
-from ..errors import AgentuityError, StoreError, ThreadNotFound, TurnLost
+from ..errors import AgentuityError, StoreError, TurnLost
 from ..stores.base import ThreadStore
 from ..stores.writing import Write, Written, write_merged
+from .identified import Guard, IdentifiedThread
 
 if TYPE_CHECKING:
     from ..document.operations import Operation
@@ -49,39 +50,12 @@ class ThreadObserver(Protocol):
         """Call *listener*, which may be async, and log what it raises."""
 
 
-class Guard(Protocol):
-    """Decides whether a request may use a thread, once it is known whom the thread belongs to."""
-
-    @property
-    def person(self) -> str | None:
-        """For whom the request works; None for a guest."""
-
-    def check(self, thread_id: str, owner: str | None, *, is_stored: bool) -> str | None:
-        """Return None if the request may use the thread, else the id of a new one to use instead.
-
-        :raises ThreadNotFound: if nothing is to be used instead.
-        """
-
-
-class Source:
+class Source(IdentifiedThread):
     """One thread's id and its store, as one request uses them.
 
     It does not keep the thread alive: what a request has read is freed when the request
     ends, without waiting for the garbage collector.
     """
-
-    #: Whether the id was made by the request.
-    is_new = False
-    #: A save that failed may still have been applied.
-    may_be_stored = False
-    #: Whether the thread was destroyed.
-    destroyed = False
-    #: Whether the guard has refused the thread, and named no other one.
-    is_refused = False
-    #: Whether a read has told whom the thread belongs to.
-    owner_is_known = False
-    #: Whether the next save also stores a thread that is empty, because it has an owner.
-    must_be_stored = False
 
     def __init__(
         self,
@@ -119,27 +93,6 @@ class Source:
         self._identify: Callable[[], tuple[str, bool]] | None = identify
         self._thread: weakref.ref[Thread] | None = None
         self._has_told_restored = False
-
-    @property
-    def id(self) -> str:
-        """The thread's id. Its first use touches the thread, and asks the guard.
-
-        :raises StoreError: if the thread's owner cannot be read.
-        :raises ThreadNotFound: if the guard says so.
-        """
-        if self.known_id is None:
-            self.touch()
-        if self.guard is not None:
-            self.ask_guard()
-        assert self.known_id is not None
-        return self.known_id
-
-    @property
-    def unguarded_id(self) -> str:
-        """The thread's id, which may be that of another person's thread. For logs only."""
-        self.touch()
-        assert self.known_id is not None
-        return self.known_id
 
     @property
     def entries_size(self) -> int | None:
@@ -180,6 +133,8 @@ class Source:
         :raises StoreError: if the store cannot write them, the thread was deleted, or the turn
             was lost.
         """
+        if self._guard_of_unstored is not None:
+            self._ask_again(self._guard_of_unstored)
         thread_id = self.id
         is_new, self.may_be_stored = self.is_new and not self.may_be_stored, True
         # Counting would cost a store without edits another read.
@@ -201,7 +156,7 @@ class Source:
             self.has_lost_turn = True
             raise
         self._seen = written.seen
-        self.must_be_stored = False
+        self.must_be_stored, self._guard_of_unstored = False, None
         return written
 
     def delete(self) -> None:
@@ -217,17 +172,6 @@ class Source:
         """Count as a thread that was deleted: there is nothing to read."""
         self.destroyed = self.is_new = True
         self.may_be_stored = False
-
-    def become(self, thread_id: str, owner: str | None, *, is_new: bool) -> None:
-        """Go on as the source of a thread with another id, which belongs to *owner*.
-
-        :param is_new: whether nothing is stored under that id.
-        """
-        self.known_id, self.is_new, self.may_be_stored = thread_id, is_new, False
-        self.owner = self._person = owner
-        self.owner_is_known, self.guard = True, None
-        # A turn is for an id.
-        self.turn, self.has_lost_turn = None, False
 
     def begin_again(self) -> None:
         """Forget what reads have found: from now on the request counts as a new one."""
@@ -255,55 +199,3 @@ class Source:
     def tell_dropped(self) -> None:
         """Tell the observer that nothing will save the last changes of the thread."""
         self.observer.changes_dropped(self)
-
-    def _bound(self) -> Thread | None:
-        return self._thread() if self._thread is not None else None
-
-    def touch(self) -> None:
-        """Find out the thread's id, without asking the guard."""
-        with self.lock:
-            if self.known_id is not None:
-                return
-            assert self._identify is not None
-            self.known_id, self.is_new = self._identify()
-            # It refers to the request, which refers to this thread.
-            self._identify = None
-            if self.guard is not None:
-                self.owner = self._person = self.guard.person
-                if self.is_new:
-                    self.guard = None
-        if thread := self._bound():
-            self.observer.thread_touched(thread)
-
-    def ask_guard(self) -> None:
-        """Read whom the thread belongs to, and have the guard decide; keep nothing else.
-
-        :raises StoreError: if it cannot be read.
-        :raises ThreadNotFound: if the guard says so.
-        """
-        with self.lock:
-            if self.guard is not None:
-                snapshot = self.store.read_for(self.guard.person, self.unguarded_id, ())
-                if self._is_admitted(snapshot):
-                    self._note_owner(snapshot)
-
-    def _is_admitted(self, snapshot: Snapshot | None) -> bool:
-        """Have the guard decide; if it refuses, this becomes the source of a new thread."""
-        assert self.guard is not None
-        owner = snapshot.owner if snapshot else None
-        try:
-            other = self.guard.check(self.unguarded_id, owner, is_stored=snapshot is not None)
-        except ThreadNotFound:
-            self.is_refused = True
-            raise
-        self.guard = None
-        if other is None:
-            return True
-        self.known_id, self.is_new = other, True
-        if thread := self._bound():
-            self.observer.thread_touched(thread)
-        return False
-
-    def _note_owner(self, snapshot: Snapshot | None) -> None:
-        self.owner = snapshot.owner if snapshot else self._person
-        self.owner_is_known = True

@@ -10,8 +10,9 @@ from ..errors import AgentuityError, OutcomeUnknown, StoreError, ThreadGone
 from ..stores.base import ThreadStore
 from .contents import Contents, forget_unseen
 from .entries import Changes
+from .identified import Guard
 from .size import find_size
-from .source import Guard, RestorePolicy, Source, ThreadObserver
+from .source import RestorePolicy, Source, ThreadObserver
 from .state import ThreadState
 
 __all__ = ["Thread", "ThreadObserver"]

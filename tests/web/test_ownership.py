@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from threading import Thread
 from typing import Any
 
 import pytest
+from flask import g
 from werkzeug.test import TestResponse
 
 from flask_agentuity import ThreadNotFound
@@ -152,7 +154,7 @@ def test_a_run_of_a_foreign_conversation_is_not_found(
         else:
             foreign = way.send(owned, other, thread_id, use)
             absent = way.send(owned, other, make_thread_id(), use)
-        assert foreign.status_code == absent.status_code == (404 if way.named else 204)
+        assert foreign.status_code == absent.status_code == 204
         assert SECRET not in foreign.text
     path = f"/run?id={thread_id}"
     assert other.get(path).get_json() == {"stopped": False, "text": None}
@@ -213,6 +215,32 @@ def test_a_person_does_not_go_on_with_a_planted_cookie(owned: OwnedApp) -> None:
     assert by_cookie(owned, victim, planted, "push").status_code == 200
     assert victim.get("/show").get_json()["owner"] == "ada"
     assert by_cookie(owned, attacker, planted, "show").get_json()["state"] == {}
+
+
+@pytest.mark.parametrize(("first", "second"), [("ada", None), (None, "ada"), ("ada", "bob")])
+def test_two_who_begin_the_thread_of_a_planted_id_at_once(
+    owned: OwnedApp, first: str | None, second: str | None
+) -> None:
+    """The first request has found that nothing is stored, and writes when the second has."""
+    clients: dict[str, ThreadTestClient] = {}
+
+    @owned.app.get("/slow")
+    def slow() -> dict[str, Any]:
+        found = dict(g.thread.state)
+        # In a thread, because requests of one thread share g, and Flask-Login's user in it.
+        other = Thread(target=by_cookie, args=(owned, clients["second"], planted, "push"))
+        other.start()
+        other.join()
+        g.thread.state.setdefault("messages", []).append("slow")
+        return found
+
+    clients["first"], clients["second"] = owned.client(first), owned.client(second)
+    planted = make_thread_id()
+    assert by_cookie(owned, clients["first"], planted, "slow").get_json() == {}
+    shown = [clients[name].get("/show").get_json() for name in ("first", "second")]
+    assert [each["state"] for each in shown] == [{"messages": ["slow"]}, {"messages": ["pushed"]}]
+    assert [each["owner"] for each in shown] == [first, second]
+    assert shown[1]["id"] == planted != shown[0]["id"]
 
 
 def test_a_browser_that_changes_hands(owned: OwnedApp) -> None:

@@ -1,0 +1,167 @@
+"""Which thread a request uses, whom it belongs to, and whether the request may use it."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+from ..document.codec import Snapshot
+from ..errors import ThreadNotFound
+from ..stores.base import ThreadStore
+
+if TYPE_CHECKING:
+    from .source import ThreadObserver
+    from .thread import Thread
+
+
+class Guard(Protocol):
+    """Decides whether a request may use a thread, once it is known whom the thread belongs to."""
+
+    @property
+    def person(self) -> str | None:
+        """For whom the request works; None for a guest."""
+
+    def check(self, thread_id: str, owner: str | None, *, is_stored: bool) -> str | None:
+        """Return None if the request may use the thread, else the id of a new one to use instead.
+
+        :raises ThreadNotFound: if nothing is to be used instead.
+        """
+
+
+class IdentifiedThread:
+    """The id and the owner of a thread. Its subclass reads and writes it."""
+
+    #: Whether the id was made by the request.
+    is_new = False
+    #: A save that failed may still have been applied.
+    may_be_stored = False
+    #: Whether the thread was destroyed.
+    destroyed = False
+    #: Whether the guard has refused the thread, and named no other one.
+    is_refused = False
+    #: Whether a read has told whom the thread belongs to.
+    owner_is_known = False
+    #: Whether the next save also stores a thread that is empty, because it has an owner.
+    must_be_stored = False
+    # The guard has admitted the thread when nothing was stored of it. It decides again before the
+    # first write, because another person may have begun the thread meanwhile.
+    _guard_of_unstored: Guard | None = None
+
+    store: ThreadStore
+    observer: ThreadObserver
+    lock: threading.RLock
+    #: The id, once it was used.
+    known_id: str | None
+    #: Decides about the thread with the first read; None once it has.
+    guard: Guard | None
+    #: Whom the thread belongs to; a new one, to the person for whom the request works.
+    owner: str | None
+    #: The fencing token of the turn that the request has.
+    turn: int | None
+    #: Whether a write has found that another has taken the turn over.
+    has_lost_turn: bool
+    _person: str | None
+    _identify: Callable[[], tuple[str, bool]] | None
+    _thread: weakref.ref[Thread] | None
+
+    @property
+    def id(self) -> str:
+        """The thread's id. Its first use touches the thread, and asks the guard.
+
+        :raises StoreError: if the thread's owner cannot be read.
+        :raises ThreadNotFound: if the guard says so.
+        """
+        if self.known_id is None:
+            self.touch()
+        if self.guard is not None:
+            self.ask_guard()
+        assert self.known_id is not None
+        return self.known_id
+
+    @property
+    def unguarded_id(self) -> str:
+        """The thread's id, which may be that of another person's thread. For logs only."""
+        self.touch()
+        assert self.known_id is not None
+        return self.known_id
+
+    def become(self, thread_id: str, owner: str | None, *, is_new: bool) -> None:
+        """Go on as the source of a thread with another id, which belongs to *owner*.
+
+        :param is_new: whether nothing is stored under that id.
+        """
+        self.known_id, self.is_new, self.may_be_stored = thread_id, is_new, False
+        self.owner = self._person = owner
+        self.owner_is_known, self.guard, self._guard_of_unstored = True, None, None
+        # A turn is for an id.
+        self.turn, self.has_lost_turn = None, False
+
+    def touch(self) -> None:
+        """Find out the thread's id, without asking the guard."""
+        with self.lock:
+            if self.known_id is not None:
+                return
+            assert self._identify is not None
+            self.known_id, self.is_new = self._identify()
+            # It refers to the request, which refers to this thread.
+            self._identify = None
+            if self.guard is not None:
+                self.owner = self._person = self.guard.person
+                if self.is_new:
+                    self.guard = None
+        if thread := self._bound():
+            self.observer.thread_touched(thread)
+
+    def ask_guard(self) -> None:
+        """Read whom the thread belongs to, and have the guard decide; keep nothing else.
+
+        :raises StoreError: if it cannot be read.
+        :raises ThreadNotFound: if the guard says so.
+        """
+        with self.lock:
+            if self.guard is not None:
+                snapshot = self.store.read_for(self.guard.person, self.unguarded_id, ())
+                if self._is_admitted(snapshot):
+                    self._note_owner(snapshot)
+
+    def _is_admitted(self, snapshot: Snapshot | None) -> bool:
+        """Have the guard decide; if it refuses, this becomes the source of a new thread."""
+        assert self.guard is not None
+        owner = snapshot.owner if snapshot else None
+        try:
+            other = self.guard.check(self.unguarded_id, owner, is_stored=snapshot is not None)
+        except ThreadNotFound:
+            self.is_refused = True
+            raise
+        guard, self.guard = self.guard, None
+        if other is not None:
+            self._become_new(other)
+            return False
+        if snapshot is None:
+            self._guard_of_unstored = guard
+        return True
+
+    def _ask_again(self, guard: Guard) -> None:
+        snapshot = self.store.read_for(guard.person, self.unguarded_id, ())
+        self._guard_of_unstored = None
+        if snapshot is None:
+            return
+        other = guard.check(self.unguarded_id, snapshot.owner, is_stored=True)
+        if other is None:
+            self._note_owner(snapshot)
+        else:
+            self._become_new(other)
+
+    def _become_new(self, thread_id: str) -> None:
+        self.known_id, self.is_new, self.owner = thread_id, True, self._person
+        if thread := self._bound():
+            self.observer.thread_touched(thread)
+
+    def _note_owner(self, snapshot: Snapshot | None) -> None:
+        self.owner = snapshot.owner if snapshot else self._person
+        self.owner_is_known = True
+
+    def _bound(self) -> Thread | None:
+        return self._thread() if self._thread is not None else None
