@@ -13,6 +13,7 @@ from .packing import Packed
 from .regions import Part, Region
 from .replacement import Replacement
 from .seen import Segment
+from .unique import UniqueValues
 
 
 class SegmentedList:
@@ -27,6 +28,7 @@ class SegmentedList:
         "_rows",
         "_saved",
         "_thread_id",
+        "_unique",
         "before",
         "tail",
     )
@@ -47,6 +49,7 @@ class SegmentedList:
         self._had_items = tail is not None
         # What the row of the last segment says.
         self._saved = (tail, before) if tail else None
+        self._unique = UniqueValues()
 
     @property
     def miscounted(self) -> bool:
@@ -100,6 +103,7 @@ class SegmentedList:
 
     def append(self, items: Sequence[bytes]) -> None:
         """Append *items*, of which there is at least one."""
+        self._unique.add(items)
         tail, fitting = self.tail, 0
         if tail is not None:
             size = tail.size
@@ -188,6 +192,7 @@ class SegmentedList:
         size = tail.size - len(gone) + sum(map(len, change.new)) + len(change.new)
         if size > schema.FULL_BYTES or not tail.body.endswith(gone):
             return False
+        self._unique.forget()
         self._payload += size - tail.size
         tail.items = kept + len(change.new)
         tail.size = size
@@ -197,18 +202,21 @@ class SegmentedList:
 
     def has(self, field: str, value: bytes) -> bool:
         """Return whether an item is an object whose *field* has the encoded *value*."""
-        # The text may also stand deeper inside an item, or within a string.
-        searched = b"%b:%b" % (codec.encode_key(field), value)
         try:
-            return any(
-                isinstance(item, dict)
-                and field in item
-                and codec.encode_unchecked(item[field]) == value
-                for body in self._rows.bodies_with(searched)
-                for item in codec.decode(b"[%b]" % body)
-            )
+            return self._unique.has(field, value, self._search, self.encode)
         except ValueError as error:
             raise codec.damaged(self._thread_id, str(error)) from None
+
+    def _search(self, field: str, value: bytes) -> bool:
+        # The text may also stand deeper inside an item, or within a string.
+        searched = b"%b:%b" % (codec.encode_key(field), value)
+        return any(
+            isinstance(item, dict)
+            and field in item
+            and codec.encode_unchecked(item[field]) == value
+            for body in self._rows.bodies_with(searched)
+            for item in codec.decode(b"[%b]" % body)
+        )
 
     def _part(self, start: int, stop: int) -> Part | None:
         """Return the segments with the items *start* to *stop*; None if there are fewer items."""
@@ -238,6 +246,7 @@ class SegmentedList:
         self._replace(part, [region])
 
     def _replace(self, part: Part, regions: Sequence[Region]) -> None:
+        self._unique.forget()
         tail = self.tail
         assert tail is not None
         total = None if self.before is None else self.before + tail.items

@@ -4,26 +4,31 @@
 -- Searches of a list, which cost its length, before an index of the field is made.
 local most_searches = 8
 
--- Count the values of all indexed fields in the lines of a text.
-local function count_values(list, text, by)
-  for name, counts in pairs(list.indexes) do
-    local from = 1
-    while from <= #text do
-      local value
-      value, from = field_value(text, from, name)
-      if value then
-        counts[value] = (counts[value] or 0) + by
-      end
+-- Count the values of a field in the lines of a text.
+local function count_field(counts, name, text, by)
+  local from = 1
+  while from <= #text do
+    local value
+    value, from = field_value(text, from, name)
+    if value then
+      counts[value] = (counts[value] or 0) + by
     end
   end
 end
 
-local function make_index(name, list, field)
-  list.indexes = {[field] = {}}
-  list.count = count_values
-  for _, segment in ipairs(list.segments) do
-    list.count(list, text_of(name, segment), 1)
+local function count_values(list, text, by)
+  for name, counts in pairs(list.indexes) do
+    count_field(counts, name, text, by)
   end
+end
+
+local function make_index(name, list, field)
+  list.indexes, list.count = list.indexes or {}, count_values
+  local counts = {}
+  for _, segment in ipairs(list.segments) do
+    count_field(counts, field, text_of(name, segment), 1)
+  end
+  list.indexes[field] = counts
 end
 
 -- Whether a list has an object whose field has this value.
