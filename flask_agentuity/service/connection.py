@@ -24,7 +24,7 @@ from .views import Views
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Frames longer than this, in bytes, are taken apart outside the event loop.
+#: Frames longer than this, in bytes, are parsed outside the event loop, and merged by few threads.
 _LONG_FRAME = 16 * 1024
 
 #: Seconds after which other connections have their turn.
@@ -166,10 +166,7 @@ class ServedConnection:
             # Requests for one thread are done in the order in which they came.
             if previous is not None:
                 await asyncio.wait([previous])
-            is_compared = isinstance(request, wire.SaveRequest) and request.began is None
-            pool = self._shared.pool
-            if is_compared and size > _LONG_FRAME:
-                pool = self._shared.comparing
+            pool = self._shared.pool if size <= _LONG_FRAME else self._shared.merging
             reply = await pool.run(held.tenant, answering.answer, request, began)
             self._prune_later()
             await self._send(reply, held)

@@ -18,8 +18,8 @@ from .wrong_keys import WrongKeys
 #: release the interpreter lock.
 _REST_AFTER_PARSING = 1.0
 
-#: More threads would compare no faster, but have the interpreter lock nearly all the time.
-_COMPARING = 2
+#: More threads would merge no faster, but have the interpreter lock nearly all the time.
+_MERGING = 2
 
 #: The part of the memory that restored documents may take.
 _VIEWS_SHARE = 4
@@ -38,9 +38,9 @@ class Shared:
             reserve=settings.reserved_workers,
             single=len(settings.keys) == 1,
         )
-        #: The threads in which large documents are compared, which is work for the processor.
-        self.comparing = FairPool(
-            _COMPARING, "thread-service-comparer", reserve=min(1, settings.reserved_workers)
+        #: The threads for large writes: to compare and merge them is work for the processor.
+        self.merging = FairPool(
+            _MERGING, "thread-service-merger", reserve=min(1, settings.reserved_workers)
         )
         #: The thread in which large frames are parsed.
         self.parsing = FairPool(1, "thread-service-parser", rest=_REST_AFTER_PARSING)
@@ -77,6 +77,6 @@ class Shared:
     def close(self) -> None:
         """Begin nothing more."""
         self.pool.close()
-        self.comparing.close()
+        self.merging.close()
         self.parsing.close()
         self.idle_memory.close()
