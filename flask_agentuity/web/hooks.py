@@ -37,7 +37,7 @@ from .json_states import render_states
 from .log_ids import add_ids_of_requests
 from .scope import RequestScope
 from .switching import require_url_thread
-from .url_ids import url_thread_id
+from .url_ids import is_named_by_url
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -74,7 +74,7 @@ def _register_end(app: Flask, threads: AppThreads) -> None:
     def answer_request(response: Response) -> Response:
         current = current_request()
         scope: RequestScope | None = current.__dict__.get(scope_key)
-        if threads.has_url_ids and url_thread_id(current):
+        if threads.has_url_ids and is_named_by_url(current):
             scope = threads.begin_scope(current)
             response = _require_url_thread(app, scope, response)
         if scope is None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .app_threads import AppThreads
 
 
+# Flask sets the attribute of a rule, as it describes for view functions.
+_AUTOMATIC = "provide_automatic_options"
+
+
 class URLThreadId(str):
     """A thread id from a URL. It is not known yet whether the request may use the thread."""
 
@@ -53,6 +57,15 @@ def url_thread_id(request: Request) -> URLThreadId | None:
         if isinstance(value, URLThreadId):
             return value
     return None
+
+
+def is_named_by_url(request: Request) -> bool:
+    """Return whether the view of *request* got a thread id from its URL."""
+    if request.method == "OPTIONS" and getattr(request.url_rule, _AUTOMATIC, False):
+        # Flask answers it without the view. A browser asks so before a request of another
+        # origin, and sends no cookie with it.
+        return False
+    return url_thread_id(request) is not None
 
 
 def _require_guard(threads: AppThreads) -> None:

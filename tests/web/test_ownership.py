@@ -307,6 +307,17 @@ def test_a_request_that_reads_pays_no_round_trip_for_it(
         assert counted.calls == calls
 
 
+def test_a_browser_may_ask_what_another_origin_may_send(owned: OwnedApp) -> None:
+    """It sends no cookies with that."""
+    thread_id = owned.begin(owned.client("ada"), SECRET)
+    for each in (thread_id, make_thread_id()):
+        response = owned.client().options(f"/c/{each}/push")
+        assert response.status_code == 200
+        assert set(response.headers["Allow"].split(", ")) == {"GET", "HEAD", "OPTIONS"}
+        assert "Set-Cookie" not in response.headers
+        assert owned.client().head(f"/c/{each}/show").status_code == 404
+
+
 def test_an_untouched_request_does_not_ask_who_it_is(owned: OwnedApp) -> None:
     asked: list[None] = []
     owned.threads.owner_loader(lambda: asked.append(None))
