@@ -166,9 +166,9 @@ class RequestScope:
             failure = None if self.failed else save_all(self)
             if failure is not None:
                 response = self._replace(response, failure)
+            if self.run is not None:
+                response, self.failed = self.run.answer(response, self.failed)
             write_headers(self, response)
-        if self.run is not None:
-            response, self.failed = self.run.answer(response, self.failed)
         # A file is passed through to the server, which has faster ways of sending it.
         self._streaming = (
             response.response.__class__ is not list

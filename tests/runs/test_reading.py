@@ -222,7 +222,7 @@ def test_too_many_readers_of_a_thread(chat: Chat) -> None:
     answer.finish()
     for reader in (*readers, again, response):
         reader.close()
-    wait_until(lambda: not chat.runs.here._readers)
+    wait_until(lambda: not chat.runs.here.readers)
 
 
 def test_head_counts_for_nothing(chat: Chat) -> None:
@@ -230,7 +230,7 @@ def test_head_counts_for_nothing(chat: Chat) -> None:
     response = chat.ask(answer)
     for _ in range(20):
         assert chat.client.head("/chat/stream").status_code == 200
-    assert not chat.runs.here._readers
+    assert not chat.runs.here.readers
     answer.finish()
     response.close()
 

@@ -137,6 +137,21 @@ def test_a_run_that_cannot_be_stored_is_503(chat: Chat, monkeypatch: pytest.Monk
     assert chat.ask().status_code == 200
 
 
+def test_a_process_without_threads_left(chat: Chat, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = threading.Thread.start
+
+    def fail(thread: threading.Thread) -> None:
+        if thread.name.startswith("flask_agentuity-run-") and len(thread.name) > 30:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", fail)
+        assert chat.ask().status_code == 503
+    assert chat.status() == "failed"
+    assert chat.ask().data == b"abc"
+
+
 def test_a_generator_that_raises(chat: Chat, caplog: pytest.LogCaptureFixture) -> None:
     told: list[tuple[str, str | None]] = []
 
@@ -285,6 +300,39 @@ def test_a_response_whose_thread_is_gone_begins_no_run(chat: Chat) -> None:
     response = chat.client.post("/late", query_string={"answer": "x"})
     assert response.status_code == 409
     assert not answer.began
+
+
+def test_head_runs_nothing(chat: Chat) -> None:
+    chat.app.add_url_rule("/read", view_func=chat.stream)
+    answer = chat.answers["x"] = Answer().say("a").finish()
+    for _ in range(3):
+        assert chat.client.head("/read?answer=x").status_code == 200
+    assert not answer.began
+    assert chat.client.get("/read?answer=x").data == b"a"
+
+
+def test_an_error_after_the_response_leaves_the_run(chat: Chat) -> None:
+    completed: list[Any] = []
+
+    def note(sender: object, error: BaseException | None, **extra: Any) -> None:
+        completed.append(error)
+
+    session_completed.connect(note, chat.app)
+    save = chat.app.session_interface.save_session
+
+    def fail(*arguments: Any) -> None:
+        monkey.setattr(chat.app.session_interface, "save_session", save)
+        raise RuntimeError("the session cannot be saved")
+
+    with pytest.MonkeyPatch.context() as monkey:
+        monkey.setattr(chat.app.session_interface, "save_session", fail)
+        response = chat.ask()
+    assert response.status_code == 500
+    chat.client.finish_runs()
+    # It had begun, and nothing is wrong with it.
+    assert chat.messages() == ["hello", "abc"]
+    assert chat.ask().status_code == 200
+    assert len(completed) >= 1
 
 
 def test_two_calls_in_one_request_are_an_error(chat: Chat) -> None:

@@ -13,6 +13,7 @@ from ...stores.base import ThreadStore
 from ...stores.runs import NewRun, RunKey, RunStore
 from .following import Followed, StoredLog
 from .log import LiveLog, Log
+from .readers import Readers
 from .writer import Writer
 
 logger = logging.getLogger("flask_agentuity.runs")
@@ -39,10 +40,6 @@ class TooManyRuns(Exception):
     """A process has as many runs as it may have."""
 
 
-class TooManyReaders(Exception):
-    """The thread has as many readers in this process as it may have."""
-
-
 class ProcessRuns:
     """What one process knows of the runs of one app."""
 
@@ -67,7 +64,8 @@ class ProcessRuns:
         # The runs whose threads have not ended; some may only call listeners.
         self._at_work: set[RunKey] = set()
         self._reserved = 0
-        self._readers: dict[str, int] = {}
+        #: Those who read here, with the limit for each thread.
+        self.readers = Readers(options.max_readers)
         self._writer = Writer(store)
         self._followed = Followed(turns, store)
         self._deadline: float | None = None
@@ -122,6 +120,13 @@ class ProcessRuns:
         with self._lock:
             self._live.pop(log.key, None)
 
+    def abandon(self, log: LiveLog) -> None:
+        """End a run that has not started."""
+        log.finish(b"", "failed")
+        self.finish(log, CLOSING_SECONDS)
+        self.show_end(log)
+        self.leave(log)
+
     def leave(self, log: LiveLog) -> None:
         """Take note that the thread of a run has nothing left to do."""
         with self._lock:
@@ -138,7 +143,6 @@ class ProcessRuns:
     def open(self, key: RunKey) -> Log | None:
         """Return the log of a run for a reader, who closes it; None if there is none.
 
-        :raises TooManyReaders: if the thread has too many readers.
         :raises StoreError: if the store cannot be asked.
         """
         live = self._live.get(key)
@@ -152,25 +156,6 @@ class ProcessRuns:
         log = self._followed.add(stored)
         self._watch()
         return log
-
-    def count_reader(self, thread_id: str) -> Callable[[], None]:
-        """Count another reader of a thread; return what ends the counting.
-
-        :raises TooManyReaders: if the thread has too many readers.
-        """
-        with self._lock:
-            readers = self._readers.get(thread_id, 0)
-            if readers >= self.options.max_readers:
-                raise TooManyReaders
-            self._readers[thread_id] = readers + 1
-
-        def leave() -> None:
-            with self._lock:
-                self._readers[thread_id] -= 1
-                if not self._readers[thread_id]:
-                    del self._readers[thread_id]
-
-        return leave
 
     def stop(self, key: RunKey) -> bool:
         """Ask a run, in any process, to stop; False if it is not running.

@@ -15,7 +15,8 @@ from ...stores.runs import StoredRun
 from ...thread.runs.following import StoredLog
 from ...thread.runs.formats import END, FORMATS
 from ...thread.runs.log import Log
-from ...thread.runs.process import ProcessRuns, TooManyReaders
+from ...thread.runs.process import ProcessRuns
+from ...thread.runs.readers import TooManyReaders
 
 logger = logging.getLogger("flask_agentuity.runs")
 
@@ -63,6 +64,7 @@ class RunBody:
 
     def __next__(self) -> bytes:
         if self._log is None or self._has_ended:
+            self.close()
             raise StopIteration
         if not self._begun:
             self._begun = True
@@ -70,7 +72,7 @@ class RunBody:
             return self._format.beginning
         chunk = self._next_chunk(self._log)
         if chunk is None:
-            self._has_ended = True
+            self.close()
             raise StopIteration
         return chunk
 
@@ -82,10 +84,6 @@ class RunBody:
             if self._log is not None:
                 self._log.close()
             leave()
-
-    def __del__(self) -> None:
-        # Werkzeug does not close the body of a HEAD request.
-        self.close()
 
     def _next_chunk(self, log: Log) -> bytes | None:
         while True:
@@ -172,7 +170,7 @@ def read_run(runs: ProcessRuns, stored: StoredRun, after: int | None) -> Respons
     if after is None:
         return Response(status=204)
     try:
-        leave = runs.count_reader(stored.key.thread_id)
+        leave = runs.readers.count(stored.key.thread_id)
     except TooManyReaders:
         raise TooManyRequests("This conversation has too many readers.", retry_after=5) from None
     try:

@@ -20,6 +20,7 @@ from ...thread.runs.run import Run
 from ...thread.runs.runner import Output, Runner, require_output
 from ...thread.thread import Thread, contents_of, end_turn
 from .. import events as signals
+from ..flask_internals import current_request
 from ..request_turn import RequestTurn
 from .reading import RunBody, make_response
 
@@ -94,6 +95,8 @@ class RequestRun:
         """
         if failed:
             self.cancel()
+            # An error page has replaced the response that nothing has read yet.
+            self._body.close()
             return response, True
         try:
             self._begin(response)
@@ -106,6 +109,8 @@ class RequestRun:
 
     def _begin(self, response: Response) -> None:
         ours = response is self.response or response.response is self._body
+        # Werkzeug neither reads nor closes the body of a HEAD request.
+        ours = ours and current_request().method != "HEAD"
         if not self._is_planned or response.status_code >= 400 or not ours:
             self.cancel()
             return
@@ -124,7 +129,14 @@ class RequestRun:
         self._body.open(log)
         run = copy_current_request_context(self._run)
         name = f"flask_agentuity-run-{self._key.run_id}"
-        threading.Thread(target=run, args=(log,), name=name, daemon=True).start()
+        try:
+            threading.Thread(target=run, args=(log,), name=name, daemon=True).start()
+        except RuntimeError as error:
+            # The process may have no more threads.
+            self._under_way = 0
+            self._here.abandon(log)
+            self.turn.end()
+            raise StoreError(f"The run could not be started: {error}") from error
 
     def cancel(self) -> None:
         """Do not run: the request has failed, or has another response."""
