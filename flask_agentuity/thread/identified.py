@@ -98,6 +98,11 @@ class IdentifiedThread:
         # A turn is for an id.
         self.turn, self.has_lost_turn = None, False
 
+    def guard_again(self, guard: Guard) -> None:
+        """Have *guard* decide about the thread with the next read."""
+        self.guard, self._guard_of_unstored = guard, None
+        self.owner_is_known = False
+
     def touch(self) -> None:
         """Find out the thread's id, without asking the guard."""
         with self.lock:
@@ -129,6 +134,8 @@ class IdentifiedThread:
     def _is_admitted(self, snapshot: Snapshot | None) -> bool:
         """Have the guard decide; if it refuses, this becomes the source of a new thread."""
         assert self.guard is not None
+        # The person may have changed since the id was found out.
+        self.owner = self._person = self.guard.person
         owner = snapshot.owner if snapshot else None
         try:
             other = self.guard.check(self.unguarded_id, owner, is_stored=snapshot is not None)

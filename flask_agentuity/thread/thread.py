@@ -287,6 +287,13 @@ def exchange_id(thread: Thread, thread_id: str, *, owner: str | None, is_stored:
             thread._contents.forget()
 
 
+def leave(thread: Thread, guard: Guard) -> None:
+    """Have *guard* decide about *thread* again, of which nothing is known any more."""
+    with thread._lock:
+        thread._contents.forget()
+        thread._source.guard_again(guard)
+
+
 def begin_turn(thread: Thread, token: int | None) -> bool:
     """Write *thread* from now on only while the request has the turn with this fencing token.
 

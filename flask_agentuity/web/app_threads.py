@@ -116,6 +116,11 @@ class AppThreads:
             raise RuntimeError(NO_THREAD)
         return scope
 
+    def find_scope(self, current: Request) -> RequestScope | None:
+        """Return the scope of the request *current* if it has begun."""
+        scope: RequestScope | None = current.__dict__.get(self.scope_key)
+        return scope
+
     def begin_scope(self, current: Request) -> RequestScope | None:
         """Return the scope of the request *current*, or None if the request has no threads."""
         # It is stored on the request, which copied contexts share. A middleware that retries a

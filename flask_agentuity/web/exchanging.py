@@ -12,6 +12,7 @@ from .app_threads import AppThreads
 from .flask_internals import current_request
 from .identity import given_id
 from .ownership import Way, may_use
+from .person_changes import load_person, make_new
 from .scope import RequestScope
 from .switching import find
 from .thread_ids import make_thread_id
@@ -19,12 +20,13 @@ from .thread_ids import make_thread_id
 
 def claim(threads: AppThreads, scope: RequestScope) -> Thread:
     """Give the guest's conversation to the current person, under a new id."""
-    person = threads.load_person()
     if threads.owner_loader is None:
         raise ConfigurationError(
             "claim() needs to know the current person. Register a function with"
             " @threads.owner_loader, or use rotate(), which gives a new id without an owner."
         )
+    _require_exchangeable(threads)
+    person = load_person(threads, scope, keep_guest_changes=True)
     if person is None:
         raise RuntimeError(
             "claim() needs a person, and the owner loader has returned None. Call it after the"
@@ -32,21 +34,29 @@ def claim(threads: AppThreads, scope: RequestScope) -> Thread:
         )
     thread, source = scope.thread, contents_of(scope.thread).source
     source.touch()
-    _require_exchangeable(threads)
+    if source.destroyed:
+        scope.replace_thread(make_new(threads, scope, person))
+        return scope.thread
     if source.guard is not None:
         if not _is_claimable(threads, source.unguarded_id, person):
             # It is the person's own already, or the guard gives them another one.
-            return _admitted(thread)
+            _admitted(thread)
+            source.must_be_stored = source.is_new
+            return thread
         source.guard = None
     elif source.owner is not None:
+        source.must_be_stored = source.is_new and not source.saved
         return thread
     _exchange(threads.store, scope, person)
+    # So that a redirect to its URL finds it.
+    source.must_be_stored = source.is_new
     return thread
 
 
 def rotate(threads: AppThreads, scope: RequestScope) -> Thread:
     """Give the request's thread a new id."""
     _require_exchangeable(threads)
+    load_person(threads, scope)
     thread = _admitted(scope.thread)
     _exchange(threads.store, scope, None)
     return thread
@@ -60,10 +70,11 @@ def fork(
     metadata: Mapping[str, Any] | None,
 ) -> Thread:
     """Copy a thread that the request may use."""
+    person = load_person(threads, scope)
     original = _admitted(scope.thread) if thread is None else find(threads, scope, thread)
     # What the request has changed belongs to what its view sees as the conversation.
     original.save()
-    store, person = threads.store, threads.load_person()
+    store = threads.store
     new_id = store.propose_id(original.id, make_thread_id)
     if not store.copy(original.id, new_id, keep=keep, metadata=metadata, owner=person):
         raise ThreadNotFound(original.id)

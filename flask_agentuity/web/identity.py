@@ -50,6 +50,16 @@ class RequestIdentity:
             self._is_person_known = True
         return self._person
 
+    def is_for_another(self, person: str | None) -> bool:
+        """Return whether the request has worked for another person than *person* until now."""
+        return self._is_person_known and self._person != person
+
+    def become(self, person: str | None) -> str | None:
+        """Work for *person* from now on; return for whom the request has worked."""
+        former = self._person
+        self._person, self._is_person_known = person, True
+        return former
+
     def prepare_stream(self) -> None:
         """Find out who asks while the request's context exists."""
         if self._threads.owner_loader is not None:

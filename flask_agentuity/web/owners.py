@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, cast
 
-from flask import Flask
+from flask import Flask, has_request_context
 
 from ..errors import ConfigurationError
 from ..stores import Page
@@ -13,8 +13,9 @@ from ..stores.listing import require_owner
 from ..thread.thread import Thread
 from .app_threads import AppThreads
 from .exchanging import claim, rotate
-from .flask_internals import current_app_object
+from .flask_internals import current_app_object, current_request
 from .ownership import OwnerLoader
+from .person_changes import load_person
 from .scope import RequestScope
 from .served_apps import ServedApps
 
@@ -111,7 +112,8 @@ class Owners(ServedApps):
                 "mine() needs to know the current person. Register a function with"
                 " @threads.owner_loader."
             )
-        person = threads.load_person()
+        scope = threads.find_scope(current_request()) if has_request_context() else None
+        person = threads.load_person() if scope is None else load_person(threads, scope)
         if person is None:
             return Page([], None)
         return threads.store.list(metadata, owner=person, limit=limit, cursor=cursor)

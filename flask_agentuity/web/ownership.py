@@ -59,7 +59,7 @@ def may_use(
         case Way.PROVIDER:
             return True
         case Way.NAMED:
-            return person is None and is_signed
+            return is_signed and (person is None or not is_stored)
         case Way.CLAIM:
             return is_signed
         case _:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from flask import Request
 
-from ..errors import AgentuityError, StateTooLarge, StoreError, ThreadGone
+from ..errors import AgentuityError, StateTooLarge, StoreError, ThreadGone, ThreadNotFound
 from ..per_process import PerProcess
 from ..thread.late_changes import forget_late_changes, has_late_changes
 from ..thread.thread import Thread, contents_of
@@ -31,7 +31,7 @@ def save_all(scope: RequestScope) -> Exception | None:
             continue
         try:
             thread.save()
-        except ThreadGone:
+        except (ThreadGone, ThreadNotFound):
             # The observer has logged it. It is no failure of the store.
             continue
         except StateTooLarge as error:

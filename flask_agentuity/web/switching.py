@@ -6,8 +6,8 @@ from ..errors import ThreadNotFound
 from ..thread.thread import Thread, contents_of
 from .app_threads import AppThreads
 from .flask_internals import current_request
-from .identity import another_id
 from .ownership import ThreadGuard, Way
+from .person_changes import load_person, make_new
 from .scope import RequestScope
 from .thread_ids import is_thread_id
 from .url_ids import url_thread_id
@@ -15,12 +15,10 @@ from .url_ids import url_thread_id
 
 def start_another(threads: AppThreads, scope: RequestScope) -> Thread:
     """Replace the request's thread with a new one."""
-    person = threads.load_person()
-    thread = scope.make_thread(another_id(threads, current_request()), is_new=True, owner=person)
-    # So that a redirect to the URL of the new conversation finds it.
-    contents_of(thread).source.must_be_stored = person is not None
-    scope.replace_thread(thread)
-    return thread
+    before, person = scope.thread, load_person(threads, scope)
+    if scope.thread is before:
+        scope.replace_thread(make_new(threads, scope, person))
+    return scope.thread
 
 
 def select(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> Thread:
@@ -46,6 +44,7 @@ def find(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> Thre
 
     :raises ThreadNotFound: if there is none.
     """
+    person = load_person(threads, scope)
     thread_id: object = thread.id if isinstance(thread, Thread) else thread
     if not isinstance(thread_id, str) or not is_thread_id(thread_id):
         raise ThreadNotFound(thread_id)
@@ -56,7 +55,7 @@ def find(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> Thre
         contents_of(scope.thread).source.touch()
     if (known := _find_known(scope, thread_id)) and _exists(known):
         return known
-    guard = _guard_of_named(threads, is_signed=signed_id == thread_id)
+    guard = _guard_of_named(threads, person, is_signed=signed_id == thread_id)
     found = scope.make_thread(str(thread_id), is_new=False, guard=guard)
     found.id  # noqa: B018 - asks the guard
     return found
@@ -69,8 +68,11 @@ def may_name(threads: AppThreads, thread_id: str) -> bool:
     """
     if not is_thread_id(thread_id):
         return False
-    signed_id = threads.signed_provider.find_thread_id(current_request())
-    guard = _guard_of_named(threads, is_signed=signed_id == thread_id)
+    current = current_request()
+    signed_id = threads.signed_provider.find_thread_id(current)
+    scope = threads.find_scope(current)
+    person = load_person(threads, scope) if scope is not None else threads.load_person()
+    guard = _guard_of_named(threads, person, is_signed=signed_id == thread_id)
     snapshot = threads.store.read_for(guard.person, thread_id, ())
     try:
         guard.check(thread_id, snapshot.owner if snapshot else None, is_stored=snapshot is not None)
@@ -79,9 +81,8 @@ def may_name(threads: AppThreads, thread_id: str) -> bool:
     return True
 
 
-def _guard_of_named(threads: AppThreads, *, is_signed: bool) -> ThreadGuard:
+def _guard_of_named(threads: AppThreads, person: str | None, *, is_signed: bool) -> ThreadGuard:
     has_owners = threads.owner_loader is not None
-    person = threads.load_person()
     return ThreadGuard(Way.NAMED, person, has_owners=has_owners, is_signed=is_signed)
 
 

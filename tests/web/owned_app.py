@@ -12,7 +12,7 @@ from flask_login import LoginManager, UserMixin, current_user, login_user, logou
 from flask_agentuity import ThreadIDProvider, ThreadManager
 from flask_agentuity.stores import ListedThread, ThreadStore
 from flask_agentuity.testing import ThreadTestClient
-from flask_agentuity.web.app_threads import threads_of
+from flask_agentuity.web.app_threads import AppThreads, threads_of
 
 
 class User(UserMixin):  # type: ignore[misc]
@@ -50,8 +50,12 @@ class OwnedApp:
         self._add_views()
 
     @property
+    def threads_of_app(self) -> AppThreads:
+        return threads_of(self.app)
+
+    @property
     def store(self) -> ThreadStore:
-        return threads_of(self.app).store
+        return self.threads_of_app.store
 
     def client(self, person: str | None = None, **options: Any) -> ThreadTestClient:
         """Return the browser of a person; None for a guest."""

@@ -137,8 +137,9 @@ def test_a_conversation_of_ones_own_stays_as_it_is(owned: OwnedApp) -> None:
     client = owned.client("ada")
     thread_id = owned.begin(client, "hello")
     assert client.get("/claim/ada").get_json()["id"] == thread_id
-    assert client.get("/claim/bob").get_json()["state"] == {}
-    assert client.get("/mine").get_json() == []
+    shown = client.get("/claim/bob").get_json()
+    assert shown == {"id": shown["id"], "owner": "bob", "state": {}}
+    assert client.get("/show").get_json() == shown
 
 
 def test_a_claim_at_a_url_takes_only_what_the_visitor_has(owned: OwnedApp) -> None:
