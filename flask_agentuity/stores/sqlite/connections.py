@@ -42,7 +42,8 @@ class Connections:
         self.writing = threading.Lock()
         self._process = os.getpid()
         self._log = Log(path)
-        self._written = 0
+        #: Transactions since the length of the log was looked at.
+        self.written = 0
         self._closed = False
         _all_connections.add(self)
 
@@ -124,13 +125,11 @@ class Connections:
                 return
         raise sqlite3.OperationalError("database is locked")
 
-    def note_written(self, connection: sqlite3.Connection) -> None:
-        """Take note that a transaction was committed, and keep the log short."""
-        self._written += 1
-        if self._written >= _WRITES:
-            self._written = 0
-            with suppress(sqlite3.OperationalError):
-                self._log.shorten(connection)
+    def shorten_log(self, connection: sqlite3.Connection) -> None:
+        """Keep the log short. It is called after a number of transactions."""
+        self.written = 0
+        with suppress(sqlite3.OperationalError):
+            self._log.shorten(connection)
 
     def failure(self, thread_id: str, reason: object) -> StoreError:
         """Return the error for a thread that could not be served."""
@@ -253,8 +252,11 @@ class Transaction(ReadConnection):
             except sqlite3.Error as failure:
                 kind, error, traceback = type(failure), failure, failure.__traceback__
             if error is None:
-                self._connections.note_written(self._connection)
-                self._connections.check_in(self._connection, self._process, keep=True)
+                connections = self._connections
+                connections.written += 1
+                if connections.written >= _WRITES:
+                    connections.shorten_log(self._connection)
+                connections.check_in(self._connection, self._process, keep=True)
             else:
                 ReadConnection.__exit__(self, kind, error, traceback)
         finally:

@@ -28,7 +28,7 @@ from .ordering import Ordering, set_times
 from .purging import Purging
 from .reading import read_owner, read_thread
 from .runs import SQLiteRuns
-from .seen import Head, Seen
+from .seen import Seen
 from .steps import Step, keys_of, prepare, prepare_metadata
 from .tombstones import is_gone
 from .turns import SQLiteTurns, require_turn
@@ -104,7 +104,10 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         if found is None:
             return None
         head, snapshot = found
-        unused = self._unused(head, thread_id)
+        try:
+            unused = time.time() - max(head.used, head.updated)
+        except TypeError as error:
+            raise codec.damaged(thread_id, str(error)) from None
         if self.ttl is not None and unused > self.ttl:
             return None
         if unused > self._renew_after:
@@ -128,8 +131,10 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
             found = read_thread(connection, thread_id, None)
         if found is None or found[0].is_empty:
             return None
-        expired = self.ttl is not None and self._unused(found[0], thread_id) > self.ttl
-        return None if expired else found[1]
+        try:
+            return None if found[0].is_expired(time.time(), self.ttl) else found[1]
+        except TypeError as error:
+            raise codec.damaged(thread_id, str(error)) from None
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         now, seen = time.time(), write.seen
@@ -207,14 +212,6 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
 
     def close(self) -> None:
         self._connections.close()
-
-    @staticmethod
-    def _unused(head: Head, thread_id: str) -> float:
-        """Return the seconds since the last use of a thread."""
-        try:
-            return time.time() - max(head.used, head.updated)
-        except TypeError as error:
-            raise codec.damaged(thread_id, str(error)) from None
 
     def _is_usable(self, seen: Seen, thread_id: str, write: Write, now: float) -> bool:
         """Return whether a write may begin with what its request has seen."""
