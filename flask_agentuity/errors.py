@@ -79,16 +79,17 @@ class StoreError(AgentuityError):
 
 
 class ThreadGone(StoreError):
-    """The thread was deleted after this request began; the write was dropped.
+    """The thread was deleted, or got another id, after this request began; the write was dropped.
 
+    A thread gets another id by :meth:`ThreadManager.claim` and :meth:`ThreadManager.rotate`.
     Raised by :meth:`Thread.save` and :meth:`ThreadManager.open`. A response is never
     replaced because of it: the request logs a warning instead.
     """
 
     def __init__(self, thread_id: str) -> None:
         super().__init__(
-            f"Thread {thread_id} was deleted while this request was working on it. Its changes"
-            " were dropped."
+            f"Thread {thread_id} was deleted, or got another id at a login, before its changes"
+            " were saved. They were dropped."
         )
         self.thread_id = thread_id
 

@@ -357,6 +357,6 @@ def test_open_raises(
         thread.state.push("messages", "lost")
     assert deletions.stored() is None
     assert_warned_once(deletions, caplog)
-    with deletions.threads.open(deletions.thread_id) as thread:
+    with deletions.threads.open(deletions.thread_id, create=True) as thread:
         thread.state["a"] = 1
     assert deletions.stored() == b'{"state":{"a":1}}'

@@ -6,11 +6,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..document.codec import Snapshot
-from ..errors import AgentuityError, StoreError, TurnLost
-from ..stores.base import ThreadStore
+from ..errors import AgentuityError, StoreError, ThreadGone, TurnLost
+from ..stores.base import TOMBSTONE_SECONDS, ThreadStore
 from ..stores.writing import Write, Written, write_merged
 from .identified import Guard, IdentifiedThread
 
@@ -56,6 +57,9 @@ class Source(IdentifiedThread):
     It does not keep the thread alive: what a request has read is freed when the request
     ends, without waiting for the garbage collector.
     """
+
+    #: Whether a write may begin a thread again that was deleted before the request began.
+    revives_deleted = True
 
     def __init__(
         self,
@@ -151,13 +155,30 @@ class Source(IdentifiedThread):
         )
         self._seen = None
         try:
-            written = write_merged(self.store, thread_id, write)
+            if self.revives_deleted or write.version:
+                written = write_merged(self.store, thread_id, write)
+            else:
+                written = self._write_to_living(thread_id, write)
         except TurnLost:
             self.has_lost_turn = True
             raise
         self._seen = written.seen
         self.must_be_stored, self._guard_of_unstored = False, None
         return written
+
+    def _write_to_living(self, thread_id: str, write: Write) -> Written:
+        """Write without having read, but do not begin a thread again that was deleted."""
+        try:
+            # As a request that began before the oldest deletion that is remembered.
+            first = replace(write, began=time.monotonic() - TOMBSTONE_SECONDS)
+            return write_merged(self.store, thread_id, first)
+        except ThreadGone:
+            # Something else may have begun it again.
+            snapshot = self.store.read(thread_id, ())
+            if snapshot is None:
+                raise
+        again = replace(write, version=snapshot.version, seen=snapshot.seen)
+        return write_merged(self.store, thread_id, again)
 
     def delete(self) -> None:
         """Delete the thread, unless it cannot be stored.

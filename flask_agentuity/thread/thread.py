@@ -182,7 +182,8 @@ class Thread:
         were read before no longer belong to the state.
 
         After :exc:`~flask_agentuity.ThreadGone` it drops the changes in memory, and the request
-        counts as one that begins now: it may use the id for a new thread.
+        counts as one that begins now: it may use the id for a new thread. A block of
+        :meth:`ThreadManager.open` may do so with ``create=True`` only.
 
         :raises RuntimeError: if there are other changes that were not saved.
         """

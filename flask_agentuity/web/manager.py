@@ -172,12 +172,13 @@ class ThreadManager(Conversations, StreamedRuns):
 
         :param thread_id: the thread's id; None, together with *create*, generates one.
         :param create: True starts the thread if it does not exist; False requires a stored
-            thread. By default the thread may exist or not.
+            thread. By default the thread may exist or not, but an id that was deleted, or that
+            :meth:`claim` or :meth:`rotate` has replaced, within the last hour is not used again.
         :param owner: the person that the thread belongs to if it is new. If it belongs to
             another one, nothing is saved.
         :raises InvalidThreadId: if *thread_id* is not a valid thread id.
         :raises LookupError: with ``create=False``, if nothing is stored.
-        :raises ThreadGone: if the thread was deleted during the block, or belongs to another
+        :raises ThreadGone: if the thread was deleted or got another id, or belongs to another
             person than *owner*; the changes are dropped.
         :raises StoreError: if the thread cannot be read or saved.
         """

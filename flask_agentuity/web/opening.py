@@ -36,8 +36,12 @@ def open_thread(
         restore_policy="raise",
         owner=owner,
     )
+    contents_of(thread).source.revives_deleted = is_new or create is True
     if create is False and thread.empty():
-        raise LookupError(f"Nothing is stored of thread {known}.")
+        raise LookupError(
+            f"Nothing is stored of thread {known}. It may have been deleted, or have got another"
+            " id at a login."
+        )
     try:
         yield thread
     except BaseException:
