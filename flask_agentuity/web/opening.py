@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from flask import has_request_context
+
 from ..errors import ConfigurationError
 from ..thread.late_changes import forget_late_changes
 from ..thread.thread import Thread, contents_of
@@ -25,7 +27,7 @@ def open_thread(
         raise ConfigurationError(
             "open() needs a thread id. Use open(create=True) to start a conversation."
         )
-    if isinstance(thread_id, URLThreadId):
+    if isinstance(thread_id, URLThreadId) and has_request_context():
         # It is as the client has written it, and nothing has decided about it yet.
         require_url_thread(threads.scope())
     known = make_thread_id() if thread_id is None else require_thread_id(thread_id)

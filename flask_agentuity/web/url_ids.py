@@ -21,9 +21,15 @@ _AUTOMATIC = "provide_automatic_options"
 
 
 class URLThreadId(str):
-    """A thread id from a URL. It is not known yet whether the request may use the thread."""
+    """A thread id from a URL. It is not known yet whether the request may use the thread.
+
+    Pickled or copied, for example as the argument of a job, it is a plain string.
+    """
 
     __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)
 
 
 def register_converter(app: Flask, threads: AppThreads) -> None:
