@@ -28,8 +28,6 @@ PASSED: list[Callable[[str], str]] = [
 @pytest.mark.parametrize("number", range(len(PASSED)))
 def test_a_job_opens_what_the_view_passes_on(number: int) -> None:
     owned = OwnedApp("memory://")
-    client = owned.client("ada")
-    thread_id = owned.begin(client, "hello")
     outcomes: list[object] = []
 
     def work(passed: str) -> None:
@@ -50,6 +48,8 @@ def test_a_job_opens_what_the_view_passes_on(number: int) -> None:
         job.join()
         return url_for("c_show", conversation=passed)
 
+    client = owned.client("ada")
+    thread_id = owned.begin(client, "hello")
     path = client.get(f"/c/{thread_id}/job").text
     assert outcomes == [thread_id]
     shown = client.get(path).get_json()
