@@ -72,8 +72,7 @@ class ThreadRoutes:
 
     async def _authorize(self, socket: ServerSocket, request: Request) -> Tenant:
         scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        # Headers are read as Latin-1, and clients send UTF-8.
-        key = key.strip().encode("latin-1", "replace").decode(errors="replace")
+        key = _as_utf8(key.strip())
         if scheme.lower() != "bearer" or not key:
             raise Refused(HTTPStatus.UNAUTHORIZED, "Send the key as Authorization: Bearer <key>.")
         if len(key) > limits.MAX_AUTHORIZATION_BYTES or not self._settings.keys.accepts(key):
@@ -112,7 +111,7 @@ class ThreadRoutes:
                 _require_method(request, "GET")
                 return await run(tenant.name, list_threads, tenant, parse_listing_query(query))
             thread_id = _thread_id(path)
-            if request.method == "DELETE":
+            if _method_of(request) == "DELETE":
                 return await run(tenant.name, delete_thread, tenant, thread_id)
             _require_method(request, "GET")
             found = await run(tenant.name, describe_thread, tenant, thread_id)
@@ -157,8 +156,23 @@ def _respond(socket: ServerSocket, status: HTTPStatus, body: bytes) -> Response:
     return response
 
 
+def _as_utf8(text: str) -> str:
+    """Return a header's *text* as clients send it. It was read in another encoding."""
+    try:
+        return text.encode("latin-1").decode(errors="replace")
+    except UnicodeEncodeError:
+        # Before version 15, websockets reads headers as ASCII and escapes the rest.
+        return text.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _method_of(request: Request) -> str:
+    # Before version 17, websockets refuses all other methods itself.
+    method: str = getattr(request, "method", "GET")
+    return method
+
+
 def _require_method(request: Request, allowed: str) -> None:
-    if request.method != allowed:
+    if _method_of(request) != allowed:
         raise Refused(HTTPStatus.METHOD_NOT_ALLOWED, f"The method must be {allowed}.")
 
 
