@@ -29,6 +29,8 @@ class Answer:
         #: The exception that ended the generator early.
         self.ended_by: BaseException | None = None
         self.began = False
+        #: How many items it has asked for.
+        self.asked = 0
 
     def say(self, *items: Any) -> Answer:
         for item in items:
@@ -38,11 +40,15 @@ class Answer:
     def finish(self) -> Answer:
         return self.say(_END)
 
+    def _next(self) -> Any:
+        self.asked += 1
+        return self._items.get(timeout=PATIENCE)
+
     def generate(self) -> Iterator[Any]:
         self.began = True
         state = g.thread.state
         try:
-            while (item := self._items.get(timeout=PATIENCE)) is not _END:
+            while (item := self._next()) is not _END:
                 if isinstance(item, BaseException):
                     raise item
                 if callable(item):

@@ -119,6 +119,7 @@ def test_runs_are_closed_when_the_server_says_so(monkeypatch: pytest.MonkeyPatch
     chat = Chat(AGENTUITY_RUN_GRACE=0.2)
     answer = Answer().say("a")
     response = chat.ask(answer)
+    wait_until(lambda: answer.asked == 2)
     stopping.set()
     log = next(iter(chat.runs.here._live.values()))
     wait_until(lambda: log.reason == "interrupted")

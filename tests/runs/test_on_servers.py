@@ -35,6 +35,10 @@ from .served import text_of
 LONG = bool(os.environ.get("FLASK_AGENTUITY_LONG_TESTS"))
 
 
+#: Worker and store of servers that several tests use.
+SHARED = ["gthread SQLite", "gevent Redis", *(["gthread Redis", "gevent SQLite"] if LONG else [])]
+
+
 def environment_of(store: str, folder: Path, stack: ExitStack) -> dict[str, str]:
     if store == "SQLite":
         return {}
@@ -42,7 +46,7 @@ def environment_of(store: str, folder: Path, stack: ExitStack) -> dict[str, str]
     return {"RUNS_STORE": stack.enter_context(redis_server.running(folder)).url}
 
 
-@pytest.fixture(scope="module", params=["gthread SQLite", "gthread Redis", "gevent SQLite"])
+@pytest.fixture(scope="module", params=SHARED)
 def server(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
@@ -174,11 +178,12 @@ def test_many_runs_at_once(server: Server) -> None:
 
 # These end workers, so each has a server of its own.
 
-SERVERS = ["gthread SQLite", "gevent Redis"]
+ALL_SERVERS = ["gthread SQLite", "gevent Redis"]
+SERVERS = ALL_SERVERS if LONG else ["gthread SQLite"]
 ALL_WAYS = ["TERM to the worker", "HUP", "TERM"]
 WAYS = ALL_WAYS if LONG else ["HUP"]
 WAYS_AND_READERS = [(way, reads) for way in ALL_WAYS for reads in (True, False)]
-WAYS_AND_READERS = WAYS_AND_READERS if LONG else [("HUP", True), ("TERM to the worker", False)]
+WAYS_AND_READERS = WAYS_AND_READERS if LONG else [("HUP", True)]
 #: Seconds of a lease; the tests wait for it.
 LEASE = 5.0 if LONG else 1.0
 GRACE = 1.0
@@ -306,6 +311,7 @@ def test_a_run_that_ends_within_the_grace_period(own_server: Server, way: str) -
     assert last(visitor)["status"] == "done"
 
 
+@pytest.mark.parametrize("own_server", ALL_SERVERS, indirect=True)
 @pytest.mark.parametrize(("way", "reads"), WAYS_AND_READERS)
 def test_a_run_that_is_longer_than_the_grace_period(
     own_server: Server, way: str, reads: bool

@@ -24,7 +24,8 @@ def test_a_generator_stops_when_it_yields_next(chat: Chat) -> None:
     thread_run_finished.connect(note, chat.app)
     answer = Answer().say("a")
     response = chat.ask(answer, "sse")
-    wait_until(lambda: answer.said)
+    # Not only said: it waits for more.
+    wait_until(lambda: answer.asked == 2)
     stopped = chat.client.post("/chat/stop")
     assert stopped.status_code == 202
     assert stopped.json == {"run": response.headers["X-Run-ID"]}
@@ -67,7 +68,7 @@ def test_an_asynchronous_generator_stops_at_once(chat: Chat) -> None:
 def test_stop_from_python(chat: Chat) -> None:
     answer = Answer().say("a")
     response = chat.ask(answer)
-    wait_until(lambda: answer.said)
+    wait_until(lambda: answer.asked == 2)
     with chat.app.app_context():
         assert chat.threads.stop(chat.client.thread_id)
         with chat.client.thread() as thread:
@@ -84,7 +85,7 @@ def test_a_stop_from_another_process_arrives(chat: Chat) -> None:
     """The store is all that another process can reach."""
     answer = Answer().say("a")
     response = chat.ask(answer)
-    wait_until(lambda: answer.said)
+    wait_until(lambda: answer.asked == 2)
     stored = chat.runs.find(chat.client.thread_id or "")
     assert stored is not None
     assert chat.runs.store.stop(stored.key)
@@ -98,17 +99,19 @@ def test_a_stop_from_another_process_arrives(chat: Chat) -> None:
 
 
 def test_a_generator_that_does_not_want_to_stop_has_failed(chat: Chat) -> None:
-    gate = threading.Event()
+    gate, begun = threading.Event(), threading.Event()
 
     def answer() -> Iterator[str]:
         try:
             yield "a"
+            begun.set()
             gate.wait(30)
             yield "b"
         finally:
             yield "still here"
 
     response = chat.ask(answer)
+    assert begun.wait(30)
     chat.client.post("/chat/stop")
     gate.set()
     response.close()
