@@ -40,6 +40,22 @@ class ThreadNotFound(AgentuityError, LookupError):
         return type(self), (self.thread_id,)
 
 
+class InvalidCursor(AgentuityError, ValueError):
+    """The cursor is not one that a listing has returned. Cursors usually come from a client.
+
+    In a request it is answered with 400 Bad Request, unless the app handles it.
+    """
+
+    def __init__(self, cursor: object) -> None:
+        shown = repr(cursor)
+        shortened = f"{shown[:80]}{'...' * (len(shown) > 80)}"
+        super().__init__(f"{shortened} is not the cursor of a listing.")
+        self.cursor = cursor
+
+    def __reduce__(self) -> tuple[type[InvalidCursor], tuple[object]]:
+        return type(self), (self.cursor,)
+
+
 class StateTooLarge(AgentuityError, ValueError):
     """The thread's document would be over the limit; what was stored before stays whole."""
 

@@ -45,7 +45,8 @@ class Finding:
         :param cursor: the cursor of the page before. A thread that is updated between two
             pages moves to the front and may be missed. No thread is seen twice, unless it was
             updated by a clock that is behind.
-        :raises ValueError: for another filter, a wrong owner, limit or cursor.
+        :raises ValueError: for another filter, or a wrong owner or limit.
+        :raises InvalidCursor: a ValueError; for another cursor.
         :raises StoreError: if this store cannot list.
         """
         page = self.find(self._query(metadata, owner, limit, cursor))

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..document import codec
 from ..document.well_formed import make_well_formed
-from ..errors import StateNotSerializable
+from ..errors import InvalidCursor, StateNotSerializable
 from .owners import OWNER
 
 _TERM_BYTES = 400
@@ -67,7 +67,8 @@ class Query:
     threads of this owner; None does not ask for one. ``limit``: how many threads a page has at
     most; more than 1,000 count as 1,000. ``cursor``: the cursor of the page before.
 
-    :raises ValueError: for another filter, owner, limit or cursor.
+    :raises ValueError: for another filter, owner or limit.
+    :raises InvalidCursor: for another cursor.
     """
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -194,7 +195,7 @@ def encode_cursor(updated: float, thread_id: str) -> str:
 def decode_cursor(cursor: str) -> tuple[float, str]:
     """Return the time and the id in a cursor.
 
-    :raises ValueError: if it is not a cursor.
+    :raises InvalidCursor: if it is not a cursor.
     """
     try:
         padded = cursor + "=" * (-len(cursor) % 4)
@@ -202,9 +203,9 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
         if type(updated) in (float, int) and isinstance(thread_id, str):
             return float(updated), thread_id
         reason = None
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError) as error:
         reason = error
-    raise ValueError(f"{cursor!r} is not the cursor of a listing.") from reason
+    raise InvalidCursor(cursor) from reason
 
 
 def plausible_time(value: object) -> float:

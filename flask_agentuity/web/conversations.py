@@ -116,7 +116,10 @@ class Conversations(Owners):
         :param owner: only the threads of this person; None for those of all.
         :param limit: the maximum number of threads.
         :param cursor: the cursor of the previous page.
-        :raises ValueError: if a value in *metadata* is not a scalar, or the cursor is invalid.
+        :raises ValueError: if a value in *metadata* is not a scalar, or *limit* is not a number
+            from 1 on.
+        :raises InvalidCursor: a ValueError; if *cursor* is not one of a listing. Unless the view
+            handles it, the response is 400 Bad Request.
         :raises StoreError: if the store cannot list threads, or cannot be read.
         """
         store, name = self._threads_at_work().store, None if owner is None else owner_name(owner)

@@ -10,11 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, current_app
 from flask.signals import got_request_exception
-from werkzeug.exceptions import Conflict, NotFound, RequestEntityTooLarge, ServiceUnavailable
+from werkzeug.exceptions import (
+    BadRequest,
+    Conflict,
+    NotFound,
+    RequestEntityTooLarge,
+    ServiceUnavailable,
+)
 
 from ..errors import (
     AgentuityError,
     ConfigurationError,
+    InvalidCursor,
     StateTooLarge,
     StoreError,
     ThreadGone,
@@ -56,6 +63,7 @@ def register(app: Flask, threads: AppThreads) -> None:
     set_default_error_handler(app, StoreError, _answer_store_error)
     set_default_error_handler(app, StateTooLarge, _answer_too_large)
     set_default_error_handler(app, ThreadNotFound, _answer_not_found)
+    set_default_error_handler(app, InvalidCursor, _answer_invalid_cursor)
     app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, threads)
     _note_exceptions(app, threads)
     add_ids_of_requests()
@@ -193,6 +201,13 @@ def _answer_not_found(error: ThreadNotFound) -> Any:
     if handler := find_error_handler(LookupError):
         return current_app.ensure_sync(handler)(error)
     return current_app.handle_http_exception(NotFound())
+
+
+def _answer_invalid_cursor(error: InvalidCursor) -> Any:
+    for base in (AgentuityError, ValueError):
+        if handler := find_error_handler(base):
+            return current_app.ensure_sync(handler)(error)
+    return current_app.handle_http_exception(BadRequest("This is not the cursor of a page."))
 
 
 def _answer_store_error(error: StoreError) -> Any:

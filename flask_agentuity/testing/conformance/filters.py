@@ -184,6 +184,8 @@ class FilterConformance(Suite):
             *("nonsense", "!", "é", "bnVsbA", "W10", "WzFd", "WyJhIiwiYiJd", "e30", "A", "=", "\0"),
             # ["nan","x"], ["1","x"], [true,"x"], [1,2]
             *("WyJuYW4iLCJ4Il0", "WyIxIiwieCJd", "W3RydWUsIngiXQ", "WzEsMl0"),
+            # [1000...000,"x"]
+            "WzEw" + "MDAw" * 200 + "LCJ4Il0",
         ],
     )
     def test_a_wrong_cursor_is_a_clear_error(self, store: ThreadStore, cursor: str) -> None:
