@@ -6,8 +6,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from flask import Flask
+from stores.minimal import MinimalStore
+from visitor import visitor
+from web.cli.running import runner_of
 
+from flask_agentuity import ThreadManager
 from flask_agentuity.errors import ConfigurationError
+from flask_agentuity.testing import ThreadTestClient
 from flask_agentuity.thread.runs import log as run_log
 
 from .answers import Answer, Chat, events_of, spoken, wait_until
@@ -173,7 +179,9 @@ def test_another_store_for_runs(tmp_path: Any) -> None:
     from flask_agentuity.stores.base import ThreadStore
     from flask_agentuity.stores.memory import MemoryStore
 
-    chat = Chat(AGENTUITY_RUN_STORE="memory://")
+    assert not Chat(AGENTUITY_RUN_STORE="memory://").runs.has_own_store
+    chat = Chat(AGENTUITY_RUN_STORE=f"sqlite:///{tmp_path / 'runs.db'}")
+    assert chat.runs.has_own_store
     threads: ThreadStore = chat.threads._threads_at_work().store
     assert isinstance(threads, MemoryStore)
     answer = Answer().say("a")
@@ -186,3 +194,38 @@ def test_another_store_for_runs(tmp_path: Any) -> None:
     with chat.client.thread() as thread:
         thread.destroy()
     assert chat.status() is None
+    chat.runs.turns.close()
+
+
+def test_a_turn_that_was_lost_in_another_store_saves_nothing(tmp_path: Any) -> None:
+    chat = Chat(AGENTUITY_RUN_STORE=f"sqlite:///{tmp_path / 'runs.db'}")
+    answer = Answer().say("a")
+    response = chat.ask(answer)
+    thread_id = chat.client.thread_id or ""
+    turns = chat.runs.turns
+    lease = turns.lease_turn(thread_id, "another")
+    while lease.holder != "another":
+        lease = turns.lease_turn(thread_id, "another", lease)
+    answer.finish()
+    chat.client.run_to_end(response)
+    assert chat.status() == "interrupted"
+    assert chat.messages() == ["hello"]
+    turns.close()
+
+
+def test_a_store_that_keeps_no_runs(tmp_path: Any, caplog: pytest.LogCaptureFixture) -> None:
+    store = MinimalStore(tmp_path)
+    app = Flask("minimal", instance_path=str(tmp_path))
+    app.config["SECRET_KEY"] = "x"
+    app.test_client_class = ThreadTestClient
+    threads = ThreadManager(app, store=store)
+    app.register_blueprint(threads.blueprint, url_prefix="/chat")
+    app.add_url_rule("/", view_func=lambda: threads.stream(iter(["a", "b"])), methods=["POST"])
+    client = visitor(app)
+    for _ in range(2):
+        assert client.run_to_end(client.post("/")) == b"ab"
+    status = client.get("/chat/status").json
+    assert status is not None and status["status"] == "done"
+    assert caplog.text.count("MinimalStore keeps no runs") == 1
+    report = runner_of(store)("check")
+    assert "Warning:     MinimalStore keeps no runs" in report.stdout

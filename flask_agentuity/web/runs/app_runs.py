@@ -34,9 +34,12 @@ class AppRuns:
     def __init__(self, threads: AppThreads) -> None:
         self._threads = threads
         self._given: ThreadStore | None = None
-        if (url := threads.settings.runs.store) is not None:
+        url = threads.settings.runs.store
+        # Only the store of threads itself can refuse a save whose turn was lost.
+        if url is not None and url != threads.settings.store:
             self._given = open_store(url, ttl=None, folder=threads.app.instance_path)
-        self._local: RunStore | None = None
+        #: For a store that keeps no runs.
+        self._local: RunStore = MemoryRuns()
         self._process = PerProcess(self._make)
 
     @property
@@ -58,9 +61,7 @@ class AppRuns:
     def store(self) -> RunStore:
         """Where the logs of runs are kept."""
         kept = self.turns.runs
-        if kept is None:
-            kept = self._local = self._local or MemoryRuns()
-        return kept
+        return self._local if kept is None else kept
 
     def find(self, thread_id: str, run_id: str | None = None) -> StoredRun | None:
         """Return a run of a thread, the latest one if no run is named.
