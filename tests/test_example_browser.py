@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium, eventually, set_screen
 from flask import Flask
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from support.browser import chromium, eventually, set_screen
 from werkzeug.serving import BaseWSGIServer, make_server
 
 import example_app

@@ -6,10 +6,10 @@ import os
 import signal
 from pathlib import Path
 
-from browser import chromium, eventually
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from server.servers import gunicorn, running
+from support.browser import chromium, eventually
+from support.servers import gunicorn, running
 
 APP = """
 import os

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, g
-from recording import RecordingStore
+from support.recording import RecordingStore
 
 from flask_agentuity import ThreadManager
 from flask_agentuity.errors import OutcomeUnknown, ServiceUnavailable

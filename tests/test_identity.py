@@ -18,7 +18,7 @@ import pytest
 from flask import Flask, Request, Response, g
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from visitor import json_of
+from support.visitor import json_of
 from werkzeug.middleware.proxy_fix import ProxyFix
 from werkzeug.test import EnvironBuilder, TestResponse
 

@@ -130,7 +130,7 @@ def test_the_package_binds_nothing_early() -> None:
 LATE = """
 import sys, time, threading
 sys.path[:0] = {paths!r}
-from stores.minimal import MinimalStore
+from support.minimal import MinimalStore
 from flask import Flask, g
 from flask_agentuity import ThreadManager
 from flask_agentuity.document.operations import Push

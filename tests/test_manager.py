@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Blueprint, Flask, Request, Response, g
-from visitor import visitor
+from support.visitor import visitor
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from flask_agentuity import (

@@ -107,7 +107,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path / 'threads.db'}?timeout=60", None
         return
-    redis_server = pytest.importorskip("stores.redis_server")
+    redis_server = pytest.importorskip("support.redis_server")
     with ExitStack() as stack:
         # What it has acknowledged is on the disk.
         server = stack.enter_context(
@@ -160,7 +160,7 @@ def test_every_turn_is_there_once_and_in_order(place: tuple[str, Any], tmp_path:
 
 
 def test_every_answered_turn_is_there_when_redis_restarts(tmp_path: Path) -> None:
-    redis_server = pytest.importorskip("stores.redis_server")
+    redis_server = pytest.importorskip("support.redis_server")
     options = ("--appendonly", "yes", "--appendfsync", "always")
     with redis_server.running(tmp_path, *options) as server:
         # Its end is waited for, not its number: it has to go on until Redis is back.

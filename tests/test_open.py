@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from blinker import NamedSignal
 from flask import Flask, current_app, g
-from recording import RecordingStore
+from support.recording import RecordingStore
 
 from flask_agentuity import Thread, ThreadManager
 from flask_agentuity.document.operations import Push, Set

@@ -20,7 +20,7 @@ ID = "thrd_0123456789abcdef0123456789abcdef"
 @pytest.fixture(scope="module")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     pytest.importorskip("redis")
-    from stores.redis_server import running
+    from support.redis_server import running
 
     with running(tmp_path_factory.mktemp("redis")) as server:
         yield server.url

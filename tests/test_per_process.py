@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from stores.minimal import MinimalStore
+from support.minimal import MinimalStore
 
 from flask_agentuity.document.operations import Push, SetMetadata
 from flask_agentuity.per_process import PerProcess

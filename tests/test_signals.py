@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, current_app, g
-from recording import RecordingStore
+from support.recording import RecordingStore
 
 import flask_agentuity
 from flask_agentuity import (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Request, g
-from visitor import json_of
+from support.visitor import json_of
 from werkzeug.test import EnvironBuilder, TestResponse
 
 from flask_agentuity import ThreadManager

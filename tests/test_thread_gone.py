@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Request, Response, copy_current_request_context, g
-from visitor import visitor
+from support.visitor import visitor
 
 from flask_agentuity import (
     AgentuityError,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 import trustme
+from support.tcp_proxy import Proxy
 
 from flask_agentuity.client import ThreadClient
 
 from .scripted_service import KEY, Script, Service
-from .tcp_proxy import Proxy
 
 #: Delays are short, so that an outage in a test is short as well.
 SHORT: dict[str, Any] = {

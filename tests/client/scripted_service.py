@@ -7,7 +7,6 @@ import json
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -233,12 +232,4 @@ class Service:
             raise self.failures[0]
 
 
-def eventually(condition: Callable[[], object], seconds: float = 10.0) -> None:
-    """Wait until *condition* holds."""
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "the condition never held"
-        time.sleep(0.002)
-
-
-__all__ = ["KEY", "THREAD", "Gone", "Opcode", "Peer", "Script", "Service", "eventually"]
+__all__ = ["KEY", "THREAD", "Gone", "Opcode", "Peer", "Script", "Service"]

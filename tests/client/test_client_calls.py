@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import pytest
+from support.waiting import eventually
 
 from flask_agentuity.client import ServiceRefusal, ThreadClient
 from flask_agentuity.document.operations import Clear, Delete, Push, Set
@@ -26,7 +27,7 @@ from flask_agentuity.errors import (
     StateTooLarge,
 )
 
-from .scripted_service import KEY, THREAD, Opcode, Peer, Service, eventually
+from .scripted_service import KEY, THREAD, Opcode, Peer, Service
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

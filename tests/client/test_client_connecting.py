@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-import socket
 import ssl
 import time
 from collections.abc import Callable
 
 import pytest
 import trustme
+from support.ports import free_port
+from support.waiting import eventually
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.errors import AuthenticationFailed, ServiceUnavailable, StoreError
 
-from .scripted_service import KEY, THREAD, Peer, Service, eventually
+from .scripted_service import KEY, THREAD, Peer, Service
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]
@@ -48,12 +49,6 @@ def failure(client: ThreadClient) -> StoreError:
     with pytest.raises(StoreError) as raised:
         client.restore(THREAD)
     return raised.value
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from support.waiting import eventually
 
 from flask_agentuity.client import FeatureMissing, ServiceRefusal, ThreadClient
 from flask_agentuity.errors import AuthenticationFailed, OutcomeUnknown, ServiceUnavailable
 
-from .scripted_service import THREAD, Gone, Peer, Service, eventually
+from .scripted_service import THREAD, Gone, Peer, Service
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

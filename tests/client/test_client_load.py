@@ -16,12 +16,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from support.waiting import eventually
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.document.operations import Push
 from flask_agentuity.errors import OutcomeUnknown, RequestTimeout, StoreError
 
-from .scripted_service import Service, eventually
+from .scripted_service import Service
 
 LONG = bool(os.environ.get("FLASK_AGENTUITY_LONG_TESTS"))
 OPERATIONS = 50_000 if LONG else 3_000
@@ -106,13 +107,13 @@ def test_nothing_is_lost_or_mixed_up(
         for restart in range(1, RESTARTS + 1):
             # Counted from here, because this thread may be far behind the callers.
             enough = done + total // (RESTARTS + 2)
-            eventually(partial(is_done, enough), 600)
+            eventually(partial(is_done, enough), seconds=600)
             port, documents, merges = service.port, service.documents, service.merges
             service.close()
             service = Service(port=port, **options)
             service.documents, service.merges = documents, merges
             # An earlier restart would not cost the client a connection.
-            eventually(partial(has_connected, client, restart + 1), 60)
+            eventually(partial(has_connected, client, restart + 1), seconds=60)
         restarted.set()
         for thread in threads:
             thread.join(600)

@@ -6,13 +6,14 @@ import logging
 from collections.abc import Callable
 
 import pytest
+from support.waiting import eventually
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.client.connection_manager import ConnectionManager
 from flask_agentuity.document.operations import Clear
 from flask_agentuity.errors import OutcomeUnknown, RequestTimeout, ServiceUnavailable
 
-from .scripted_service import THREAD, Peer, Service, eventually
+from .scripted_service import THREAD, Peer, Service
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

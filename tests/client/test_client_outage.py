@@ -10,13 +10,14 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+from support.tcp_proxy import Proxy
+from support.waiting import eventually
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.document.operations import Clear, Push, Set
 from flask_agentuity.errors import OutcomeUnknown, RequestTimeout, ServiceUnavailable, StoreError
 
-from .scripted_service import THREAD, Peer, Service, eventually
-from .tcp_proxy import Proxy
+from .scripted_service import THREAD, Peer, Service
 
 Serve = Callable[..., Service]
 Connect = Callable[..., ThreadClient]

@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable
 
 import pytest
+from support.waiting import eventually
 
-from .scripted_service import KEY, Peer, Service, eventually
+from .scripted_service import KEY, Peer, Service
 
 Serve = Callable[..., Service]
 

@@ -9,10 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
 from flask import Flask, Response, g
+from support.tcp_proxy import Proxy
+from support.waiting import eventually
 
 from flask_agentuity import StateNotSerializable, StateTooLarge, ThreadManager
 from flask_agentuity.document.operations import Push, Set
@@ -22,8 +25,6 @@ from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.web.app_threads import threads_of
-
-from .tcp_proxy import Proxy
 
 KEY = "a key of the tests"
 ID = "thrd_0123456789abcdef0123456789abcdef"
@@ -109,13 +110,6 @@ def client_of(app: Flask) -> Any:
     return app.test_client(thread_id=ID)
 
 
-def until(condition: Any) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 @pytest.mark.parametrize("how", ["damaged", "late"])
 def test_defect_1_a_failed_restore_never_overwrites(
     app: Flask, store: RemoteStore, direct: RemoteStore, kept: Damaged, how: str
@@ -151,7 +145,7 @@ def test_defect_3_a_connection_closed_before_authorization_hangs_no_call(
     proxy.cut_after(50)
     client = client_of(app)
     client.get("/count")
-    until(lambda: client.get("/count").json.get("count", 0) > 1)
+    eventually(lambda: client.get("/count").json.get("count", 0) > 1)
     assert proxy.accepted > 1
 
 
@@ -170,7 +164,11 @@ def test_defect_4_a_call_during_a_reconnect_that_fails_ends(
 
     threading.Thread(target=call).start()
     assert ended.wait(PATIENCE)
-    until(lambda: _restored(store) == b'{"state":{"a":1}}')
+    eventually(lambda: _restored(store) == b'{"state":{"a":1}}')
+
+
+def _has_accepted_more(proxy: Proxy, before: int) -> bool:
+    return proxy.accepted > before
 
 
 def _restored(store: RemoteStore) -> bytes | None:
@@ -189,8 +187,8 @@ def test_defect_5_many_failed_attempts_are_not_the_end(
         proxy.cut_after(20)
         _restored(store)
         proxy.drop()
-        until(lambda accepted=accepted: proxy.accepted > accepted)
-    until(lambda: _restored(store) == b'{"state":{"a":1}}')
+        eventually(partial(_has_accepted_more, proxy, accepted))
+    eventually(lambda: _restored(store) == b'{"state":{"a":1}}')
 
 
 def test_defect_6_nothing_listens_at_the_start(service: ThreadService) -> None:
@@ -210,7 +208,7 @@ def test_defect_7_what_was_in_flight_is_not_repeated_blindly(
     proxy.cut_after(1, "down")
     with pytest.raises(OutcomeUnknown):
         store.merge(ID, [Push("log", b"2")])
-    until(lambda: direct.restore(ID) == b'{"state":{"log":[1,2]}}')
+    eventually(lambda: direct.restore(ID) == b'{"state":{"log":[1,2]}}')
     assert _restored(store) in (None, b'{"state":{"log":[1,2]}}')
 
 
@@ -292,7 +290,7 @@ def test_defect_12_a_half_open_connection_is_noticed_and_replaced(
     with pytest.raises(StoreError):
         store.restore(ID)
     proxy.release()
-    until(lambda: _restored(store) == b'{"state":{"a":1}}')
+    eventually(lambda: _restored(store) == b'{"state":{"a":1}}')
     assert proxy.accepted > accepted
     store.close()
 

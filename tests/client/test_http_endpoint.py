@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
-from report_service import Answer, ReportService
+from support.report_service import Answer, ReportService
 
 from flask_agentuity.client.http import HTTPEndpoint, base_of
 from flask_agentuity.errors import ConfigurationError, ServiceError

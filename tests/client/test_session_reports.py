@@ -17,9 +17,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-import report_service
 from freezegun import freeze_time
-from report_service import Answer, ReportService
+from support import report_service
+from support.report_service import Answer, ReportService
 
 from flask_agentuity.client.http import HTTPEndpoint, HTTPReply
 from flask_agentuity.client.sessions import SessionReports

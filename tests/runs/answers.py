@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from flask import Flask, Response, g, request
-from visitor import visitor
+from support.visitor import visitor
 from werkzeug.test import TestResponse
 
 from flask_agentuity import ThreadManager

@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
-from server.servers import PATIENCE, Server, Visitor, gunicorn, running, wait_until
+from support.servers import PATIENCE, Server, Visitor, gunicorn, running
+from support.waiting import eventually
 
 from .served import text_of
 
@@ -131,7 +132,7 @@ def wait_for_workers(server: Server, count: int = 2) -> set[int]:
         found.add(int(Visitor(server).get("/worker").body))
         return len(found) >= count
 
-    wait_until(look, "all workers answer")
+    eventually(look, "all workers answer")
     return found
 
 
@@ -146,5 +147,5 @@ def is_alive(process: int) -> bool:
 def until_gone(process: int) -> float:
     """Return how many seconds a process went on."""
     began = time.monotonic()
-    wait_until(lambda: not is_alive(process), "the process has ended")
+    eventually(lambda: not is_alive(process), "the process has ended")
     return time.monotonic() - began

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server.servers import Server, Visitor
+from support.servers import Server, Visitor
 
 from .clients import ask, events_in, last, serving
 from .served import text_of

@@ -16,7 +16,8 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
-from server.servers import Server, Visitor, together, wait_until
+from support.servers import Server, Visitor, together
+from support.waiting import eventually
 
 from .clients import (
     Reading,
@@ -42,7 +43,7 @@ SHARED = ["gthread SQLite", "gevent Redis", *(["gthread Redis", "gevent SQLite"]
 def environment_of(store: str, folder: Path, stack: ExitStack) -> dict[str, str]:
     if store == "SQLite":
         return {}
-    redis_server = pytest.importorskip("stores.redis_server")
+    redis_server = pytest.importorskip("support.redis_server")
     return {"RUNS_STORE": stack.enter_context(redis_server.running(folder)).url}
 
 
@@ -282,12 +283,12 @@ def test_a_suspended_worker_saves_nothing(own_server: Server) -> None:
     try:
         # It may reach the suspended worker's queue first, so several are asked.
         waiting = Visitor(own_server)
-        wait_until(lambda: waiting.get("/worker").body, "a worker answers")
+        eventually(lambda: waiting.get("/worker").body, "a worker answers")
         assert visitor.copy().post("/wait").status == 200
     finally:
         os.kill(reading.worker, signal.SIGCONT)
     reading.all()
-    wait_until(
+    eventually(
         lambda: [each for each in own_server.events() if each[0] == "interrupted"],
         "the run has ended",
     )
@@ -367,7 +368,7 @@ def test_a_store_that_blocks_for_three_seconds(tmp_path: Path, store: str) -> No
         redis = None
         environment: dict[str, str] = {}
         if store == "Redis":
-            redis_server = pytest.importorskip("stores.redis_server")
+            redis_server = pytest.importorskip("support.redis_server")
             redis = stack.enter_context(redis_server.running(tmp_path))
             environment["RUNS_STORE"] = redis.url
         server = stack.enter_context(serving(tmp_path, "gthread", **environment))

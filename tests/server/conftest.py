@@ -3,8 +3,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 
 import pytest
-
-from .servers import WERKZEUG, Server, Visitor, gunicorn, running
+from support.servers import WERKZEUG, Server, Visitor, gunicorn, running
 
 COMMANDS = {
     "werkzeug": WERKZEUG,

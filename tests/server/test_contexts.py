@@ -20,13 +20,13 @@ from flask import (
     stream_with_context,
 )
 from flask.typing import ResponseReturnValue
+from support.servers import PATIENCE
 from werkzeug.middleware.dispatcher import DispatcherMiddleware
 from werkzeug.test import Client
 
 from flask_agentuity import ThreadManager, current_session, current_thread
 
 from .app import create_app
-from .servers import PATIENCE
 from .test_session_completed import recorded
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.servers import Server, Visitor, gunicorn, running, together
+from support.waiting import eventually
 
 from . import app as served
-from .servers import Server, Visitor, gunicorn, running, together, wait_until
 
 CLIENTS, TURNS = 8, 25
 
@@ -57,7 +58,7 @@ def test_two_tabs_lose_nothing(tmp_path: Path, worker: str) -> None:
             together(*[ask] * CLIENTS)
             return len(workers) == 2
 
-        wait_until(both, "both workers answer")
+        eventually(both, "both workers answer")
 
 
 def test_what_was_answered_survives_a_kill(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def post_until_killed(server: Server, browser: Visitor) -> dict[str, list[int]]:
             number += 1
 
     def kill() -> None:
-        wait_until(lambda: all(len(numbers) > 5 for numbers in answered.values()), "all post")
+        eventually(lambda: all(len(numbers) > 5 for numbers in answered.values()), "all post")
         killed.set()
         server.kill()
 

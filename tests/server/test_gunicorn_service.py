@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.servers import Visitor, gunicorn, running, together
 
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores.memory import MemoryStore
 
-from .servers import Visitor, gunicorn, running, together
 from .test_gunicorn import order_of
 
 CLIENTS, TURNS = 8, 25

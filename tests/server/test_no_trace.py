@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.servers import Answer, Visitor, running
 
 from .conftest import COMMANDS
-from .servers import Answer, Visitor, running
 
 
 def count_threads(instance: Path) -> int:

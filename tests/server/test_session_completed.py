@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 from flask import Flask, Response, g
 from flask.sessions import SecureCookieSessionInterface
+from support.servers import Visitor, running
+from support.waiting import eventually
 
 from flask_agentuity.web import events as signals
 
 from .app import create_app
 from .conftest import COMMANDS
-from .servers import Visitor, running, wait_until
 
 
 @dataclass(frozen=True)
@@ -200,12 +201,12 @@ def test_over_a_server(tmp_path: Path, kind: str) -> None:
         expected = [["session.completed", name, case.error] for name, case in CASES.items()]
         expected += [["session.completed", name, None] for name in leavers]
         names = [*CASES, *leavers]
-        wait_until(
+        eventually(
             lambda: {*names} <= {event[1] for event in server.events("session.completed")},
             "every session is completed",
         )
         # Whatever came a second time would be here by now: this request is after all of them.
         Visitor(server).get("/plain", X_Name="last")
-        wait_until(lambda: server.events("session.completed", "last"), "the last is completed")
+        eventually(lambda: server.events("session.completed", "last"), "the last is completed")
     expected.append(["session.completed", "last", None])
     assert sorted(server.events("session.completed"), key=str) == sorted(expected, key=str)

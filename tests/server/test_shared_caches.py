@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 from flask import Flask, Response, g, request, send_file
+from support.proxies import PROXIES, caching_proxy
+from support.servers import PATIENCE
 from werkzeug.serving import make_server
 
 from flask_agentuity import ThreadManager
-
-from .proxies import PROXIES, caching_proxy
-from .servers import PATIENCE
 
 SHARED = "public, max-age=600, s-maxage=600"
 

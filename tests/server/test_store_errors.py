@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, g, stream_with_context
+from support.servers import PATIENCE, Visitor, running
+from support.waiting import eventually
 from werkzeug.exceptions import HTTPException
 
 from flask_agentuity import ThreadManager
@@ -20,7 +22,6 @@ from flask_agentuity.web import events as signals
 
 from .app import create_app
 from .conftest import COMMANDS
-from .servers import PATIENCE, Visitor, running, wait_until
 from .test_session_completed import recorded
 
 STORE = "sqlite:///threads.db?timeout=0.05"
@@ -74,7 +75,7 @@ def test_a_locked_database(tmp_path: Path, kind: str, on_error: str) -> None:
             if on_error == "raise":
                 assert b"SQLite" not in answer.body
             assert len(server.events("thread.save_failed", "post")) == 1
-            wait_until(lambda: server.events("session.completed", "post"), "it is completed")
+            eventually(lambda: server.events("session.completed", "post"), "it is completed")
             assert len(server.events("session.completed", "post")) == 1
             assert "could not be saved: SQLite could not serve" in server.log()[begin:]
 
@@ -86,7 +87,7 @@ def test_a_locked_database(tmp_path: Path, kind: str, on_error: str) -> None:
                 assert visitor.get("/stream?mark=1", X_Name="stream").status == 503
                 with pytest.raises(http.client.IncompleteRead):
                     visitor.get("/late?mark=1", X_Name="late")
-            wait_until(lambda: server.events("session.completed", "stream"), "it is completed")
+            eventually(lambda: server.events("session.completed", "stream"), "it is completed")
         assert visitor.state() == {"old": True}
         assert visitor.post("/push", "kept").status == 200
         assert visitor.state() == {"old": True, "messages": ["kept"]}

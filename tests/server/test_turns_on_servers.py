@@ -16,8 +16,8 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-
-from server.servers import PATIENCE, WERKZEUG, Server, Visitor, gunicorn, running, wait_until
+from support.servers import PATIENCE, WERKZEUG, Server, Visitor, gunicorn, running
+from support.waiting import eventually
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 THREAD_NAME = "flask_agentuity-turn"
@@ -54,7 +54,7 @@ def server(
     with ExitStack() as stack:
         environment = {}
         if redis:
-            redis_server = pytest.importorskip("stores.redis_server")
+            redis_server = pytest.importorskip("support.redis_server")
             environment["TURNS_STORE"] = stack.enter_context(redis_server.running(folder)).url
         yield stack.enter_context(running(folder, SERVERS[kind], **environment))
 
@@ -125,7 +125,7 @@ def test_a_second_client_waits_until_the_stream_has_ended(server: Server) -> Non
     stream = Stream(visitor)
     waiting = [Asking(visitor.copy(), "/wait") for _ in range(2)]
     for asking in waiting:
-        wait_until(partial(has_arrived, server, asking.mark), "it has come")
+        eventually(partial(has_arrived, server, asking.mark), "it has come")
     # It takes its time, in which the others could begin if they did not wait.
     assert visitor.copy().get("/impatient").status == 409
     assert visitor.copy().get("/reject").status == 409
@@ -167,7 +167,7 @@ def short_leases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ser
     with ExitStack() as stack:
         environment = {"TURNS_LEASE": "1.0"}
         if request.param == "Redis":
-            redis_server = pytest.importorskip("stores.redis_server")
+            redis_server = pytest.importorskip("support.redis_server")
             environment["TURNS_STORE"] = stack.enter_context(redis_server.running(tmp_path)).url
         yield stack.enter_context(running(tmp_path, SERVERS["2 processes"], **environment))
 
@@ -192,7 +192,7 @@ def test_a_request_that_does_not_wait_finds_out_that_the_holder_was_killed(
     visitor = visitor_of(short_leases)
     stream = Stream(visitor)
     os.kill(stream.process, signal.SIGKILL)
-    wait_until(
+    eventually(
         lambda: visitor.copy().get("/reject").status == 200, "it is no longer answered with 409"
     )
     stream.abandon()

@@ -8,9 +8,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from stores.redis_server import running as redis_running
-
-from .servers import Visitor, gunicorn, running, together
+from support.redis_server import running as redis_running
+from support.servers import Visitor, gunicorn, running, together
 
 #: How many times two tabs ask at once; the long form is AGENTUITY_TEST_TABS=50.
 ROUNDS = int(os.environ.get("AGENTUITY_TEST_TABS", "6"))

@@ -7,9 +7,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from support.servers import Server, Visitor
+from support.waiting import eventually
 
 from . import app as served
-from .servers import Server, Visitor, wait_until
 
 PARTS = b"data: 0\n\ndata: 1\n\ndata: 2\n\n"
 
@@ -63,9 +64,9 @@ def test_a_client_that_leaves_in_the_middle_keeps_what_was_done(
     server: Server, settled: Visitor, mark: str, context: str
 ) -> None:
     settled.leave(f"/endless?mark={mark}{context}", X_Name=mark)
-    wait_until(lambda: settled.state().get("finally") == mark, "the stream is closed and saved")
+    eventually(lambda: settled.state().get("finally") == mark, "the stream is closed and saved")
     assert settled.state() == {"old": True, "before": mark, "during": mark, "finally": mark}
-    wait_until(lambda: server.events("session.completed", mark), "the session is completed")
+    eventually(lambda: server.events("session.completed", mark), "the session is completed")
     assert server.events("session.completed", mark) == [["session.completed", mark, None]]
 
 
@@ -177,7 +178,7 @@ def test_an_error_in_the_middle_of_a_stream(
         settled.get(f"/stream?mark={mark}&fails_at=2{context}{length}", X_Name=mark)
     assert PARTS.startswith(caught.value.partial)
     assert settled.state() == {"old": True, "before": mark}
-    wait_until(lambda: server.events("session.completed", mark), "the session is completed")
+    eventually(lambda: server.events("session.completed", mark), "the session is completed")
     assert server.events("session.completed", mark) == [["session.completed", mark, "RuntimeError"]]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 
 import pytest
+from support.waiting import eventually
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.codec import Snapshot
@@ -27,13 +28,6 @@ Connect = Callable[..., Peer]
 OTHER = "another key of the tests"
 KIB = 1024
 MIB = 1024 * KIB
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 # Threads

@@ -9,7 +9,6 @@ import logging
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -17,6 +16,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import trustme
+from support.waiting import eventually
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_socket
 
@@ -34,13 +34,6 @@ Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]
 
 MEGABYTE = 1_000_000
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 def address(service: ThreadService) -> tuple[str, int]:

@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pytest
 import trustme
+from support.waiting import eventually
 from websockets.exceptions import InvalidStatus
 
 from flask_agentuity.client import ThreadClient
@@ -69,13 +70,6 @@ def is_open(knocking: socket.socket) -> bool:
         return True
     except ConnectionError:
         return False
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    until = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.005)
 
 
 # How many

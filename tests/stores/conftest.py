@@ -5,11 +5,11 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
+from support.redis_server import RedisServer, running
 
 from flask_agentuity.stores.remote import RemoteStore
 
 from .odd_service import KEY, Answer, OddService
-from .redis_server import RedisServer, running
 
 
 @pytest.fixture(scope="session")

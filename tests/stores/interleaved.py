@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from recording import Watcher
+from support.recording import Watcher
 
 from flask_agentuity import Thread
 from flask_agentuity.document import codec

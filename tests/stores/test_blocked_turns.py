@@ -10,13 +10,12 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import pytest
+from support.redis_server import PATIENCE, running
 
 from flask_agentuity.stores import ThreadStore, leases
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.thread.turns import Turn, take_turn
-
-from .redis_server import PATIENCE, running
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 LEASE = 0.5

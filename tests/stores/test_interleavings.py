@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from support.redis_server import RedisServer
 
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores import ThreadStore
@@ -29,7 +30,6 @@ from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.testing.conformance.stored import new_id
 
 from .interleaved import Family, Program, Run, difference, without_ids
-from .redis_server import RedisServer
 
 KEY = "the key of the tests"
 COUNT = int(os.environ.get("INTERLEAVINGS", "240"))

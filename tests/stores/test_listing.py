@@ -6,6 +6,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.minimal import MinimalStore
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError
@@ -14,7 +15,6 @@ from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .conformance import new_id
 from .listing import fill, listed
-from .minimal import MinimalStore
 
 
 class TestSQLiteListing:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.redis_server import RedisServer
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.service.thread_service import ThreadService
@@ -21,7 +22,6 @@ from flask_agentuity.stores import open_store
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .conformance import new_id
-from .redis_server import RedisServer
 
 pytestmark = pytest.mark.skipif(
     not Path("/proc/self/clear_refs").exists(), reason="peaks of memory are measured in Linux only"

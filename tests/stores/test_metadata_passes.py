@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 from flask import Flask
+from support.redis_server import PATIENCE, RedisServer
 
 from flask_agentuity import ThreadManager
 from flask_agentuity.document.operations import Push, Set
@@ -20,7 +21,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .conformance import new_id
-from .redis_server import PATIENCE, RedisServer
 
 
 @pytest.fixture

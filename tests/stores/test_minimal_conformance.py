@@ -2,10 +2,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from support.minimal import MinimalStore
+
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.testing.conformance import StoreConformance
-
-from .minimal import MinimalStore
 
 
 class TestMinimalStore(StoreConformance):

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.minimal import MinimalStore
 
 from flask_agentuity.document.operations import (
     EditMetadata,
@@ -25,8 +26,6 @@ from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.owners import owner_in
 from flask_agentuity.stores.writing import Write, write_merged
 from flask_agentuity.testing.conformance.stored import new_id, snapshot_of
-
-from .minimal import MinimalStore
 
 LISTED = ListedThread("thrd_x", {"owner": "ada"}, 1.0, 2.0, 3)
 PAGE = Page([LISTED], None)

@@ -9,14 +9,13 @@ from typing import Any
 import pytest
 import redis
 from redis.cluster import RedisCluster
+from support.redis_server import PATIENCE, RedisServer, pass_time, running
 
 from flask_agentuity.document import codec
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.redis.keys import string_name
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.testing.conformance import Clock, StoreConformance
-
-from .redis_server import PATIENCE, RedisServer, pass_time, running
 
 
 class TestRedisStore(StoreConformance):

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, RedisServer, measured, pass_time
+from support.waiting import eventually
 
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import StoreError
@@ -19,7 +21,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import new_id
 from .listing import listed, pages_of
-from .redis_server import PATIENCE, RedisServer, eventually, measured, pass_time
 
 INDEX = "agentuity:{0}"
 

@@ -13,6 +13,7 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.redis_server import PATIENCE, RedisServer
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Operation, Push, Set
@@ -20,7 +21,6 @@ from flask_agentuity.stores import ListedThread
 from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import new_id, pushes
-from .redis_server import PATIENCE, RedisServer
 
 #: What looks like the end of an item and is none, and the other way round.
 ODD_ITEMS: list[Any] = [

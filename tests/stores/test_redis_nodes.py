@@ -11,6 +11,17 @@ from typing import Any
 
 import pytest
 from redis.cluster import NodesManager, RedisCluster
+from support.redis_nodes import (
+    agree,
+    begin_to_move,
+    cluster,
+    end_moving,
+    owner_of,
+    slot_of,
+    watched,
+)
+from support.redis_server import PATIENCE, RedisServer, pass_time
+from support.waiting import eventually
 
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import ServiceUnavailable, StoreError
@@ -19,8 +30,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import Clock, new_id, pushes
 from .listing import ListingConformance, listed, pages_of
-from .redis_nodes import agree, begin_to_move, cluster, end_moving, owner_of, slot_of, watched
-from .redis_server import PATIENCE, RedisServer, eventually, pass_time
 
 CHAT = [*pushes("messages", range(50)), Set("title", b'"t"')]
 

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, RedisServer, measured
 
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Write
 
 from .conformance import new_id
-from .redis_server import PATIENCE, RedisServer, measured
 
 
 @pytest.fixture

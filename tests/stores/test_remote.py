@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import Any
 
 import pytest
-from recording import THREAD_ID, begin, put, stored
+from support.recording import THREAD_ID, begin, put, stored
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
-from recording import THREAD_ID, begin
+from support.counting_proxy import CountingProxy, counting
+from support.recording import THREAD_ID, begin
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import (
@@ -35,7 +36,6 @@ from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.writing import Conflict, Write, Written, write_merged
 
 from .conformance import with_all_done
-from .counting_proxy import CountingProxy, counting
 from .odd_service import KEY, Documents, OddService, failure, success
 
 Odd = Callable[..., tuple[OddService, RemoteStore]]

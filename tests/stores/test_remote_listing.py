@@ -11,8 +11,8 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
-import report_service
-from report_service import Answer, ReportService
+from support import report_service
+from support.report_service import Answer, ReportService
 
 from flask_agentuity.client.directory import ThreadDirectory
 from flask_agentuity.client.http import HTTPEndpoint

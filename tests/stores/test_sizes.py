@@ -7,7 +7,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from recording import THREAD_ID, begin
+from support.minimal import MinimalStore
+from support.recording import THREAD_ID, begin
 
 from flask_agentuity import Thread, ThreadStore
 from flask_agentuity.service import ThreadService
@@ -15,8 +16,6 @@ from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.redis import RedisStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite import SQLiteStore
-
-from .minimal import MinimalStore
 
 LIMIT = 10_000
 

@@ -26,7 +26,7 @@ def test_a_named_store_is_run_through_the_clauses() -> None:
 
 def test_a_store_that_forgets_the_metadata_fails(tmp_path: Path) -> None:
     (tmp_path / "forgetful.py").write_text(
-        "from stores.minimal import MinimalStore\n"
+        "from support.minimal import MinimalStore\n"
         "class Forgetful(MinimalStore):\n"
         "    def save(self, thread_id, document, metadata=None):\n"
         "        super().save(thread_id, document, metadata or {})\n"

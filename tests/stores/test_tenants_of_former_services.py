@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.redis_server import RedisServer
 
 from flask_agentuity.document.operations import Push, Set, SetMetadata
 from flask_agentuity.service import ThreadService
@@ -17,8 +18,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.stores.writing import Write
-
-from .redis_server import RedisServer
 
 KEY = "the key of the tests"
 OTHER = "the key of another tenant"

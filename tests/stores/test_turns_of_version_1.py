@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from thread.leasing import is_renewing
+from support.leasing import is_renewing
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.stores import ThreadStore, leases

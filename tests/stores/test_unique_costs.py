@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.redis_server import PATIENCE, RedisServer, measured
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Operation, Push
@@ -14,7 +15,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .conformance import new_id
-from .redis_server import PATIENCE, RedisServer, measured
 
 FIELDS = ("id", "key", "name")
 

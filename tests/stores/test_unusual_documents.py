@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from recording import THREAD_ID, begin
+from support.minimal import MinimalStore
+from support.recording import THREAD_ID, begin
 
 from flask_agentuity import StateNotSerializable, StoreError, ThreadStore
 from flask_agentuity.service import ThreadService
@@ -17,8 +18,6 @@ from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.redis import RedisStore
 from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite import SQLiteStore
-
-from .minimal import MinimalStore
 
 KEY = "a key of the test"
 LARGE = 123456789012345678901234567890

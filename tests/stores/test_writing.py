@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.minimal import MinimalStore
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import (
@@ -34,8 +35,6 @@ from flask_agentuity.stores.base import KeyedStore
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.writing import ATTEMPTS, Conflict, Write, Written, write_merged
 from flask_agentuity.testing.conformance.requests import edit
-
-from .minimal import MinimalStore
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 NEVER = 2**62

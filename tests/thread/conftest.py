@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 from flask import Flask
-from server.servers import wait_until
+from support.leasing import ID, Leasing, is_renewing
+from support.waiting import eventually
 
 from flask_agentuity import ThreadManager
 from flask_agentuity.stores import leases
 from flask_agentuity.testing.client import ThreadTestClient
-from thread.leasing import ID, Leasing, is_renewing
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[Leasing]:
     store = Leasing()
     yield store
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.05)
-    wait_until(lambda: not is_renewing(store), "no turn is kept any more")
+    eventually(lambda: not is_renewing(store), "no turn is kept any more")
 
 
 @pytest.fixture

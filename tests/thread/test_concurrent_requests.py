@@ -11,7 +11,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from recording import RecordingStore, begin, put, stored
+from support.recording import RecordingStore, begin, put, stored
 
 # ----------------------------------------------------------- several requests at one time
 

@@ -5,7 +5,7 @@ from typing import Any
 from unittest.mock import ANY
 
 import pytest
-from recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
+from support.recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
 
 from flask_agentuity import Thread
 from flask_agentuity.document.operations import Clear, Delete, Push, Replace, Set

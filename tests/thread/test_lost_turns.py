@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, g
+from support.leasing import ID, Leasing
 
 from flask_agentuity import Thread, ThreadManager, TurnLost, thread_save_failed
 from flask_agentuity.testing.client import ThreadTestClient
-from thread.leasing import ID, Leasing
 
 
 def test_a_save_under_a_lost_turn_changes_nothing(

@@ -8,7 +8,7 @@ import pickle
 from typing import Any
 
 import pytest
-from recording import RecordingStore, begin, put, stored
+from support.recording import RecordingStore, begin, put, stored
 
 from flask_agentuity.document.operations import Increment, PopLast, Push, Truncate
 from flask_agentuity.errors import StateNotSerializable, StateTypeError, StoreError

@@ -8,7 +8,7 @@ from unittest.mock import ANY
 
 import orjson
 import pytest
-from recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
+from support.recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
 
 from flask_agentuity import ThreadState
 from flask_agentuity.document.codec import Snapshot

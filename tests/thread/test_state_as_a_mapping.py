@@ -20,7 +20,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from recording import THREAD_ID, RecordingStore, begin
+from support.recording import THREAD_ID, RecordingStore, begin
 
 from flask_agentuity import ThreadState
 from flask_agentuity.errors import StateTypeError

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 import pytest
-from recording import RecordingStore, begin, put, stored
+from support.recording import RecordingStore, begin, put, stored
 
 from flask_agentuity.document.codec import Snapshot
 from flask_agentuity.document.operations import Set

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
+from support.recording import THREAD_ID, RecordingStore, Watcher, begin, put, stored
 
 from flask_agentuity import Thread
 from flask_agentuity.document.operations import Clear, Push

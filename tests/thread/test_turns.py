@@ -8,14 +8,15 @@ import threading
 from collections.abc import Iterator
 
 import pytest
-from server.servers import PATIENCE, wait_until
+from support.leasing import ID, Leasing, Time, is_renewing, taken, wait_for_renewals
+from support.servers import PATIENCE
+from support.waiting import eventually
 
 from flask_agentuity.errors import StoreError
 from flask_agentuity.stores import leases
 from flask_agentuity.stores.leases import Lease
 from flask_agentuity.thread.renewing import THREAD_NAME
 from flask_agentuity.thread.turns import take_turn
-from thread.leasing import ID, Leasing, Time, is_renewing, taken, wait_for_renewals
 
 
 @pytest.fixture(autouse=True)
@@ -27,7 +28,7 @@ def short_lease(monkeypatch: pytest.MonkeyPatch) -> None:
 def store() -> Iterator[Leasing]:
     store = Leasing()
     yield store
-    wait_until(lambda: not is_renewing(store), "nothing is renewed any more")
+    eventually(lambda: not is_renewing(store), "nothing is renewed any more")
 
 
 def test_a_turn_is_taken_and_given_back(store: Leasing) -> None:
@@ -198,14 +199,14 @@ def test_the_lease_is_renewed_for_as_long_as_the_work_takes(store: Leasing) -> N
     wait_for_renewals(store, 6)
     assert take_turn(store, ID, 0.3) is None
     turn.end()
-    wait_until(lambda: not is_renewing(store), "the turn is renewed no more")
+    eventually(lambda: not is_renewing(store), "the turn is renewed no more")
     assert {len(renewed) for renewed in store.renewed} == {1}
     assert store.is_free
 
 
 def test_one_thread_renews_all_turns_of_a_store(store: Leasing) -> None:
     turns = [take_turn(store, f"{ID}{number}", 0) for number in range(20)]
-    wait_until(lambda: any(len(each) == 20 for each in store.renewed), "all are renewed at once")
+    eventually(lambda: any(len(each) == 20 for each in store.renewed), "all are renewed at once")
     mine = [each for each in threading.enumerate() if each.name == THREAD_NAME]
     assert len(mine) == 1
     for turn in turns:
@@ -217,8 +218,8 @@ def test_a_turn_that_is_lost_is_logged(store: Leasing, caplog: pytest.LogCapture
     turn = taken(store)
     assert not turn.is_lost
     store.take_over("another")
-    wait_until(lambda: turn.is_lost, "it is noticed")
-    wait_until(lambda: not is_renewing(store), "a lost turn is renewed no more")
+    eventually(lambda: turn.is_lost, "it is noticed")
+    eventually(lambda: not is_renewing(store), "a lost turn is renewed no more")
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert f"The turn on thread {ID} was lost" in record.getMessage()
@@ -259,7 +260,7 @@ def test_a_turn_that_ends_while_it_is_renewed_is_free(
     assert renewing.wait(PATIENCE)
     turn.end()
     ended.set()
-    wait_until(lambda: not is_renewing(store), "the renewal is over")
+    eventually(lambda: not is_renewing(store), "the renewal is over")
     assert store.is_free
     assert not turn.is_lost
     assert not caplog.records
@@ -284,8 +285,8 @@ def test_a_turn_that_was_forgotten_is_given_back(store: Leasing) -> None:
     assert is_renewing(store)
     del turn
     gc.collect()
-    wait_until(lambda: not is_renewing(store), "it is renewed no more")
-    wait_until(lambda: store.is_free, "it is given back")
+    eventually(lambda: not is_renewing(store), "it is renewed no more")
+    eventually(lambda: store.is_free, "it is given back")
 
 
 def test_a_store_that_raises_anything_does_not_end_the_renewals(

@@ -9,14 +9,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from server.servers import PATIENCE, wait_until
+from support.leasing import ID, is_renewing
+from support.servers import PATIENCE
+from support.waiting import eventually
 from test_per_process import in_child, needs_fork
 
 from flask_agentuity.stores import ThreadStore, leases
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.thread.turns import take_turn
-from thread.leasing import ID, is_renewing
 
 OTHER = "thrd_" + "f" * 32
 
@@ -57,7 +58,7 @@ def test_turns_are_taken_and_renewed_in_a_child(
             _wait(partial(lambda before: renewals(ID) > before, before))
         assert not held.is_lost
         held.end()
-        wait_until(lambda: not is_renewing(store), "nothing is renewed any more")
+        eventually(lambda: not is_renewing(store), "nothing is renewed any more")
 
 
 def _wait(condition: Callable[[], bool]) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from flask import Flask, Response, current_app, g, stream_with_context
+from support.leasing import ID, Leasing, taken
 
 from flask_agentuity import ThreadManager
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import ConfigurationError, StoreError
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.testing.client import ThreadTestClient
-from thread.leasing import ID, Leasing, taken
 
 
 def test_the_turn_ends_with_the_request(

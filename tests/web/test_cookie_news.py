@@ -12,7 +12,7 @@ import pytest
 from flask import Flask, Request, Response, g
 from freezegun import freeze_time
 from freezegun.api import FrozenDateTimeFactory
-from visitor import json_of
+from support.visitor import json_of
 from werkzeug.test import TestResponse
 
 from flask_agentuity import ThreadIDProvider, ThreadManager

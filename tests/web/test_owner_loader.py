@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from flask import Flask, Request, Response, abort, g, request, url_for
-from visitor import visitor
+from support.visitor import visitor
 
 from flask_agentuity import (
     ConfigurationError,

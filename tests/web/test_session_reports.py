@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-import report_service
 from flask import Flask, Response, abort, g
 from flask.typing import ResponseReturnValue
-from report_service import Answer, ReportService
+from support import report_service
+from support.report_service import Answer, ReportService
 
 from flask_agentuity import Session, StoreError, ThreadManager, session_completed
 from flask_agentuity.client.http import HTTPEndpoint

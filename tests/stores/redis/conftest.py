@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, RedisServer, running
 
 from flask_agentuity.stores.redis.store import RedisStore
 
 from ..conformance import new_id
-from ..redis_server import PATIENCE, RedisServer, running
 
 
 @pytest.fixture

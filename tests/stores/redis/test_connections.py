@@ -14,14 +14,14 @@ from typing import Any
 
 import pytest
 import redis
+from support.counting_proxy import counting
+from support.redis_server import RedisServer
+from support.waiting import eventually
 
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.stores.redis.line import Line
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Write
-
-from ..counting_proxy import counting
-from ..redis_server import RedisServer, eventually
 
 
 def kept(store: RedisStore) -> list[Line]:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import redis
+from support.counting_proxy import counting
+from support.redis_server import RedisServer, measured
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.codec import Snapshot
@@ -28,8 +30,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Conflict, Write
 
 from ..conformance import new_id
-from ..counting_proxy import counting
-from ..redis_server import RedisServer, measured
 from .stored import MESSAGE
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, RedisServer, pass_time
 
 from flask_agentuity.document.operations import Clear, Operation, Push, Set, SetMetadata
 from flask_agentuity.errors import StoreError, ThreadGone
@@ -20,7 +21,6 @@ from flask_agentuity.stores.writing import Write, Written
 
 from ..conformance import new_id
 from ..listing import listed
-from ..redis_server import PATIENCE, RedisServer, pass_time
 from .stored import name
 
 INDEX = "agentuity:{0}"

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 import redis
 from redis import exceptions
+from support.counting_proxy import counting
+from support.ports import free_port
+from support.redis_server import PATIENCE, RedisServer, asked, running
+from support.waiting import eventually
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.codec import Snapshot
@@ -25,15 +29,6 @@ from flask_agentuity.stores.redis.failures import failed, not_sent
 from flask_agentuity.stores.redis.store import RedisStore
 
 from ..conformance import new_id, pushes
-from ..counting_proxy import counting
-from ..redis_server import (
-    PATIENCE,
-    RedisServer,
-    asked,
-    eventually,
-    free_port,
-    running,
-)
 from .stored import contents, name
 
 

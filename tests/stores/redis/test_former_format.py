@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import redis
+from support.redis_server import RedisServer
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.apply import apply_operations
@@ -32,7 +33,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Conflict, Write, Written
 
 from ..listing import listed
-from ..redis_server import RedisServer
 from ..test_redis_lists import ODD_ITEMS
 from .stored import contents, name
 

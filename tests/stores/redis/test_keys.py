@@ -8,6 +8,8 @@ from contextlib import closing
 
 import pytest
 import redis
+from support.redis_server import RedisServer, pass_time
+from support.waiting import eventually
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set, Truncate
@@ -17,11 +19,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 
 from ..conformance import pushes
 from ..listing import listed
-from ..redis_server import (
-    RedisServer,
-    eventually,
-    pass_time,
-)
 from .stored import contents, name
 
 

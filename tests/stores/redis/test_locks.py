@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, RedisServer
+from support.waiting import eventually
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.codec import Snapshot
@@ -27,7 +29,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Conflict, Write, Written
 
 from ..listing import listed
-from ..redis_server import PATIENCE, RedisServer, eventually
 from .stored import contents, name
 
 #: A version after any assignment.

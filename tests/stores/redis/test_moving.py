@@ -7,6 +7,7 @@ from contextlib import closing
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, RedisServer
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Clear, Push, Set, SetMetadata
@@ -16,7 +17,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Write
 
 from ..conformance import new_id, pushes
-from ..redis_server import PATIENCE, RedisServer
 from .stored import contents, name
 from .test_former_format import DOCUMENT, write_former
 

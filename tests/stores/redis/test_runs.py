@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, RedisServer
+from support.waiting import eventually
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.runs import ABANDONED_SECONDS, Addition, NewRun, RunKey, RunStore
 from flask_agentuity.testing.conformance.runs import begin
-
-from ..redis_server import PATIENCE, RedisServer
 
 
 @pytest.fixture
@@ -154,16 +153,9 @@ def test_a_watch_uses_one_connection_and_leaves_nothing(
         assert len(client.pubsub_channels()) == 30
         watch.wait([], 0.01)
         watch.wait([], 0.01)
-        wait_until(lambda: not subscribers())
+        eventually(lambda: not subscribers())
         watch.wait(keys, PATIENCE)
-    wait_until(lambda: not client.pubsub_channels())
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+    eventually(lambda: not client.pubsub_channels())
 
 
 def test_a_user_who_may_not_publish(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, RedisServer, measured, pass_time
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import (
@@ -29,7 +30,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Write, Written
 
 from ..listing import listed
-from ..redis_server import PATIENCE, RedisServer, measured, pass_time
 from .stored import contents, name
 
 #: What the short way runs inside Redis, besides what labels need.

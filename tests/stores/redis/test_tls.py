@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from support.ports import free_port
+from support.redis_server import running
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import ConfigurationError, StoreError
 from flask_agentuity.stores import open_store
 from flask_agentuity.stores.redis.client import client_maker
-
-from ..redis_server import free_port, running
 
 THREAD = "thrd_0123456789abcdef0123456789abcdef"
 

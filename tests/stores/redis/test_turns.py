@@ -6,6 +6,7 @@ import time
 
 import pytest
 import redis
+from support.redis_server import PATIENCE, measured
 
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.errors import TurnLost
@@ -14,7 +15,6 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Write
 
 from ..conformance import new_id
-from ..redis_server import PATIENCE, measured
 from .stored import name
 
 

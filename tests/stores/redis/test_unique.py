@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import redis
+from support.redis_server import measured
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.apply import apply_operations
@@ -15,7 +16,6 @@ from flask_agentuity.document.operations import Operation, PopLast, Push, Set, T
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Write, Written
 
-from ..redis_server import measured
 from .stored import MESSAGE
 
 #: Items that have the text of a field with the id "a" or 1, but not the field.

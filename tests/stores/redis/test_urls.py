@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 import redis
 import trustme
+from support.ports import free_port
+from support.redis_server import RedisServer, running
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import (
@@ -20,11 +22,6 @@ from flask_agentuity.errors import (
 )
 from flask_agentuity.stores.redis.store import RedisStore
 
-from ..redis_server import (
-    RedisServer,
-    free_port,
-    running,
-)
 from .stored import name
 
 

@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 from flask import Flask
 from flask.cli import ScriptInfo
-from stores.minimal import MinimalStore
+from support.minimal import MinimalStore
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.document.operations import Set

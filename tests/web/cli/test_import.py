@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from stores.minimal import MinimalStore
+from support.minimal import MinimalStore
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError

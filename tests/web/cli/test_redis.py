@@ -25,7 +25,7 @@ from .running import ID, Runner, contents, export_lines, new_id, runner_of
 from .test_transfer import exported_threads
 
 redis = pytest.importorskip("flask_agentuity.stores.redis")
-redis_server = pytest.importorskip("stores.redis_server")
+redis_server = pytest.importorskip("support.redis_server")
 
 
 @pytest.fixture(scope="module")

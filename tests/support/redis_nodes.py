@@ -10,7 +10,9 @@ from typing import Any
 
 from redis.exceptions import ResponseError
 
-from .redis_server import RedisServer, eventually, free_port, running
+from support.ports import free_port
+from support.redis_server import RedisServer, running
+from support.waiting import eventually
 
 SLOTS = 16_384
 

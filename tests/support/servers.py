@@ -12,13 +12,14 @@ import struct
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
+
+from support.waiting import eventually
 
 #: Seconds after which something that must happen is taken for not happening.
 PATIENCE = 30.0
@@ -34,16 +35,6 @@ def gunicorn(worker: str, workers: int = 1, *options: str) -> list[str]:
     command += ["-k", worker, "-w", str(workers), "--threads", "8", *options]
     # The control socket has one place for all servers of a user.
     return [*command, "--no-control-socket"]
-
-
-def wait_until(condition: Callable[[], Any], what: str) -> Any:
-    """Return the first true value of *condition*."""
-    deadline = time.monotonic() + PATIENCE
-    while time.monotonic() < deadline:
-        if value := condition():
-            return value
-        time.sleep(0.02)
-    raise AssertionError(f"not within {PATIENCE} seconds: {what}")
 
 
 class Server:
@@ -83,7 +74,7 @@ class Server:
             return re.search(r"http://127\.0\.0\.1:(\d+)", self.log()[begin:])
 
         try:
-            found = wait_until(listening, "the server listens")
+            found = eventually(listening, "the server listens")
         except AssertionError:
             self.kill()
             raise AssertionError(self.log()) from None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from .servers import wait_until
+from support.waiting import eventually
 
 MODULES = Path("/usr/lib/apache2/modules")
 
@@ -114,7 +114,7 @@ def caching_proxy(kind: str, app: int) -> Iterator[tuple[str, int]]:
                 with closing(socket.socket()) as attempt:
                     return attempt.connect_ex(("127.0.0.1", port)) == 0
 
-            wait_until(listening, f"{kind} listens")
+            eventually(listening, f"{kind} listens")
             yield "127.0.0.1", port
         finally:
             process.terminate()

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 import redis
 
+from support.ports import free_port
+
 #: Seconds after which a server that does not come up fails the test, not what it takes.
 PATIENCE = 30.0
 
@@ -96,14 +98,6 @@ class RedisServer:
         self._process.send_signal(signal.SIGCONT)
 
 
-def free_port() -> int:
-    with closing(socket.socket()) as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        # A cluster's nodes talk on a second port, 10,000 above.
-        return port if port < 50_000 else free_port()
-
-
 def asked(port: int) -> bytes:
     """Return how the server answers a PING; nothing where there is none."""
     try:
@@ -154,13 +148,6 @@ def pass_time(client: Any, seconds: float) -> None:
         left = client.pttl(key)
         if left >= 0:
             client.pexpire(key, int(left - seconds * 1000))
-
-
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def measured(client: redis.Redis, call: Callable[[], object]) -> tuple[dict[str, int], int, int]:
