@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from flask import Flask
 from stores.minimal import MinimalStore
-from visitor import visitor
+from support.visitor import visitor
 from web.cli.running import runner_of
 
 from flask_agentuity import ThreadManager

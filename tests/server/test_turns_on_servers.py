@@ -29,7 +29,7 @@ def renewing() -> list[threading.Thread]:
 
 # Over real servers
 
-APP = "turns_app:create_app"
+APP = "server.turns_app:create_app"
 
 
 def command(original: list[str]) -> list[str]:

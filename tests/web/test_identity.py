@@ -29,7 +29,7 @@ from flask_agentuity.web.provider import SignedIDProvider
 from flask_agentuity.web.signing import instance_secret, sign, verify
 
 VECTORS: dict[str, Any] = json.loads(
-    Path(__file__).with_name("data").joinpath("vectors.json").read_text(encoding="utf-8")
+    (Path(__file__).parents[1] / "data").joinpath("vectors.json").read_text(encoding="utf-8")
 )
 ID = "thrd_0123456789abcdef0123456789abcdef"
 APP = Flask("vectors")
