@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from flask import Flask
-from stores.minimal import MinimalStore
+from support.minimal import MinimalStore
 from support.visitor import visitor
 from web.cli.running import runner_of
 
