@@ -28,6 +28,16 @@ def _id_of(thread: Thread) -> str:
     return contents_of(thread).source.unguarded_id
 
 
+def _was_deleted_meanwhile(source: Source) -> bool:
+    """Return whether a thread that was stored is not stored any more."""
+    if source.destroyed or not (source.saved or source.was_missing is False):
+        return False
+    try:
+        return source.store.read(source.unguarded_id, ()) is None
+    except StoreError:
+        return False
+
+
 class Observer:
     """Reports what happens to a thread outside a request, by signals and in the log.
 
@@ -96,6 +106,9 @@ class Observer:
         """
         contents = contents_of(thread)
         forget_late_changes(contents)
+        if cause is None and _was_deleted_meanwhile(contents.source):
+            self.thread_save_failed(thread, ThreadGone(_id_of(thread)))
+            return
         self._report_loss(thread, contents.source.destroyed, cause)
 
     def _report_loss(
