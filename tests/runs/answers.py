@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import queue
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 from flask import Flask, Response, g, request
 from support.visitor import visitor
+from support.waiting import PATIENCE
 from werkzeug.test import TestResponse
 
 from flask_agentuity import ThreadManager
@@ -16,7 +16,6 @@ from flask_agentuity.testing import ThreadTestClient
 from flask_agentuity.web.app_threads import threads_of
 from flask_agentuity.web.runs.app_runs import AppRuns
 
-PATIENCE = 30.0
 _END = object()
 
 
@@ -116,13 +115,6 @@ class Chat:
     def status(self) -> str | None:
         response = self.client.get("/chat/status")
         return None if response.status_code == 204 else response.json["status"]  # type: ignore[index]
-
-
-def wait_until(condition: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def events_of(data: bytes) -> list[dict[str, str]]:

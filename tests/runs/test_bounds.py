@@ -9,6 +9,7 @@ import pytest
 from flask import Flask
 from support.minimal import MinimalStore
 from support.visitor import visitor
+from support.waiting import eventually
 from web.cli.running import runner_of
 
 from flask_agentuity import ThreadManager
@@ -16,7 +17,7 @@ from flask_agentuity.errors import ConfigurationError
 from flask_agentuity.testing import ThreadTestClient
 from flask_agentuity.thread.runs import log as run_log
 
-from .answers import Answer, Chat, events_of, spoken, wait_until
+from .answers import Answer, Chat, events_of, spoken
 
 
 @pytest.mark.parametrize("format", ["text", "sse", "ui"])
@@ -57,7 +58,7 @@ def test_a_long_log_is_not_kept_in_memory(chat: Chat, monkeypatch: pytest.Monkey
     live = chat.runs.here.find_live(stored.key)
     assert live is not None
     answer.say(*parts[1:])
-    wait_until(lambda: live.length == 20_000 and len(live._data) <= 2_000)
+    eventually(lambda: live.length == 20_000 and len(live._data) <= 2_000)
     # A late reader gets the beginning from the store.
     second = chat.client.get("/chat/stream", buffered=False)
     answer.say("end").finish()
@@ -77,7 +78,7 @@ def test_too_many_runs_in_a_process() -> None:
     assert (refused.status_code, refused.headers["Retry-After"]) == (503, "5")
     answers[0].finish()
     responses[0].close()
-    wait_until(lambda: len(chat.runs.here._live) == 1)
+    eventually(lambda: len(chat.runs.here._live) == 1)
     again = chat.ask(client=visitors[2])
     assert again.status_code == 200
     answers[1].finish()

@@ -12,12 +12,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.waiting import eventually
 
 from flask_agentuity.stores.sqlite import SQLiteStore
 from flask_agentuity.thread.runs import process
 from flask_agentuity.web.runs import ending
 
-from .answers import Answer, Chat, wait_until
+from .answers import Answer, Chat
 
 SCRIPT = """
 import asyncio, sys, time
@@ -119,10 +120,10 @@ def test_runs_are_closed_when_the_server_says_so(monkeypatch: pytest.MonkeyPatch
     chat = Chat(AGENTUITY_RUN_GRACE=0.2)
     answer = Answer().say("a")
     response = chat.ask(answer)
-    wait_until(lambda: answer.asked == 2)
+    eventually(lambda: answer.asked == 2)
     stopping.set()
     log = next(iter(chat.runs.here._live.values()))
-    wait_until(lambda: log.reason == "interrupted")
+    eventually(lambda: log.reason == "interrupted")
     answer.say("b")
     assert response.data == b"ab"
     chat.client.finish_runs()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.waiting import eventually
 
 from flask_agentuity.errors import StoreError
 from flask_agentuity.stores import leases
@@ -17,7 +18,7 @@ from flask_agentuity.stores.runs import NewRun, RunKey
 from flask_agentuity.thread.runs import writer
 from flask_agentuity.web.runs import reading
 
-from .answers import Answer, Chat, events_of, wait_until
+from .answers import Answer, Chat, events_of
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def chats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Cha
     yield first, second
     for chat in (first, second):
         chat.client.finish_runs()
-        wait_until(partial(is_idle, chat))
+        eventually(partial(is_idle, chat))
         chat.threads._threads_at_work().store.close()
 
 
@@ -69,7 +70,7 @@ def test_a_stop_in_another_process(chats: tuple[Chat, Chat]) -> None:
     key = stored_key(first)
     log = first.runs.here.find_live(key)
     assert log is not None
-    wait_until(lambda: log.reason == "stopped")
+    eventually(lambda: log.reason == "stopped")
     answer.say("b")
     response.close()
     first.client.finish_runs()
@@ -149,7 +150,7 @@ def test_output_that_the_other_process_has_not_stored_yet(
     response = first.ask(answer)
     share_cookie(first, second)
     run = response.headers["X-Run-ID"]
-    wait_until(lambda: first.runs.store.read(stored_key(first)) == b"abc")
+    eventually(lambda: first.runs.store.read(stored_key(first)) == b"abc")
     timer = threading.Timer(0.1, lambda: answer.say("def").finish())
     timer.start()
     assert second.client.get(f"/chat/stream?run={run}&after=5").data == b"f"
@@ -180,10 +181,10 @@ def test_a_store_that_fails_for_a_while(
     response = chat.ask(answer)
     failing.set()
     answer.say("b", "c")
-    wait_until(lambda: "is not stored yet: blocked" in caplog.text)
+    eventually(lambda: "is not stored yet: blocked" in caplog.text)
     answer.say("d").finish()
     # The end is not there before it is stored.
-    wait_until(lambda: len(answer.said) == 4)
+    eventually(lambda: len(answer.said) == 4)
     assert chat.runs.here.find_live(stored_key(chat)) is not None
     failing.clear()
     assert chat.client.run_to_end(response) == b"abcd"

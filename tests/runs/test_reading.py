@@ -9,13 +9,14 @@ from functools import partial
 
 import pytest
 from flask.typing import ResponseReturnValue
+from support.waiting import eventually
 
 from flask_agentuity.stores.runs import Addition, NewRun, RunKey
 from flask_agentuity.testing.runs import Received, last_event_id
 from flask_agentuity.thread.runs import formats
 from flask_agentuity.web.runs import reading
 
-from .answers import Answer, Chat, events_of, wait_until
+from .answers import Answer, Chat, events_of
 
 TOKENS = [f"token{number} ü\r\n" for number in range(50)]
 WHOLE = "".join(TOKENS)
@@ -57,7 +58,7 @@ def test_a_client_that_is_cut_again_and_again_misses_nothing(chat: Chat, format:
             answer.say(token)
         if rng.random() < 0.4:
             expected = min(number + 2, len(TOKENS))
-            wait_until(partial(has_said, answer, expected))
+            eventually(partial(has_said, answer, expected))
             response = chat.client.resume(received, "/chat/stream")
             if response.status_code == 204:
                 break
@@ -222,7 +223,7 @@ def test_too_many_readers_of_a_thread(chat: Chat) -> None:
     answer.finish()
     for reader in (*readers, again, response):
         reader.close()
-    wait_until(lambda: not chat.runs.here.readers)
+    eventually(lambda: not chat.runs.here.readers)
 
 
 def test_head_counts_for_nothing(chat: Chat) -> None:

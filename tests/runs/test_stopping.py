@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from flask import g
+from support.waiting import eventually
 
 from flask_agentuity import thread_run_finished
 
-from .answers import Answer, Chat, events_of, wait_until
+from .answers import Answer, Chat, events_of
 
 
 def test_a_generator_stops_when_it_yields_next(chat: Chat) -> None:
@@ -25,7 +26,7 @@ def test_a_generator_stops_when_it_yields_next(chat: Chat) -> None:
     answer = Answer().say("a")
     response = chat.ask(answer, "sse")
     # Not only said: it waits for more.
-    wait_until(lambda: answer.asked == 2)
+    eventually(lambda: answer.asked == 2)
     stopped = chat.client.post("/chat/stop")
     assert stopped.status_code == 202
     assert stopped.json == {"run": response.headers["X-Run-ID"]}
@@ -68,7 +69,7 @@ def test_an_asynchronous_generator_stops_at_once(chat: Chat) -> None:
 def test_stop_from_python(chat: Chat) -> None:
     answer = Answer().say("a")
     response = chat.ask(answer)
-    wait_until(lambda: answer.asked == 2)
+    eventually(lambda: answer.asked == 2)
     with chat.app.app_context():
         assert chat.threads.stop(chat.client.thread_id)
         with chat.client.thread() as thread:
@@ -85,13 +86,13 @@ def test_a_stop_from_another_process_arrives(chat: Chat) -> None:
     """The store is all that another process can reach."""
     answer = Answer().say("a")
     response = chat.ask(answer)
-    wait_until(lambda: answer.asked == 2)
+    eventually(lambda: answer.asked == 2)
     stored = chat.runs.find(chat.client.thread_id or "")
     assert stored is not None
     assert chat.runs.store.stop(stored.key)
     log = chat.runs.here.find_live(stored.key)
     assert log is not None
-    wait_until(lambda: log.reason == "stopped")
+    eventually(lambda: log.reason == "stopped")
     answer.say("b")
     response.close()
     chat.client.finish_runs()

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from flask import Response, abort, current_app, g, redirect, request
+from support.waiting import eventually
 
 from flask_agentuity import Run, thread_run_finished
 from flask_agentuity.errors import StoreError
 from flask_agentuity.web.events import session_completed
 
-from .answers import Answer, Chat, events_of, spoken, wait_until
+from .answers import Answer, Chat, events_of, spoken
 
 
 def test_the_output_and_the_state(chat: Chat) -> None:
@@ -374,4 +375,4 @@ def test_the_run_of_another_conversation(chat: Chat) -> None:
 def test_no_thread_of_the_process_stays(chat: Chat) -> None:
     chat.client.run_to_end(chat.ask())
     names = ("flask_agentuity-run",)
-    wait_until(lambda: not [t for t in threading.enumerate() if t.name.startswith(names)])
+    eventually(lambda: not [t for t in threading.enumerate() if t.name.startswith(names)])
