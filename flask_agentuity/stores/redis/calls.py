@@ -33,11 +33,20 @@ _Reply = TypeVar("_Reply")
 class _Server:
     """What is known of one server: the connections that are kept, and its clock."""
 
-    __slots__ = ("clock", "kept")
+    __slots__ = ("clock", "is_forgotten", "kept")
 
     def __init__(self) -> None:
         self.clock = ServerClock()
         self.kept: list[Line] = []
+        self.is_forgotten = False
+
+    def forget(self) -> None:
+        """Give the connections back to their pool, and from now on those that are in use."""
+        self.is_forgotten = True
+        while self.kept:
+            # Another thread may take the last one.
+            with suppress(IndexError):
+                self.kept.pop().release()
 
 
 class Caller:
@@ -103,7 +112,7 @@ class Caller:
             )
         redirections = 0
         while True:
-            line = self._take(name, thread_id, moved)
+            server, line = self._take(name, thread_id, moved)
             try:
                 reply = talk(line)
             except BaseException as error:
@@ -117,7 +126,12 @@ class Caller:
                 moved = error
                 self._find_nodes()
             else:
-                self._give_back(line)
+                if line.keep:
+                    server.kept.append(line)
+                    if server.is_forgotten:
+                        server.forget()
+                else:
+                    line.release()
                 return reply
 
     def subscription(self) -> Any:
@@ -182,10 +196,14 @@ class Caller:
             raise self._not_sent(thread_id, error) from error
         return list(groups.values())
 
-    def _take(self, name: bytes, thread_id: str, moved: exceptions.MovedError | None) -> Line:
+    def _take(
+        self, name: bytes, thread_id: str, moved: exceptions.MovedError | None
+    ) -> tuple[_Server, Line]:
         try:
             pool = self._pool or self._pool_of(name, moved)
-            server = self._server_of(pool)
+            servers = self._servers.get()
+            # setdefault is atomic, so all threads get the same value.
+            server = servers.get(pool) or servers.setdefault(pool, _Server())
             while server.kept:
                 try:
                     line = server.kept.pop()
@@ -193,29 +211,19 @@ class Caller:
                     # Another thread has taken it.
                     break
                 if line.is_ready():
-                    return line
+                    return server, line
                 line.discard()
             keep = self._may_keep(pool)
-            return Line(pool.get_connection(), pool, server.clock, keep=keep)
+            return server, Line(pool.get_connection(), pool, server.clock, keep=keep)
         except ERRORS as error:
             raise self._not_sent(thread_id, error) from error
-
-    def _server_of(self, pool: redis.ConnectionPool) -> _Server:
-        servers = self._servers.get()
-        # setdefault is atomic, so all threads get the same value.
-        return servers.get(pool) or servers.setdefault(pool, _Server())
-
-    def _give_back(self, line: Line) -> None:
-        if line.keep and not self._closed:
-            self._server_of(line.pool).kept.append(line)
-        else:
-            line.release()
 
     def _may_keep(self, pool: redis.ConnectionPool) -> bool:
         # The owner of a client that was passed in may need all of its connections. Other kinds of
         # pools need each one back, to limit, replace or authenticate it.
         return (
             self._make is not None
+            and not self._closed
             and type(pool) is redis.ConnectionPool
             and pool.cache is None
             and not pool.connection_kwargs.get("credential_provider")
@@ -225,9 +233,7 @@ class Caller:
         servers = self._servers.get()
         for pool in list(servers):
             if server := servers.pop(pool, None):
-                while server.kept:
-                    with suppress(IndexError):
-                        server.kept.pop().release()
+                server.forget()
 
     def _meet(self) -> None:
         if self._client is None:

@@ -21,10 +21,6 @@ class Partition:
         # The text between the braces determines the slot in a cluster.
         self.index = b"%b{%d}" % (prefix.encode(), number)
 
-    def thread(self, thread_id: str) -> bytes:
-        """Return the name of a thread's hash."""
-        return b"%b:%b" % (self.index, thread_id.encode())
-
 
 class Keyspace:
     """All partitions under one prefix.
@@ -34,14 +30,20 @@ class Keyspace:
 
     def __init__(self, prefix: str, count: int) -> None:
         self._partitions = [Partition(prefix, number) for number in range(count)]
+        self._single = self._partitions[0] if count == 1 else None
 
     def __iter__(self) -> Iterator[Partition]:
         return iter(self._partitions)
 
+    def names(self, thread_id: str) -> tuple[bytes, bytes]:
+        """Return the names of a thread's hash and of its index."""
+        index = (self._single or self.of(thread_id)).index
+        return b"%b:%b" % (index, thread_id.encode()), index
+
     def of(self, thread_id: str) -> Partition:
         """Return the partition of a thread."""
-        if len(self._partitions) == 1:
-            return self._partitions[0]
+        if self._single is not None:
+            return self._single
         return self._partitions[crc32(thread_id.encode()) % len(self._partitions)]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import select
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from .client import AbstractConnection, exceptions, redis
@@ -50,7 +51,7 @@ class Line:
     __slots__ = (
         "_buffer",
         "_connection",
-        "_is_silent",
+        "_has_news",
         "_reader",
         "_sock",
         "clock",
@@ -66,7 +67,7 @@ class Line:
         self.clock = clock
         self.keep = keep and _is_plain(connection)
         self._sock: Any = connection._sock if self.keep else None
-        self._is_silent = _watch(connection) if self.keep else None
+        self._has_news = _watch(connection) if self.keep else None
         self._reader: Any = None
         if hiredis is not None and _is_plain(connection):
             self._sock = connection._sock
@@ -80,12 +81,12 @@ class Line:
     def is_ready(self) -> bool:
         """Return whether a kept connection is still open, with no unread reply on it."""
         connection, reader = self._connection, self._reader
-        assert self._is_silent is not None
+        assert self._has_news is not None
         if connection._sock is not self._sock:
             return False
         if reader is None:
-            return self._is_silent()
-        if (reader.has_data() or not self._is_silent()) and not self._takes_notifications():
+            return not self._has_news()
+        if (reader.has_data() or self._has_news()) and not self._takes_notifications():
             return False
         # A server that is about to move marks its connections by a notification.
         return not getattr(connection, "_should_reconnect", False)
@@ -173,9 +174,9 @@ class Line:
 
     def _takes_notifications(self) -> bool:
         """Read what the server sent without being asked; False if it is not only notifications."""
-        assert self._is_silent is not None
+        assert self._has_news is not None
         try:
-            while not self._is_silent():
+            while self._has_news():
                 self._receive()
             while (reply := self._reader.gets()) is not _MISSING:
                 if _PUSH is None or type(reply) is not _PUSH:
@@ -204,21 +205,21 @@ def _is_plain(connection: Any) -> bool:
     )
 
 
-def _watch(connection: Any) -> Callable[[], bool]:
-    """Return a function that says, without waiting, if there is nothing to read, not even EOF."""
+def _watch(connection: Any) -> Callable[[], object]:
+    """Return a function that says, without waiting, if there is anything to read, also EOF."""
     sock = connection._sock
     if hiredis is None or not hasattr(select, "poll"):
 
-        def is_silent() -> bool:
+        def has_news() -> bool:
             try:
-                return not connection.can_read()
+                return bool(connection.can_read())
             except (exceptions.RedisError, OSError):
-                return False
+                return True
 
-        return is_silent
+        return has_news
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     if isinstance(sock, ssl.SSLSocket):
         # Decrypted bytes that were not read yet are not visible to poll().
-        return lambda: not sock.pending() and not poll.poll(0)
-    return lambda: not poll.poll(0)
+        return lambda: sock.pending() or poll.poll(0)
+    return partial(poll.poll, 0)

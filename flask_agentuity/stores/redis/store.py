@@ -235,8 +235,7 @@ class RedisStore(RedisTurns, MovingInRedis):
 
     def _names(self, thread_id: str) -> tuple[bytes, bytes]:
         """Return the keys of a thread and of its index."""
-        partition = (self._keyspace or self._partitions(thread_id)).of(thread_id)
-        return partition.thread(thread_id), partition.index
+        return (self._keyspace or self._partitions(thread_id)).names(thread_id)
 
     def _read(
         self, line: Line, names: tuple[bytes, bytes], thread_id: str, keys: Sequence[bytes]
