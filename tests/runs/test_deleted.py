@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 from flask import g
+from support.waiting import eventually
 
 from flask_agentuity import ThreadGone, thread_run_finished, thread_save_failed
 
-from .answers import Answer, Chat, events_of, wait_until
+from .answers import Answer, Chat, events_of
 
 
 @pytest.mark.parametrize("how", ["destroy", "stop and destroy", "rotate"])
@@ -40,13 +41,13 @@ def test_the_loss_is_a_warning_that_gives_no_wrong_advice(
     thread_save_failed.connect(note_failure, chat.app)
     answer = Answer().say("a")
     response = chat.ask(answer, "sse")
-    wait_until(lambda: answer.asked == 2)
+    eventually(lambda: answer.asked == 2)
     assert chat.client.post("/end").status_code == 200
     with caplog.at_level(logging.WARNING, "flask_agentuity"):
         answer.say("b", "c").finish()
         data = b"".join(response.iter_encoded())
         response.close()
-        wait_until(lambda: finished and failures)
+        eventually(lambda: finished and failures)
         chat.client.finish_runs()
     assert events_of(data)[-1]["data"] == '{"status":"interrupted"}'
     assert finished == ["interrupted"]
