@@ -19,6 +19,14 @@ class Upkeep:
         """
         raise StoreError(f"{type(self).__name__} cannot remove expired threads: its server does.")
 
+    def wipe_deleted(self) -> None:
+        """Leave nothing of what was deleted in the store's files, where the store has any.
+
+        :meth:`purge` and ``erase()`` do so at their end.
+
+        :raises StoreError: if the files cannot be written.
+        """
+
     def count_expired(self) -> int:
         """Return how many threads :meth:`purge` would remove now.
 

@@ -122,7 +122,7 @@ class Owners(ServedApps):
         """Delete all conversations of a person for good, some at a time.
 
         It can be repeated, for example after an error. It works outside a request as well, and
-        does not check who asks.
+        does not check who asks. Nothing of the text is left in an SQLite file and its log.
 
         :param owner: the person's id, as the owner loader returns it.
         :param progress: called with the number of conversations that each step has deleted.

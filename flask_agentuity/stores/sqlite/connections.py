@@ -131,6 +131,10 @@ class Connections:
         with suppress(sqlite3.OperationalError):
             self._log.shorten(connection)
 
+    def empty_log(self, connection: sqlite3.Connection) -> bool:
+        """Copy the log into the file, and empty it; False if it stays in use."""
+        return self._log.empty(connection)
+
     def failure(self, thread_id: str, reason: object) -> StoreError:
         """Return the error for a thread that could not be served."""
         return StoreError(

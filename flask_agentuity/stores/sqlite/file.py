@@ -44,6 +44,9 @@ def open_file(path: Path, timeout: float, synchronous: str) -> sqlite3.Connectio
         connection.execute(f"PRAGMA journal_size_limit = {KEPT}")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
+        if connection.execute("PRAGMA secure_delete").fetchone() == (0,):
+            # Pages that are written anyway keep nothing of what was removed from them.
+            connection.execute("PRAGMA secure_delete = FAST")
     except BaseException:
         connection.close()
         raise

@@ -17,6 +17,8 @@ LONGEST = 16 << 20
 KEPT = 8 << 20
 #: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.
 _READERS = 50
+#: Seconds in which the log must be unused for a moment, to be emptied.
+_PATIENCE = 2.0
 
 
 def is_busy(error: sqlite3.OperationalError) -> bool:
@@ -80,6 +82,27 @@ class Log:
         connection.execute(f"PRAGMA busy_timeout = {before}")
         # A backup can read for a long time: writers must not wait for it again and again.
         self._limit = self._size() + LONGEST if is_busy else LONGEST
+
+    def empty(self, connection: sqlite3.Connection) -> bool:
+        """Copy the log into the file, and leave it empty. It must not be in a transaction.
+
+        :returns: False if others have used it all the time.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+            connection.execute(f"PRAGMA busy_timeout = {_READERS}")
+            try:
+                (is_used, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {before}")
+            if not is_used:
+                return True
+            if time.monotonic() > deadline:
+                return False
+            # Writers have waited until now.
+            time.sleep(3 * _READERS / 1000)
 
     def _size(self) -> int:
         try:

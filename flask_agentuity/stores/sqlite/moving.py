@@ -105,7 +105,9 @@ class MovingInSQLite(KeyedStore):
             if erased and progress:
                 progress(len(erased))
             if len(erased) < _ERASED:
-                return total
+                break
+        self.wipe_deleted()
+        return total
 
     def _find_head(self, connection: sqlite3.Connection, thread_id: str, now: float) -> Head | None:
         stored = find_thread(connection, thread_id)

@@ -76,8 +76,16 @@ class Purging:
             if steps % _CHECKPOINT == 0:
                 # Otherwise one of the requests would have to do it.
                 self._copy_log()
-        self._copy_log()
+        self._empty_log()
         return total
+
+    def wipe(self) -> None:
+        """Leave nothing of what was deleted in the file and its log."""
+        freed = True
+        while freed:
+            with _leaving_pauses():
+                freed = self._free_some(0.0)
+        self._empty_log()
 
     def count(self) -> int:
         """Return how many threads have expired."""
@@ -140,6 +148,16 @@ class Purging:
             for _ in range(min(surplus, _MOST_PAGES)):
                 connection.execute("PRAGMA incremental_vacuum(1)")
         return True
+
+    def _empty_log(self) -> None:
+        with self._connections.read() as connection:
+            is_empty = self._connections.empty_log(connection)
+        if not is_empty:
+            logger.warning(
+                "The log of the SQLite file is in use, for example by a backup, and may still"
+                " contain what was deleted. Run flask threads purge when nothing reads the file"
+                " for long."
+            )
 
     def _copy_log(self) -> None:
         with self._connections.read() as connection:

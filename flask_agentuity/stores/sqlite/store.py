@@ -192,6 +192,9 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         return self._purging.do_all(progress)
 
+    def wipe_deleted(self) -> None:
+        self._purging.wipe()
+
     def count_expired(self) -> int:
         return self._purging.count()
 

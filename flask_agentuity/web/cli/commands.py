@@ -76,7 +76,7 @@ def show(thread_id: str, follow: bool, interval: float, as_json: bool) -> None:
     help="A file with one key per line. Can be repeated.",
 )
 def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...]) -> None:
-    r"""Serve this app's store as a thread service, until SIGTERM or Ctrl-C.
+    """Serve this app's store as a thread service, until SIGTERM or Ctrl-C.
 
     Clients with the app's own key, AGENTUITY_SDK_KEY, share the app's threads. Each other key,
     of --key, --key-file or the environment variable AGENTUITY_SERVICE_KEYS (several are
@@ -85,7 +85,7 @@ def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...
     \b
     To make a key:
       python -c "import secrets; print(secrets.token_urlsafe())"
-    """
+    """  # noqa: D301 - for click, \b is a control character
     from ...service.command import run
     from ...service.keys import gather_keys
     from ...service.thread_service import ThreadService

@@ -29,7 +29,7 @@ _OWNER = 1
     "list",
     epilog=examples(
         "list",
-        "list --where owner=ada --where archived=false",
+        "list --where topic=billing --where archived=false",
         "list --owner 42",
         "list --limit 100 --json",
     ),

@@ -29,7 +29,7 @@ from .output import counter, print_json, print_text
 @threads.command(
     epilog=examples(
         "delete thrd_1f7c20",
-        "delete --where owner=ada",
+        "delete --where title=Holidays",
         "delete --where archived=true --yes --json",
     )
 )
@@ -41,6 +41,7 @@ def delete(thread_id: str | None, where: tuple[str, ...], yes: bool, as_json: bo
     """Delete a thread, or all threads with some metadata, permanently.
 
     THREAD_ID is the id of a thread, or the beginning of one. A deleted thread cannot be restored.
+    In an SQLite file, nothing of the text is left.
     """
     if (thread_id is None) == (not where):
         raise click.UsageError("Give either THREAD_ID or --where.")
@@ -56,6 +57,7 @@ def _delete_one(store: ThreadStore, thread_id: str, yes: bool, as_json: bool) ->
         raise Failure(f"Thread {thread_id} does not exist.")
     confirm(f"Delete thread {thread_id} permanently?", yes)
     store.delete(thread_id)
+    store.wipe_deleted()
     if as_json:
         print_json({"deleted": thread_id})
     else:
@@ -70,6 +72,7 @@ def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_jso
         for thread_id in found:
             store.delete(thread_id)
             count(1)
+    store.wipe_deleted()
     if as_json:
         print_json({"deleted": found})
     else:

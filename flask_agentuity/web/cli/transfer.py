@@ -31,7 +31,7 @@ from .output import counter, print_above_counter, print_json, print_text
     epilog=examples(
         "export threads.jsonl",
         "export ada.jsonl --owner 42",
-        "export - --where owner=ada | gzip > ada.jsonl.gz",
+        "export - --owner ada | gzip > ada.jsonl.gz",
     ),
 )
 @click.argument("file", type=click.Path(dir_okay=False, allow_dash=True))

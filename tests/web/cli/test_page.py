@@ -29,3 +29,9 @@ def test_the_help_of_every_command_has_examples_that_are_valid() -> None:
         for shown, rest in examples:
             assert shown == name
             assert set(re.findall(r" (--[a-z-]+)", rest)) <= options, rest
+
+
+def test_no_help_shows_control_characters_or_filters_by_the_owner_as_metadata() -> None:
+    page = PAGE.read_text("utf-8")
+    assert "\\b" not in page
+    assert "--where owner" not in page
