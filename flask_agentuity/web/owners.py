@@ -43,9 +43,9 @@ class Owners(ServedApps):
         and is reached with its signed cookie or header only; :meth:`claim` gives it to the
         person who has logged in.
 
-        The function is called in requests that use their thread, once in each. It may be
-        async. It cannot use the thread. The id is a string or an integer; an integer is stored
-        as a string.
+        The function is called in requests that use their thread, once in each, and by the methods
+        of this manager that are about the current person. It may be async. It cannot use the
+        thread. The id is a string or an integer; an integer is stored as a string.
 
         :raises ConfigurationError: in a request, if the function raises, or returns something
             else.

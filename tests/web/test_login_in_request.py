@@ -272,3 +272,20 @@ def test_claim_begins_another_conversation_after_destroy(in_memory: OwnedApp) ->
     shown = client.get("/enter", follow_redirects=True).get_json()
     assert shown == {"id": client.thread_id, "owner": "ada", "state": {}}
     assert shown["id"] != former
+
+
+def test_what_was_changed_before_a_logout_is_saved_with_the_response(in_memory: OwnedApp) -> None:
+    owned = in_memory
+
+    @owned.app.get("/leave")
+    def leave() -> str:
+        g.thread.state.push("messages", "goodbye")
+        logout_user()
+        return ""
+
+    browser = owned.client("ada")
+    thread_id = owned.begin(browser, SECRET)
+    assert browser.get("/leave").status_code == 200
+    assert browser.get("/show").get_json()["state"] == {}
+    shown = by_cookie(owned, owned.client("ada"), thread_id, "show").get_json()
+    assert shown["state"] == {"messages": [SECRET, "goodbye"]}

@@ -17,8 +17,8 @@ LONGEST = 16 << 20
 KEPT = 8 << 20
 #: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.
 _READERS = 50
-#: Seconds in which the log must be unused for a moment, to be emptied.
-_PATIENCE = 2.0
+#: How often emptying the log is tried, in about 2 seconds.
+_ATTEMPTS = 10
 
 
 def is_busy(error: sqlite3.OperationalError) -> bool:
@@ -88,27 +88,36 @@ class Log:
 
         :returns: False if others have used it all the time.
         """
-        deadline = time.monotonic() + _PATIENCE
-        while True:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        try:
             connection.execute(f"PRAGMA busy_timeout = {_READERS}")
-            try:
-                (is_used, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            finally:
-                connection.execute(f"PRAGMA busy_timeout = {before}")
-            if not is_used:
-                return True
-            if time.monotonic() > deadline:
-                return False
-            # Writers have waited until now.
-            time.sleep(3 * _READERS / 1000)
+            for attempt in range(_ATTEMPTS):
+                if attempt:
+                    # Writers have waited until now.
+                    time.sleep(3 * _READERS / 1000)
+                if _is_emptied(connection):
+                    return True
+            return False
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {before}")
 
     def _size(self) -> int:
         try:
             return self._path.stat().st_size
         except FileNotFoundError:
             return 0
+
+
+def _is_emptied(connection: sqlite3.Connection) -> bool:
+    try:
+        # Most of the work is done while others can still write.
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        (is_used, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    except sqlite3.OperationalError as error:
+        if not is_busy(error):
+            raise
+        return False
+    return not is_used
 
 
 def _change_mode(connection: sqlite3.Connection, timeout: float) -> str:

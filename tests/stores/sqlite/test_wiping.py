@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import timedelta
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from freezegun import freeze_time
+from support.waiting import eventually
 from web.cli.running import runner_of
 
 from flask_agentuity.document import codec
@@ -121,7 +123,7 @@ def test_a_log_in_use_is_told_and_emptied_later(
 ) -> None:
     from flask_agentuity.stores.sqlite import journal
 
-    monkeypatch.setattr(journal, "_PATIENCE", 0.1)
+    monkeypatch.setattr(journal, "_ATTEMPTS", 2)
     with closing(SQLiteStore(path)) as store, closing(sqlite3.connect(path)) as reader:
         say(store, 1, "ada", SECRET)
         reader.execute("BEGIN")
@@ -135,4 +137,36 @@ def test_a_log_in_use_is_told_and_emptied_later(
         say(store, 2, "bob", KEPT)
         reader.rollback()
         assert store.erase("ada") == 0
+        assert remains(path, SECRET) == 0
+
+
+def test_others_read_and_write_meanwhile(path: Path) -> None:
+    ended = threading.Event()
+    failures: list[Exception] = []
+    turns = [0, 0]
+
+    def go_on(number: int) -> None:
+        try:
+            with closing(SQLiteStore(path)) as store:
+                while not ended.is_set():
+                    say(store, 100 + number, "bob", KEPT)
+                    store.read(thread_id(100 + number))
+                    turns[number] += 1
+        except Exception as error:
+            failures.append(error)
+
+    with closing(SQLiteStore(path)) as store:
+        for number in range(12):
+            say(store, number, "ada", SECRET, 3_000)
+        others = [threading.Thread(target=go_on, args=(number,)) for number in range(2)]
+        for other in others:
+            other.start()
+        eventually(lambda: all(turns))
+        assert store.erase("ada") == 12
+        before = list(turns)
+        eventually(lambda: all(turn > then for turn, then in zip(turns, before, strict=True)))
+        ended.set()
+        for other in others:
+            other.join()
+        assert failures == []
         assert remains(path, SECRET) == 0
