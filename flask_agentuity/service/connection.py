@@ -149,8 +149,7 @@ class ServedConnection:
                 self._shared.logs.refused.warn(
                     "A request of %s was refused; its reply says why.", self._peer
                 )
-                # Without an id no answer is expected.
-                if request.id is not None:
+                if request.expects_reply:
                     await self._send(wire.encode_failure(request.id, request.error), held)
 
     async def _serve(

@@ -1,4 +1,4 @@
-"""JSON that the fast parser refuses although it is JSON. Pure functions.
+"""Frames that the fast parser refuses, or must not read. Pure functions.
 
 JavaScript writes half a surrogate pair as an escape, and nests without a limit. A frame with
 such a value is still a request, and its client waits for an answer.
@@ -6,11 +6,14 @@ such a value is still a request, and its client waits for an answer.
 
 from __future__ import annotations
 
+import math
 import re
+from dataclasses import dataclass
 from itertools import islice
 
 from ..document.messages import parse_message
 from .limits import MAX_CONTAINERS, MAX_VALUES
+from .requests import RequestId
 
 # Escapes one by one, so that an escaped backslash is not taken for the beginning of another.
 _ESCAPE = re.compile(
@@ -25,11 +28,17 @@ _TEXT = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)'
 _TOKEN = re.compile(_TEXT + rb"|[\[\]{}]", re.DOTALL)
 _ANY_TEXT = re.compile(_TEXT, re.DOTALL)
 _MOST_TOKENS = 100_000
+_COLON = re.compile(rb"\s*+:")
 _VALUE = re.compile(rb"\s*+:\s*+(" + _TEXT + rb"|-?[\d.eE+-]++)", re.DOTALL)
 
 # The last brace of a request is that of the request.
 _LAST_FIELD = re.compile(rb'"id"\s*+:\s*+(' + _TEXT + rb"|-?[\d.eE+-]++)\s*+}\s*+\Z", re.DOTALL)
 _LONGEST_FIELD = 1024
+
+# The shortest infinite integers have this many digits; a fraction can have as many.
+_DIGITS_TO_ZEROS = bytes(ord("0" if 48 <= code < 58 else " ") for code in range(256))
+_INFINITE = b"0" * 309
+_NUMBER = re.compile(rb"(?<![\d.eE+-])-?[1-9]\d{308,}+(?![\d.eE+-])")
 
 #: Levels that every parser takes.
 _TOO_DEEP = 1000
@@ -66,33 +75,61 @@ def _exceeds(text: bytes) -> bool:
     return containers > MAX_CONTAINERS or containers + text.count(b",") > MAX_VALUES
 
 
-def find_id(text: bytes, *, only_if_deep: bool = True) -> str | int | float | None:
-    """Return the id of a request that cannot be parsed; None if it has none.
+def has_infinite_integer(text: bytes) -> bool:
+    """Return whether JSON *text* has an integer that JavaScript reads as infinite.
+
+    The parser refuses other numbers that are out of range.
+    """
+    if _INFINITE not in text.translate(_DIGITS_TO_ZEROS):
+        return False
+    numbers = _NUMBER.findall(_ANY_TEXT.sub(b"", text))
+    return any(math.isinf(float(number)) for number in numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundId:
+    """What was found of the id of a request that cannot be parsed.
+
+    ``id`` is None if there is none, or one that cannot be repeated.
+    """
+
+    id: RequestId | None = None
+    has_id: bool = False
+    is_too_deep: bool = False
+
+
+def find_id(text: bytes) -> FoundId:
+    """Find the id of a request that cannot be parsed.
 
     The rest of the request is not checked. Of a long one only the first part and the last field
     are searched.
-
-    :param only_if_deep: return None also if it does not nest too deep to be parsed.
     """
-    found: str | int | float | None = None
-    depth = deepest = 0
+    value: re.Match[bytes] | None = None
+    has_id = False
+    depth = deepest = count = 0
     for token in islice(_TOKEN.finditer(text), _MOST_TOKENS):
+        count += 1
         match token[0]:
             case b"{" | b"[":
                 depth += 1
                 deepest = max(deepest, depth)
             case b"}" | b"]":
                 depth -= 1
-            case b'"id"' if depth == 1 and (value := _VALUE.match(text, token.end())):
-                found = _read_id(value[1])
+            case b'"id"' if depth == 1 and _COLON.match(text, token.end()):
+                has_id, value = True, _VALUE.match(text, token.end())
             case _:
                 pass
-    if found is None and (last := _LAST_FIELD.search(text[-_LONGEST_FIELD:])):
-        found = _read_id(last[1])
-    return found if deepest > _TOO_DEEP or not only_if_deep else None
+        if depth <= 0:
+            # What follows the request does not belong to it.
+            break
+    if not has_id and count == _MOST_TOKENS:
+        value = _LAST_FIELD.search(text[-_LONGEST_FIELD:])
+        has_id = value is not None
+    id = None if value is None else _read_id(value[1])
+    return FoundId(id, has_id, deepest > _TOO_DEEP)
 
 
-def _read_id(text: bytes) -> str | int | float | None:
+def _read_id(text: bytes) -> RequestId | None:
     try:
         id = parse_message(text)
     except ValueError:

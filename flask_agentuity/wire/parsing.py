@@ -12,7 +12,7 @@ from ..document.edit_json import LARGEST_VERSION, edits_from_json
 from ..document.messages import parse_message
 from ..document.operation_json import operation_from_json
 from ..errors import AgentuityError
-from .frame_text import find_id, has_too_many_values, make_well_formed
+from .frame_text import find_id, has_infinite_integer, has_too_many_values, make_well_formed
 from .limits import (
     MAX_CONTAINERS,
     MAX_ID_LENGTH,
@@ -61,11 +61,13 @@ def parse_request(frame: Frame) -> ThreadRequest | Refusal:
     message = _parse_object(frame)
     if isinstance(message, Refusal):
         return message
-    id = message.get("id")
-    if not isinstance(id, str | int | float):
+    if "id" not in message:
         return Refusal(None, "The request has no id.")
+    id = message["id"]
     if not isinstance(id, str) or not 0 < len(id) <= MAX_ID_LENGTH:
-        return Refusal(id, f"The id must be a text of 1 to {MAX_ID_LENGTH} characters.")
+        repeated = id if isinstance(id, str | int | float) else None
+        words = f"The id must be a text of 1 to {MAX_ID_LENGTH} characters."
+        return Refusal(repeated, words, has_id=True)
     action = message.get("action")
     if not isinstance(action, str):
         return Refusal(id, "The request has no action.")
@@ -101,6 +103,8 @@ def _parse_data(
             text = make_well_formed(document.encode())
             if has_too_many_values(text):
                 raise ValueError(f"The user_data of a save {_TOO_MANY}")
+            if has_infinite_integer(text):
+                raise ValueError("A number in the user_data of a save is out of range.")
             return SaveRequest(id, thread_id, text, metadata, began)
         case _:
             if began is None:
@@ -171,7 +175,8 @@ def _is_number(value: object) -> bool:
 
 def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
     if len(frame) >= _SUSPICIOUS and has_too_many_values(text := _to_bytes(frame)):
-        return Refusal(find_id(text, only_if_deep=False), f"The request {_TOO_MANY}")
+        found = find_id(text)
+        return Refusal(found.id, f"The request {_TOO_MANY}", found.has_id)
     try:
         message = parse_message(frame)
     except ValueError as error:
@@ -187,10 +192,11 @@ def _parse_unusual(frame: Frame, error: ValueError) -> dict[str, Any] | Refusal:
     try:
         message = parse_message(text)
     except ValueError:
-        id = find_id(text)
-        if id is not None:
-            return Refusal(id, "The request nests too deep.")
-        return Refusal(None, f"The frame is not JSON: {error}")
+        found = find_id(text)
+        words = f"The frame is not JSON that can be read: {error}"
+        if found.is_too_deep and found.has_id:
+            words = "The request nests too deep."
+        return Refusal(found.id, words, found.has_id)
     if not isinstance(message, dict):
         return Refusal(None, "The frame is not a JSON object.")
     return message

@@ -145,8 +145,11 @@ def encode_document(id: str, document: bytes | None, version: int = 0) -> bytes:
     return encode_message({"id": id, "success": True, "data": text, **more})
 
 
-def encode_failure(id: RequestId, error: str) -> bytes:
-    """Return the reply to a request that was not done; *error* says what is wrong."""
+def encode_failure(id: RequestId | None, error: str) -> bytes:
+    """Return the reply to a request that was not done; *error* says what is wrong.
+
+    *id* is None for a request whose id cannot be repeated.
+    """
     return encode_message(_failure(id, error))
 
 
@@ -248,7 +251,7 @@ def is_gone(fields: Mapping[str, Any]) -> bool:
     return fields.get("gone") is True
 
 
-def _failure(id: RequestId, error: str) -> dict[str, Any]:
+def _failure(id: RequestId | None, error: str) -> dict[str, Any]:
     return {"id": id, "success": False, "error": _clean(error)}
 
 

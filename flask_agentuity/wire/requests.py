@@ -119,12 +119,19 @@ ThreadRequest = RestoreRequest | SaveRequest | MergeRequest | DeleteRequest
 class Refusal:
     """A frame that is no good request, and why.
 
-    ``id`` is that of the request to answer; None if the frame has none, and then no answer
-    is expected.
+    ``id`` is that of the request to answer. It is None if the frame has none, and then no
+    reply is expected, or if it has one that cannot be repeated, such as a list; then
+    ``has_id`` is true, and the id of the reply is null.
     """
 
     id: RequestId | None
     error: str
+    has_id: bool = False
+
+    @property
+    def expects_reply(self) -> bool:
+        """Whether the client waits for a reply."""
+        return self.has_id or self.id is not None
 
 
 def encode_authorization(key: str) -> bytes:

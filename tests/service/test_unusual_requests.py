@@ -130,3 +130,60 @@ def test_the_first_frame_is_small(serve: Serve, connect: Connect, over: int) -> 
     else:
         assert reply == AUTHORIZED
         assert peer.restore() == ""
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["1e309", "-1e400", "9" * 310, "9" * 5_000, "NaN", "-Infinity", "nonsense", '"no end', "[}"],
+)
+@pytest.mark.parametrize("form", REQUESTS)
+def test_values_that_cannot_be_read_get_a_reply(
+    serve: Serve, connect: Connect, form: str, wrong: str
+) -> None:
+    peer = connect(serve())
+    peer.raw(REQUESTS[form] % (THREAD, VALUE % wrong))
+    reply = peer.receive()
+    assert (reply["id"], reply["success"]) == ("1", False)
+    assert "JSON that can be read" in reply["error"]
+    assert peer.restore() == ""
+
+
+@pytest.mark.parametrize("after", [" x", "}", '{"id":"2"}', "\0"])
+def test_text_after_a_request_gets_one_reply(serve: Serve, connect: Connect, after: str) -> None:
+    peer = connect(serve())
+    peer.raw('{"id":"1","action":"restore","data":{"thread_id":"t","id":"3"}}' + after)
+    assert peer.receive()["id"] == "1"
+    assert peer.restore() == ""
+
+
+@pytest.mark.parametrize(
+    ("id", "repeated"),
+    [
+        ("null", None),
+        ("true", True),
+        ('["x"]', None),
+        ('{"a":1}', None),
+        (DEEP, None),
+        ("1e400", None),
+        ("9" * 310, None),
+        ("NaN", None),
+    ],
+)
+def test_ids_that_are_no_text(serve: Serve, connect: Connect, id: str, repeated: object) -> None:
+    peer = connect(serve())
+    peer.raw(f'{{"id":{id},"action":"restore","data":{{"thread_id":"t"}}}}')
+    reply = peer.receive()
+    assert reply["id"] is repeated
+    assert reply["success"] is False
+    assert peer.restore() == ""
+
+
+def test_an_infinite_integer_in_a_document_is_refused(serve: Serve, connect: Connect) -> None:
+    peer = connect(serve())
+    digits, largest = "9" * 310, str(int(1.7976931348623157e308))
+    for number in (digits, "-" + digits, "1e400"):
+        reply = peer.call("save", user_data=f'{{"state":{{"a":[{number}]}}}}')
+        assert reply["success"] is False
+    document = f'{{"state":{{"a":"{digits}","b":{largest},"c":0.{digits}}}}}'
+    assert peer.call("save", user_data=document)["success"] is True
+    assert json.loads(peer.restore())["state"]["b"] == int(largest)

@@ -110,8 +110,9 @@ def test_what_cannot_be_sent_is_refused_with_its_own_error() -> None:
         ("\ud800", None, "not JSON"),
         (b"[" * 100_000, None, "not JSON"),
         (b"[]", None, "not a JSON object"),
-        (message(id=None), None, "no id"),
-        (message(id={"a": 1}), None, "no id"),
+        (b'{"action":"restore"}', None, "no id"),
+        (message(id=None), None, "text of 1 to 128"),
+        (message(id={"a": 1}), None, "text of 1 to 128"),
         (message(id=7), 7, "text of 1 to 128"),
         (message(id=""), "", "text of 1 to 128"),
         (message(id="x" * 129), "x" * 129, "text of 1 to 128"),
@@ -298,11 +299,7 @@ DEEP = "[" * 1_100 + "]" * 1_100
         ('{"x":"\\"id\\":","id":"\\u00e9\\"","data":DEEP}', 'é"'),
         ('{"id":"\\ud83d","data":DEEP}', "\ufffd"),
         ('{"data":DEEP}', None),
-        ('{"id":null,"data":DEEP}', None),
-        ('{"id":{"id":"1"},"data":DEEP}', None),
         ("DEEP", None),
-        ('{"id":"1","data":[NaN]}', None),
-        ('{"id":"1","data":["\\ud83d"', None),
     ],
 )
 def test_a_request_that_nests_too_deep_is_refused(frame: str, id: object) -> None:
@@ -311,7 +308,25 @@ def test_a_request_that_nests_too_deep_is_refused(frame: str, id: object) -> Non
         refusal = wire.parse_request(each)
         assert isinstance(refusal, wire.Refusal)
         assert refusal.id == id
+        assert refusal.expects_reply is (id is not None)
         assert ("nests too deep" in refusal.error) is (id is not None)
+
+
+@pytest.mark.parametrize(
+    ("frame", "id"),
+    [
+        ('{"id":null,"data":DEEP}', None),
+        ('{"id":{"id":"1"},"data":DEEP}', None),
+        ('{"id":"1","data":[NaN]}', "1"),
+        ('{"id":"1","data":["\\ud83d"', "1"),
+        ('{"id":1e400}', None),
+        ('{"id":"1"}{"id":"2"}', "1"),
+    ],
+)
+def test_a_request_with_an_id_that_cannot_be_read_is_answered(frame: str, id: object) -> None:
+    refusal = wire.parse_request(frame.replace("DEEP", DEEP))
+    assert isinstance(refusal, wire.Refusal)
+    assert (refusal.id, refusal.expects_reply) == (id, True)
 
 
 @settings(max_examples=200, deadline=None)
