@@ -86,7 +86,9 @@ def gather_keys(keys: Iterable[str], files: Iterable[str], own: str | None = Non
 
 
 def read_keys(path: str | Path) -> list[str]:
-    """Return the keys of a file with one key per line. Empty lines are ignored.
+    """Return the keys of a file with one key per line.
+
+    Empty lines and lines that begin with ``#`` are skipped.
 
     :raises ConfigurationError: if the file cannot be read.
     """
@@ -94,7 +96,8 @@ def read_keys(path: str | Path) -> list[str]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The key file {path} cannot be read: {error}") from None
-    return [line.strip() for line in lines if line.strip()]
+    stripped = (line.strip() for line in lines)
+    return [line for line in stripped if line and not line.startswith("#")]
 
 
 def _digest(key: str) -> bytes:

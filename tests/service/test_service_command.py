@@ -163,7 +163,9 @@ def test_no_acknowledged_write_is_lost_when_it_is_killed(start: Start) -> None:
 
 
 def test_keys_from_everywhere_and_never_in_the_log(start: Start, tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text("in-a-file-of-keys-1\n\n  in-a-file-of-keys-2  \n")
+    (tmp_path / "keys").write_text(
+        "# a comment that is long enough\nin-a-file-of-keys-1\n\n  in-a-file-of-keys-2  \n"
+    )
     process = start(
         "--key",
         "on-the-command-line-1",
@@ -186,10 +188,11 @@ def test_keys_from_everywhere_and_never_in_the_log(start: Start, tmp_path: Path)
         assert client.restore(THREAD) is None
         client.merge(THREAD, [Push("l", b"1")])
         client.close()
-    client = ThreadClient(url, "a-wrong-key")
-    with pytest.raises(AuthenticationFailed):
-        client.restore(THREAD)
-    client.close()
+    for wrong in ("a-wrong-key", "# a comment that is long enough"):
+        client = ThreadClient(url, wrong)
+        with pytest.raises(AuthenticationFailed):
+            client.restore(THREAD)
+        client.close()
     process.popen.terminate()
     assert process.ended() == 0
     assert process.said.count("was let in") == len(keys)
