@@ -62,6 +62,9 @@ class StoredLog(Log):
     def update(self, stored: StoredRun | None) -> None:
         """Show what the store has now; None if the run was deleted."""
         with self._changed:
+            if stored and stored.is_running and stored.length < self._length:
+                # The look began before the reader came, who has seen more.
+                return
             if stored != self.stored:
                 self.stored = stored
                 self._length = stored.length if stored else self._length

@@ -259,7 +259,9 @@ class ProcessRuns:
             for log in list(self._live.values()):
                 log.ask("interrupted")
         live = dict(self._live)
-        found = self.store.look({*live, *self._followed.keys})
+        # Those who join during the look are not judged by what it did not ask for.
+        followed = self._followed.keys
+        found = self.store.look({*live, *followed})
         for key, log in live.items():
             stored = found.get(key)
             if log.is_closing:
@@ -268,7 +270,6 @@ class ProcessRuns:
                 log.was_refused(stored.status if stored else None)
             elif stored.stopping:
                 log.ask("stopped")
-        followed = self._followed.keys
         for key in followed:
             self._followed.update(key, found.get(key))
         self._followed.look_at_turns(
