@@ -110,6 +110,35 @@ def test_a_run_whose_process_is_gone_is_interrupted(
     assert chat.ask().data == b"abc"
 
 
+def test_output_that_was_lost_with_its_process(chats: tuple[Chat, Chat]) -> None:
+    """A reader was ahead of the store when the worker was killed."""
+    chat = chats[0]
+    key = begin_abandoned(chat, with_turn=True)
+    events = events_of(chat.client.get(f"/chat/stream?run={key.run_id}&after=99").data)
+    assert [each.get("event") for each in events] == [None, "error", "end"]
+    assert events[-1]["data"] == '{"status":"interrupted"}'
+
+
+def test_a_reader_that_is_ahead_comes_again_to_another_process(chats: tuple[Chat, Chat]) -> None:
+    first, second = chats
+    answer = Answer().say("a")
+    response = first.ask(answer, "sse")
+    share_cookie(first, second)
+    run = response.headers["X-Run-ID"]
+    ending = threading.Thread(target=cut_when_followed, args=(second,))
+    ending.start()
+    found = second.client.get(f"/chat/stream?run={run}&after=999")
+    ending.join()
+    assert (found.status_code, events_of(found.data)) == (200, [{"retry": "1000"}])
+    answer.finish()
+    response.close()
+
+
+def cut_when_followed(chat: Chat) -> None:
+    eventually(lambda: bool(chat.runs.here._followed.keys))
+    chat.runs.here.begin_to_end()
+
+
 def test_a_view_sees_that_a_turn_is_over(chats: tuple[Chat, Chat]) -> None:
     begin_abandoned(chats[0], with_turn=False)
     assert chats[0].status() == "interrupted"
@@ -156,7 +185,7 @@ def test_output_that_the_other_process_has_not_stored_yet(
     assert second.client.get(f"/chat/stream?run={run}&after=5").data == b"f"
     timer.join()
     response.close()
-    monkeypatch.setattr(reading, "CATCH_UP_SECONDS", 0.05)
+    monkeypatch.setattr(reading, "catch_up_seconds", lambda: 0.05)
     assert second.client.get(f"/chat/stream?run={run}&after=7").status_code == 400
 
 

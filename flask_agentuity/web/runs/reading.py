@@ -11,6 +11,7 @@ from flask import Request, Response, current_app
 from werkzeug.exceptions import BadRequest, TooManyRequests
 
 from ...errors import StoreError
+from ...stores import leases
 from ...stores.runs import StoredRun
 from ...thread.runs.following import StoredLog
 from ...thread.runs.formats import END, FORMATS
@@ -24,14 +25,20 @@ logger = logging.getLogger("flask_agentuity.runs")
 HEARTBEAT_SECONDS = 15.0
 #: Seconds after which a reader of events is asked to come again.
 READER_SECONDS = 60.0
-#: Seconds to wait for output that a reader has had from another process.
-CATCH_UP_SECONDS = 5.0
 
 #: The response's header that names the run.
 RUN_HEADER = "X-Run-ID"
 
 _RUN_ID = re.compile(r"[a-z0-9]{1,40}", re.ASCII)
 _OFFSET = re.compile(r"[0-9]{1,15}", re.ASCII)
+
+
+def catch_up_seconds() -> float:
+    """Return how long to wait for output that a reader has had from another process.
+
+    It is longer than it takes to find out that this process was killed before it stored it.
+    """
+    return 2 * leases.LEASE_SECONDS
 
 
 class RunBody:
@@ -195,8 +202,11 @@ def _valid_offset(log: Log, after: int) -> int | None:
     """
     if after > log.length and log.status == "running" and isinstance(log, StoredLog):
         # The process that runs it has sent what it has not stored yet.
-        log.wait(after - 1, CATCH_UP_SECONDS)
+        log.wait(after - 1, catch_up_seconds())
     if after > log.length:
+        if log.is_cut:
+            # The response is empty, and the reader comes again to another process.
+            return after
         if log.status not in ("interrupted", None):
             log.close()
             raise BadRequest("The run has not sent so much.")
