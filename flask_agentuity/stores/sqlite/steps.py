@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from dataclasses import replace as copy_with
-from itertools import groupby
 from typing import assert_never
 
 from ...document import codec
@@ -30,6 +29,7 @@ from ...document.operations import (
 from .. import listing
 from ..segments import pack
 from . import schema
+from .joining import JoinedPushes, join_pushes
 from .packing import Packed
 
 #: What an index keeps of the metadata: keys with the JSON text of scalars.
@@ -38,7 +38,7 @@ IndexTerms = frozenset[tuple[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class PushRun:
-    """Pushes in a row to one key with one window; ``unique`` is a field and its value."""
+    """Pushes to one key with one window; ``unique`` is a field and its value."""
 
     key: str
     pushes: Sequence[Push]
@@ -104,7 +104,7 @@ def prepare(operations: Sequence[Operation]) -> list[Step]:
             copy_with(each, scalars=None) if isinstance(each, MetadataOperation) else each
             for each in operations
         ]
-    return [_prepare(run) for run in _runs(operations)]
+    return [_prepare(operation) for operation in join_pushes(operations)]
 
 
 def keys_of(steps: Sequence[Step]) -> set[str]:
@@ -138,22 +138,13 @@ def prepare_metadata(value: bytes, old: bytes | None = None) -> SetMetadataValue
     return SetMetadataValue(value, _terms_of(value), old, old_terms)
 
 
-def _runs(operations: Sequence[Operation]) -> Iterator[list[Operation]]:
-    """Bring pushes in a row to one key together, if the result is that of one after the other."""
-
-    def together(operation: Operation) -> object:
-        if isinstance(operation, Push) and operation.unique is None:
-            return operation.key, operation.max_records, operation.keep_first
-        return object()
-
-    for _, run in groupby(operations, together):
-        yield list(run)
-
-
-def _prepare(run: Sequence[Operation]) -> Step:
-    match run[0]:
+def _prepare(operation: Operation | JoinedPushes) -> Step:
+    match operation:
+        case JoinedPushes(pushes, max_records, keep_first):
+            nulls = any(codec.may_hold_null(push.value) for push in pushes)
+            return PushRun(pushes[0].key, pushes, nulls, max_records, keep_first, None)
         case Push():
-            return _prepare_pushes([push for push in run if isinstance(push, Push)])
+            return _prepare_push(operation)
         case Set(key, value, only_if_missing):
             return SetValue(key, _pack(value), only_if_missing)
         case Replace(key, _, new) as replace:
@@ -175,15 +166,13 @@ def _prepare(run: Sequence[Operation]) -> Step:
             assert_never(other)
 
 
-def _prepare_pushes(pushes: Sequence[Push]) -> PushRun:
-    first = pushes[0]
-    nulls = any(codec.may_hold_null(push.value) for push in pushes)
-    unique = None
-    if first.unique is not None:
-        item = codec.decode(first.value)
-        if isinstance(item, dict) and first.unique in item:
-            unique = first.unique, codec.encode_unchecked(item[first.unique])
-    return PushRun(first.key, pushes, nulls, first.max_records, first.keep_first, unique)
+def _prepare_push(push: Push) -> PushRun:
+    nulls, unique = codec.may_hold_null(push.value), None
+    if push.unique is not None:
+        item = codec.decode(push.value)
+        if isinstance(item, dict) and push.unique in item:
+            unique = push.unique, codec.encode_unchecked(item[push.unique])
+    return PushRun(push.key, [push], nulls, push.max_records, push.keep_first, unique)
 
 
 def _terms_of(metadata: bytes) -> IndexTerms:
