@@ -102,7 +102,7 @@ class Observer:
     def report_late_changes(self, thread: Thread, cause: BaseException | None = None) -> None:
         """Report changes that came too late to be saved.
 
-        :param cause: what ended the generator that made them, if it was an exception.
+        :param cause: what ended the generator or the context, if it was an exception.
         """
         contents = contents_of(thread)
         forget_late_changes(contents)
@@ -125,8 +125,7 @@ class Observer:
             error = ThreadGone(_id_of(thread))
         elif cause is not None:
             logger.error(
-                "Changes to thread %s that were made after the response had begun are lost: %s was"
-                " raised.",
+                "Changes to thread %s are lost: %s was raised.",
                 _id_of(thread),
                 type(cause).__name__,
                 extra=self._about(thread),

@@ -72,11 +72,15 @@ def settle_late_changes(
 
 
 def save_unanswered(scope: RequestScope, error: BaseException | None) -> None:
-    """Save what was changed in a context without a response, unless an exception has ended it."""
+    """Save what was changed in a context without a response.
+
+    If an exception has ended the context, the changes are lost, and that is reported.
+    """
     if error is None:
         _save(scope)
-    else:
-        _discard(scope)
+        return
+    for thread in _changed_threads(scope):
+        scope.observer.report_late_changes(thread, error)
 
 
 def is_event_of_a_socket(request: Request) -> bool:

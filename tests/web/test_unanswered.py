@@ -104,7 +104,7 @@ def test_the_end_of_a_pushed_context_saves(
     assert not caplog.records
 
 
-def test_a_context_that_an_exception_ends_saves_nothing(
+def test_a_context_that_an_exception_ends_reports_its_changes(
     unanswered: Unanswered, caplog: pytest.LogCaptureFixture
 ) -> None:
     with (
@@ -115,8 +115,24 @@ def test_a_context_that_an_exception_ends_saves_nothing(
         raise LookupError
     gc.collect()
     assert unanswered.stored() == {"begun": True}
-    # Whoever began the context has the exception.
+    ((thread_id, error),) = unanswered.failures
+    assert thread_id == unanswered.client.thread_id  # type: ignore[attr-defined]
+    assert isinstance(error.__cause__, LookupError)
+    assert errors(caplog) == [f"Changes to thread {thread_id} are lost: LookupError was raised."]
+
+
+def test_a_context_that_changes_nothing_reports_no_exception(
+    unanswered: Unanswered, caplog: pytest.LogCaptureFixture
+) -> None:
+    with (
+        pytest.raises(LookupError),
+        unanswered.app.test_request_context(headers=unanswered.headers),
+    ):
+        assert g.thread.state["begun"] is True
+        raise LookupError
+    gc.collect()
     assert unanswered.failures == []
+    assert not caplog.records
 
 
 def test_a_save_that_fails_at_the_end_of_a_context_is_reported(
@@ -180,7 +196,7 @@ def test_an_event_handler_of_flask_socketio_saves(
     assert ids == [thread_id, thread_id]
     with threads.open(thread_id) as thread:
         assert dict(thread.state) == {"messages": ["first", "second"]}
-    assert not errors(caplog)
+    assert errors(caplog) == [f"Changes to thread {thread_id} are lost: LookupError was raised."]
 
 
 def test_a_context_that_never_ends_is_reported_at_the_end_of_the_process() -> None:
