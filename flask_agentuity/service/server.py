@@ -142,10 +142,16 @@ class Server:
         words = f"Not found. Use {limits.PATH} or {ROUTE} for threads, {HEALTH_PATH} for health.\n"
         return socket.respond(HTTPStatus.NOT_FOUND, words)
 
+    def _is_allowed(self, origin: str, request: Request) -> bool:
+        # Some libraries for WebSockets send the address of the service, which serves no pages.
+        hosts = request.headers.get_all("Host")
+        own = [f"{scheme}://{host.lower()}" for host in hosts for scheme in ("http", "https")]
+        return origin in self._settings.allowed_origins or origin.lower() in own
+
     def _refuse(self, socket: ServerConnection, request: Request) -> Response | None:
         """Return the refusal of a connection; None if it may be opened."""
         origins = request.headers.get_all("Origin")
-        if any(origin not in self._settings.allowed_origins for origin in origins):
+        if not all(self._is_allowed(origin, request) for origin in origins):
             self._shared.logs.refused.warn(
                 "Refused a web page of %s; allowed_origins can allow it.", printable(origins[0])
             )

@@ -91,7 +91,7 @@ class ServiceSettings:
     drain_timeout: float = 10.0
     #: Addresses and networks without the limits for each address: proxies and app servers.
     trusted_addresses: Sequence[str] = LOOPBACK
-    #: The web pages that may connect, as ``https://example.com``. Programs send no origin.
+    #: The web pages that may connect, as ``https://example.com``. Programs send none, or our own.
     allowed_origins: Sequence[str] = ()
     #: Makes the service use wss.
     ssl_context: ssl.SSLContext | None = None

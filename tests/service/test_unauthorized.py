@@ -12,13 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 import trustme
+import websocket
 from support.waiting import eventually
 from websockets.exceptions import InvalidStatus
 
@@ -312,11 +313,20 @@ def test_a_web_page_is_refused_unless_its_origin_is_allowed(serve: Serve, connec
     assert connect(service).restore() == ""
 
 
-def test_no_origin_is_allowed_without_the_option(serve: Serve) -> None:
+def test_only_the_own_origin_is_allowed_without_the_option(serve: Serve, connect: Connect) -> None:
     service = serve()
     host = service.url.removeprefix("ws").removesuffix("/thread/ws")
     with pytest.raises(InvalidStatus):
-        Peer(service.url, origin=f"http{host}")
+        Peer(service.url, origin=f"http{host}0")
+    # Behind a proxy with TLS, the scheme is another.
+    for scheme in ("http", "https"):
+        assert connect(service, origin=f"{scheme}{host}").restore() == ""
+
+
+def test_the_origin_that_websocket_client_sends_is_allowed(serve: Serve) -> None:
+    with closing(websocket.create_connection(serve().url, timeout=10)) as socket:
+        socket.send(json.dumps({"authorization": KEY}))
+        assert json.loads(socket.recv())["success"] is True
 
 
 # The log
