@@ -111,7 +111,7 @@ class MovingInSQLite(KeyedStore):
 
     def _find_head(self, connection: sqlite3.Connection, thread_id: str, now: float) -> Head | None:
         stored = find_thread(connection, thread_id)
-        if stored is None or stored.head.is_expired(now, self.ttl):
+        if stored is None or stored.head.is_expired(now, self.ttl, thread_id):
             return None
         return stored.head
 

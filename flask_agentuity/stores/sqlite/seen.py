@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ...document import codec
+
 
 class Head(NamedTuple):
     """The row of a thread. Times are in seconds, versions in microseconds since 1970.
@@ -47,9 +49,24 @@ class Head(NamedTuple):
         """Whether it is as if there were no thread. An empty thread can belong to a person."""
         return self.is_empty and self.owner is None
 
-    def is_expired(self, now: float, ttl: float | None) -> bool:
-        """Return whether the thread was not used for *ttl* seconds (None: it never expires)."""
-        return ttl is not None and now > max(self.used, self.updated) + ttl
+    def unused_for(self, now: float, thread_id: str) -> float:
+        """Return for how many seconds the thread was not used.
+
+        :raises StoreError: if a time that is stored is damaged.
+        """
+        try:
+            return now - max(self.used, self.updated)
+        except TypeError:
+            raise codec.damaged(thread_id, "a time is not a number") from None
+
+    def is_expired(self, now: float, ttl: float | None, thread_id: str) -> bool:
+        """Return whether the thread was not used for *ttl* seconds (None: it never expires).
+
+        :raises StoreError: if a time that is stored is damaged.
+        """
+        # Without a limit, too, the times have to be right for what follows.
+        unused = self.unused_for(now, thread_id)
+        return ttl is not None and unused > ttl
 
 
 #: The columns of a thread's row, in the order of :class:`Head`.

@@ -104,10 +104,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         if found is None:
             return None
         head, snapshot = found
-        try:
-            unused = time.time() - max(head.used, head.updated)
-        except TypeError as error:
-            raise codec.damaged(thread_id, str(error)) from None
+        unused = head.unused_for(time.time(), thread_id)
         if self.ttl is not None and unused > self.ttl:
             return None
         if unused > self._renew_after:
@@ -131,10 +128,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
             found = read_thread(connection, thread_id, None)
         if found is None or found[0].is_empty:
             return None
-        try:
-            return None if found[0].is_expired(time.time(), self.ttl) else found[1]
-        except TypeError as error:
-            raise codec.damaged(thread_id, str(error)) from None
+        return None if found[0].is_expired(time.time(), self.ttl, thread_id) else found[1]
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         now, seen = time.time(), write.seen
@@ -177,8 +171,8 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
             stored = find_thread(connection, thread.id)
             if (
                 stored is not None
+                and not stored.head.is_expired(now, self.ttl, thread.id)
                 and stored.head.updated >= thread.updated
-                and not stored.head.is_expired(now, self.ttl)
             ):
                 return False
             opened = replace_thread(connection, thread.id, stored, now, thread.owner)
@@ -219,10 +213,15 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
     def _is_usable(self, seen: Seen, thread_id: str, write: Write, now: float) -> bool:
         """Return whether a write may begin with what its request has seen."""
         head = seen.head
-        # A thread whose use need not be noted has not expired either.
+        try:
+            # A thread whose use need not be noted has not expired either.
+            is_noted = now - head.used <= self._renew_after
+        except TypeError:
+            # It is damaged, which the write that reads what is stored reports.
+            return False
         return (
-            seen.thread_id == thread_id
-            and now - head.used <= self._renew_after
+            is_noted
+            and seen.thread_id == thread_id
             and write.may_change(head.owner)
             and not (
                 head.deleted

@@ -69,7 +69,7 @@ def open_for_write(
     :raises ThreadGone: if the thread was deleted after the write's request began, or belongs
         to another owner.
     """
-    if stored is None or stored.head.is_expired(now, ttl):
+    if stored is None or stored.head.is_expired(now, ttl, thread_id):
         tombstone = find_tombstone(connection, thread_id)
         if is_gone(tombstone.deleted, None, write, began, now):
             raise ThreadGone(thread_id)

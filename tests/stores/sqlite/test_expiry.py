@@ -5,9 +5,11 @@ from __future__ import annotations
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from freezegun import freeze_time
 
 from flask_agentuity.document.operations import Set
+from flask_agentuity.errors import StoreError
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .support import ID, connected, items_of, messages, require_consistent, statements
@@ -156,6 +158,22 @@ def test_requests_return_space_that_is_not_needed(path: Path) -> None:
         assert size_of(path) < before / 5
         assert 0.05 < left <= 0.1
     require_consistent(path)
+
+
+@pytest.mark.parametrize("ttl", [None, 1000.0])
+@pytest.mark.parametrize("column", ["used", "updated"])
+def test_a_damaged_time_is_named_by_reads_and_writes(
+    path: Path, column: str, ttl: float | None
+) -> None:
+    with closing(SQLiteStore(path, ttl=ttl)) as store:
+        store.merge(ID, messages(1))
+        with connected(path) as other:
+            other.execute(f"UPDATE threads SET {column} = 'x'")
+        with pytest.raises(StoreError, match=r"is damaged \(a time is not a number\)"):
+            store.read(ID)
+        if column == "used":
+            with pytest.raises(StoreError, match=r"is damaged \(a time is not a number\)"):
+                store.merge(ID, messages(1))
 
 
 def size_of(path: Path) -> int:
