@@ -21,8 +21,12 @@ def find_id(store: ThreadStore, given: str) -> str:
     if is_thread_id(given):
         return given
     prefix = given if given.startswith(_PREFIX) else _PREFIX + given
+    if given == _PREFIX:
+        raise InvalidThreadId(
+            f"Every thread has an id that begins with {_PREFIX}. Give more of it."
+        )
     # It is the beginning of an id if it becomes one at some length.
-    if given in ("", _PREFIX) or not is_thread_id(prefix.ljust(32, "0")):
+    if not given or not is_thread_id(prefix.ljust(32, "0")):
         return require_thread_id(given)
     found = list(store.find_ids(prefix, _MOST_SHOWN + 1))
     if len(found) == 1:

@@ -220,7 +220,10 @@ def test_the_beginning_of_an_id_is_enough(tmp_path: Path, kind: str) -> None:
         result = runner("show", "thrd_ff")
         assert (result.exit_code, result.stdout) == (1, "")
         assert "No thread has an id that begins with thrd_ff" in result.stderr
-        for wrong in ("thrd_", "", "thrd_a%", "thrd_" + "a" * 80, "a b"):
+        result = runner("show", "thrd_")
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "Every thread has an id that begins with thrd_. Give more of it." in result.stderr
+        for wrong in ("", "thrd_a%", "thrd_" + "a" * 80, "a b"):
             result = runner("show", "--", wrong)
             assert (result.exit_code, result.stdout) == (1, "")
             assert "is not a thread id" in result.stderr
