@@ -106,7 +106,8 @@ class Observer:
         """
         contents = contents_of(thread)
         forget_late_changes(contents)
-        if cause is None and _was_deleted_meanwhile(contents.source):
+        was_deleted = cause is None and _was_deleted_meanwhile(contents.source)
+        if was_deleted or isinstance(cause, ThreadGone):
             self.thread_save_failed(thread, ThreadGone(_id_of(thread)))
             return
         self._report_loss(thread, contents.source.destroyed, cause)

@@ -58,7 +58,14 @@ class LiveLog(Log):
     what was appended. The end is stored first, and then shown by :meth:`show_end`.
     """
 
-    def __init__(self, new: NewRun, store: RunStore, max_bytes: int) -> None:
+    def __init__(
+        self, new: NewRun, store: RunStore, max_bytes: int, end_turn: Callable[[], object]
+    ) -> None:
+        """Begin an empty log.
+
+        :param end_turn: gives back the turn of the run, before its generator has ended.
+        """
+        self.end_turn = end_turn
         self.key, self.format = new.key, new.format
         self.new = new
         self.truncated = False
@@ -172,6 +179,8 @@ class LiveLog(Log):
     def was_refused(self, status: RunStatus | None) -> None:
         """Take note that the run was ended by another process, or deleted (None)."""
         self.ask("lost")
+        # Nothing of it is saved, so the next message need not wait for the generator.
+        self.end_turn()
         self._end(status)
         self.ended.set()
 

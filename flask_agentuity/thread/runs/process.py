@@ -88,13 +88,14 @@ class ProcessRuns:
         with self._lock:
             self._reserved -= 1
 
-    def begin(self, new: NewRun) -> LiveLog:
+    def begin(self, new: NewRun, end_turn: Callable[[], object]) -> LiveLog:
         """Store a run that begins, and return its log.
 
+        :param end_turn: gives back its turn, if its generator has not ended when the run has.
         :raises StoreError: if it cannot be stored; its room is not given back.
         """
         self.store.begin(new)
-        log = LiveLog(new, self.store, self.options.max_bytes)
+        log = LiveLog(new, self.store, self.options.max_bytes, end_turn)
         with self._lock:
             self._reserved -= 1
             self._live[log.key] = log
@@ -166,6 +167,12 @@ class ProcessRuns:
         if live is not None:
             live.ask("stopped")
         return self.store.stop(key)
+
+    def thread_deleted(self, thread_id: str) -> None:
+        """End the runs of a thread that is gone, as far as this process has them."""
+        for log in list(self._live.values()):
+            if log.key.thread_id == thread_id and not log.is_closing:
+                log.was_refused(None)
 
     def begin_to_end(self) -> None:
         """Let runs go on for the grace period, and end them then."""

@@ -107,11 +107,11 @@ class AppRuns:
         return Run(stored, self.store)
 
     def thread_deleted(self, thread_id: str) -> None:
-        """Delete the runs of a thread whose store does not do that itself."""
-        if self._given is None and (self.turns.runs is not None or self._process.made() is None):
-            return
+        """End the runs of a thread, and delete them if its store does not do that itself."""
+        here = self._process.made()
         try:
-            self.store.delete(thread_id)
+            if self._given is not None or (self.turns.runs is None and here is not None):
+                self.store.delete(thread_id)
         except StoreError as error:
             logger.warning(
                 "The runs of the deleted thread %s could not be deleted: %s",
@@ -119,6 +119,8 @@ class AppRuns:
                 error,
                 extra={"thread_id": thread_id},
             )
+        if here is not None:
+            here.thread_deleted(thread_id)
 
     def warnings(self) -> Sequence[str]:
         """Return what limits the runs of this app, for ``flask threads check``."""

@@ -122,7 +122,7 @@ class RequestRun:
         options = self._here.options
         holder = self.turn.lease.holder
         new = NewRun(self._key, self._format, holder, time.time(), options.keep)
-        log = self._here.begin(new)
+        log = self._here.begin(new, self.turn.end)
         self._is_planned = False
         self._request_turn.hand_over(self.turn)
         self._under_way = 2
@@ -166,6 +166,8 @@ class RequestRun:
                 self._here.show_end(log)
             # Another process may have ended it, or the thread was deleted.
             self._error, self._status = runner.error, log.status or "interrupted"
+            if log.status is None and self._error is None:
+                self._error = ThreadGone(self.thread_id)
             self._send_finished(log, self._status)
             self._end_one()
         finally:
