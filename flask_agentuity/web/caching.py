@@ -39,6 +39,8 @@ class SharedCaches:
     def __init__(self, signed: SignedIDProvider) -> None:
         self._signed = signed
         self._warned: set[str | None] = set()
+        # The endpoints whose generators have used the thread.
+        self._using: set[str] = set()
 
     def exclude(self, response: Response, endpoint: str | None) -> None:
         """Make *response* private. If the app has allowed caches to share it, warn once.
@@ -74,13 +76,19 @@ class SharedCaches:
     ) -> None:
         """Make a stream private before its headers leave, as its generator may use the thread.
 
-        A stream for a client that has no thread is left as it is.
+        A stream for a client that has no thread is left as it is, unless a stream of the same
+        endpoint was seen to use its thread.
 
         :param provider: the one that decides which thread a request belongs to.
         """
-        if self._may_have_thread(request, provider) and not _is_error_page(response):
+        may_use = request.endpoint in self._using or self._may_have_thread(request, provider)
+        if may_use and not _is_error_page(response):
             response.vary.update((*provider.vary, *self._signed.vary))
             self.exclude(response, request.endpoint)
+
+    def note_use(self, endpoint: str) -> None:
+        """Take note that a generator of *endpoint* uses the thread, for any client."""
+        self._using.add(endpoint)
 
     def _may_have_thread(self, request: Request, provider: ThreadIDProvider) -> bool:
         """Return whether *request* may carry the id of a thread. The id is not looked at."""

@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import Any
 
 import pytest
-from flask import Flask, Request, Response, abort, g, send_file
+from flask import Flask, Request, Response, abort, g, send_file, stream_with_context
 
 from flask_agentuity import ThreadIDProvider, ThreadManager
 from flask_agentuity.testing.client import ThreadTestClient
@@ -170,3 +170,29 @@ def test_a_stream_that_uses_its_thread_is_marked_before(caches: Caches) -> None:
     response = caches.client.get("/late")
     assert response.text == thread_id
     assert directives(response) == {"private"}
+
+
+@pytest.mark.parametrize("has_thread", [False, True])
+def test_streams_are_marked_once_one_has_used_its_thread(caches: Caches, has_thread: bool) -> None:
+    @caches.app.get("/late")
+    def late() -> Response:
+        def generate() -> Iterator[str]:
+            yield str(g.thread.id)
+
+        return Response(stream_with_context(generate()), headers={"Cache-Control": "public"})
+
+    def get_anonymously(path: str) -> Any:
+        return caches.app.test_client().get(path)
+
+    assert directives(get_anonymously("/stream")) == set()
+    if has_thread:
+        caches.client.get("/touched")
+        caches.client.get("/late")
+    else:
+        assert directives(get_anonymously("/late")) == {"public"}
+    response = get_anonymously("/late")
+    assert directives(response) == {"private"}
+    assert response.headers["Vary"] == "Cookie, x-thread-id"
+    # Other streams stay public.
+    caches.client.get("/stream")
+    assert directives(get_anonymously("/stream")) == set()
