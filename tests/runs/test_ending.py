@@ -131,6 +131,33 @@ def test_runs_are_closed_when_the_server_says_so(monkeypatch: pytest.MonkeyPatch
     assert chat.messages() == ["hello", "ab"]
 
 
+def test_readers_do_not_wait_for_a_generator_that_blocks(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server may wait for its requests before it lets the interpreter end."""
+    stopping = threading.Event()
+    monkeypatch.setattr(
+        "flask_agentuity.web.runs.app_runs.server_probe", lambda grace: stopping.is_set
+    )
+    monkeypatch.setattr(process, "CLOSING_SECONDS", 0.2)
+    chat = Chat(AGENTUITY_RUN_GRACE=0.1)
+    answer = Answer().say("a")
+    response = chat.ask(answer, "sse")
+    eventually(lambda: answer.asked == 2)
+    stopping.set()
+    assert b"".join(response.iter_encoded()).endswith(b'data: {"status":"interrupted"}\n\n')
+    assert "was cut off" in caplog.text
+    thread_id = chat.client.thread_id or ""
+    # The next worker need not wait until the lease is over.
+    eventually(lambda: chat.runs.turns.lease_turn(thread_id, "another").holder == "another")
+    # Nor need the interpreter wait for it.
+    eventually(lambda: not chat.runs.here._at_work)
+    answer.finish()
+    name = f"flask_agentuity-run-{response.headers['X-Run-ID']}"
+    eventually(lambda: name not in [each.name for each in threading.enumerate()])
+    assert chat.messages() == ["hello"]
+
+
 def test_gunicorn_is_asked_and_its_timeout_compared(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -186,23 +186,43 @@ class ProcessRuns:
         assert self._deadline is not None
         if self._wait_until(self._deadline):
             return
-        for log in list(self._live.values()):
-            log.ask("interrupted")
-        if self._wait_until(time.monotonic() + CLOSING_SECONDS):
+        self._keep_deadlines()
+        if not self._wait_until(max(time.monotonic(), self._deadline) + CLOSING_SECONDS):
+            self._cut_off()
+
+    def _keep_deadlines(self) -> None:
+        """Close generators after the grace period, and cut off those that block after that."""
+        if self._is_stopping():
+            self.begin_to_end()
+        now, deadline = time.monotonic(), self._deadline
+        if deadline is None or now < deadline:
             return
         for log in list(self._live.values()):
-            logger.error(
-                "Run %s of thread %s was cut off: its generator did not yield for %g s after the"
-                " grace period. What it has changed is not saved.",
-                log.key.run_id,
-                log.key.thread_id,
-                CLOSING_SECONDS,
-                extra={"thread_id": log.key.thread_id},
-            )
+            log.ask("interrupted")
+        if now >= deadline + CLOSING_SECONDS:
+            # Not only at the exit of the interpreter: a server may wait for their readers first.
+            self._cut_off()
+
+    def _cut_off(self) -> None:
+        logs = list(self._live.values())
+        for log in logs:
+            if not log.is_closing:
+                logger.error(
+                    "Run %s of thread %s was cut off: its generator did not yield for %g s after"
+                    " the grace period. What it has changed is not saved.",
+                    log.key.run_id,
+                    log.key.thread_id,
+                    CLOSING_SECONDS,
+                    extra={"thread_id": log.key.thread_id},
+                )
             log.ask("lost")
             log.finish(b"", "interrupted")
-            self.finish(log, CLOSING_SECONDS)
+        until = time.monotonic() + CLOSING_SECONDS
+        for log in logs:
+            self.finish(log, max(0.0, until - time.monotonic()))
+            log.end_turn()
             self.show_end(log)
+            self.leave(log)
 
     def _wait_until(self, deadline: float, run_id: str | None = None) -> bool:
         while any(run_id in (None, key.run_id) for key in list(self._at_work)):
@@ -245,6 +265,8 @@ class ProcessRuns:
                 if not has_failed:
                     logger.warning("The store of runs cannot be watched: %s", error)
                 has_failed = True
+                # Also while the store cannot be asked.
+                self._keep_deadlines()
                 time.sleep(_RETRY_SECONDS)
 
     def _look_while_live(self) -> bool:
@@ -260,11 +282,7 @@ class ProcessRuns:
         return False
 
     def _look(self) -> None:
-        if self._is_stopping():
-            self.begin_to_end()
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            for log in list(self._live.values()):
-                log.ask("interrupted")
+        self._keep_deadlines()
         live = dict(self._live)
         # Those who join during the look are not judged by what it did not ask for.
         followed = self._followed.keys
