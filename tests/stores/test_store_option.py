@@ -17,7 +17,7 @@ def conformance(*arguments: str) -> subprocess.CompletedProcess[str]:
 def test_a_named_store_is_run_through_the_clauses() -> None:
     result = conformance(
         "tests/stores/test_third_party.py",
-        "--store=stores.minimal:MinimalStore",
+        "--store=support.minimal:MinimalStore",
         "-k=unknown or metadata",
     )
     assert result.returncode == 0, result.stdout + result.stderr
@@ -57,7 +57,7 @@ def test_the_store_tells_what_it_claims(tmp_path: Path) -> None:
     assert listing.returncode == 0, listing.stdout + listing.stderr
     assert "2 passed" in listing.stdout
     minimal = conformance(
-        "tests/stores/test_third_party.py", "--store=stores.minimal:MinimalStore", choice
+        "tests/stores/test_third_party.py", "--store=support.minimal:MinimalStore", choice
     )
     assert minimal.returncode == 0, minimal.stdout + minimal.stderr
     assert "does not claim 'lists'" in minimal.stdout
