@@ -16,6 +16,9 @@ from .log import READ_BYTES, Log
 
 logger = logging.getLogger("flask_agentuity.runs")
 
+# So many runs are looked at without readers; others when there is room.
+_MOST_DOUBTED = 100
+
 
 class StoredLog(Log):
     """The log of a run as the store has it; it grows while something updates it."""
@@ -84,6 +87,8 @@ class Abandonment:
         self._run = run
         self._holder = secrets.token_hex(8)
         self._watch = Watch()
+        #: Whether the turn seems not to be renewed; clocks may be wrong, so that proves nothing.
+        self.is_doubtful = False
 
     def look(self) -> bool:
         """Look at the turn now; return whether the run is over, which is then stored.
@@ -95,6 +100,7 @@ class Abandonment:
         lease = self._turns.lease_turn(run.key.thread_id, self._holder, still)
         if lease.holder in (run.holder, ""):
             self._watch.look(lease, time.monotonic())
+            self.is_doubtful = not 0 <= lease.age <= 2 * leases.renewal_seconds()
             return False
         try:
             # The end of a run is stored before its turn is given back.
@@ -115,6 +121,8 @@ class Followed:
         self._logs: dict[RunKey, list[StoredLog]] = {}
         self._abandonments: dict[RunKey, Abandonment] = {}
         self._looked = 0.0
+        # Logs without readers, with the time until which they are followed.
+        self._doubted: dict[RunKey, tuple[StoredLog, float]] = {}
 
     @property
     def keys(self) -> Collection[RunKey]:
@@ -128,6 +136,16 @@ class Followed:
         with self._lock:
             self._logs.setdefault(log.key, []).append(log)
         return log
+
+    def doubt(self, stored: StoredRun) -> None:
+        """Follow a run, also without readers, until it must be clear whether it goes on."""
+        until = time.monotonic() + 3 * leases.LEASE_SECONDS
+        with self._lock:
+            if stored.key in self._doubted or len(self._doubted) >= _MOST_DOUBTED:
+                return
+            log = StoredLog(stored, self._store)
+            self._doubted[stored.key] = log, until
+            self._logs.setdefault(stored.key, []).append(log)
 
     def update(self, key: RunKey, stored: StoredRun | None) -> None:
         """Tell the readers of a run what the store has now."""
@@ -149,6 +167,7 @@ class Followed:
         :raises StoreError: if a store cannot be asked.
         """
         now = time.monotonic()
+        self._forget_doubts(now)
         if now - self._looked < leases.LEASE_SECONDS / leases.RENEWALS:
             return
         self._looked = now
@@ -159,6 +178,12 @@ class Followed:
         }
         for abandonment in self._abandonments.values():
             abandonment.look()
+
+    def _forget_doubts(self, now: float) -> None:
+        for log, until in list(self._doubted.values()):
+            if now >= until or log.status != "running":
+                del self._doubted[log.key]
+                self._remove(log)
 
     def _remove(self, log: StoredLog) -> None:
         with self._lock:

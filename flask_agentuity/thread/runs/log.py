@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Literal
 
-from ...stores.runs import Addition, NewRun, RunKey, RunStatus, RunStore
+from ...stores.runs import Addition, NewRun, RunKey, RunStatus, RunStore, StoredRun
+
+logger = logging.getLogger("flask_agentuity.runs")
 
 #: How many bytes a reader is given at a time.
 READ_BYTES = 65_536
@@ -183,6 +186,29 @@ class LiveLog(Log):
         self.end_turn()
         self._end(status)
         self.ended.set()
+
+    def compare(self, stored: StoredRun | None) -> None:
+        """Take note of what the store has: another process may have ended or stopped the run."""
+        if self.is_closing:
+            return
+        if stored is None or not stored.is_running:
+            self.was_refused(stored.status if stored else None)
+        elif stored.stopping:
+            self.ask("stopped")
+
+    def cut_off(self, seconds: float) -> None:
+        """End the run although its generator has not ended in the *seconds* that it had."""
+        if not self.is_closing:
+            logger.error(
+                "Run %s of thread %s was cut off: its generator did not yield for %g s after the"
+                " grace period. What it has changed is not saved.",
+                self.key.run_id,
+                self.key.thread_id,
+                seconds,
+                extra={"thread_id": self.key.thread_id},
+            )
+        self.ask("lost")
+        self.finish(b"", "interrupted")
 
     def show_end(self) -> None:
         """Show readers that the run has ended."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...stores import leases
 from ...stores.base import ThreadStore
-from ...stores.runs import NewRun, RunKey, RunStore
+from ...stores.runs import NewRun, RunKey, RunStore, StoredRun
 from .following import Followed, StoredLog
 from .log import LiveLog, Log
 from .readers import Readers
@@ -158,6 +158,11 @@ class ProcessRuns:
         self._watch()
         return log
 
+    def doubt(self, stored: StoredRun) -> None:
+        """Find out in the background whether the process of a run has ended."""
+        self._followed.doubt(stored)
+        self._watch()
+
     def stop(self, key: RunKey) -> bool:
         """Ask a run, in any process, to stop; False if it is not running.
 
@@ -206,17 +211,7 @@ class ProcessRuns:
     def _cut_off(self) -> None:
         logs = list(self._live.values())
         for log in logs:
-            if not log.is_closing:
-                logger.error(
-                    "Run %s of thread %s was cut off: its generator did not yield for %g s after"
-                    " the grace period. What it has changed is not saved.",
-                    log.key.run_id,
-                    log.key.thread_id,
-                    CLOSING_SECONDS,
-                    extra={"thread_id": log.key.thread_id},
-                )
-            log.ask("lost")
-            log.finish(b"", "interrupted")
+            log.cut_off(CLOSING_SECONDS)
         until = time.monotonic() + CLOSING_SECONDS
         for log in logs:
             self.finish(log, max(0.0, until - time.monotonic()))
@@ -288,13 +283,7 @@ class ProcessRuns:
         followed = self._followed.keys
         found = self.store.look({*live, *followed})
         for key, log in live.items():
-            stored = found.get(key)
-            if log.is_closing:
-                continue
-            if stored is None or not stored.is_running:
-                log.was_refused(stored.status if stored else None)
-            elif stored.stopping:
-                log.ask("stopped")
+            log.compare(found.get(key))
         for key in followed:
             self._followed.update(key, found.get(key))
         self._followed.look_at_turns(

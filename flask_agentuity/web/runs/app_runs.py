@@ -76,13 +76,19 @@ class AppRuns:
     def find_settled(self, thread_id: str) -> StoredRun | None:
         """Return the latest run of a thread; it is not running if its turn is over.
 
+        If its turn seems to stand still, this process goes on looking at it, and a later call
+        finds that it is interrupted.
+
         :raises StoreError: if a store cannot be asked.
         """
         stored = self.find(thread_id)
         if stored is None or not stored.is_running or self.here.find_live(stored.key):
             return stored
-        if Abandonment(self.turns, self.store, stored).look():
+        abandonment = Abandonment(self.turns, self.store, stored)
+        if abandonment.look():
             return self.find(thread_id)
+        if abandonment.is_doubtful:
+            self.here.doubt(stored)
         return stored
 
     def is_giving_back(self, thread_id: str) -> bool:

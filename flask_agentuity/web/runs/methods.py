@@ -82,7 +82,7 @@ class StreamedRuns(ServedApps):
         """
         runs = self._threads_at_work().runs
         thread_id = self._id_of(thread)
-        stored = None if thread_id is None else runs.find(thread_id)
+        stored = None if thread_id is None else runs.find_settled(thread_id)
         return stored is not None and runs.here.stop(stored.key)
 
     @cached_property

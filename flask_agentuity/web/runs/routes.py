@@ -52,7 +52,7 @@ def _stop(**arguments: object) -> Response:
     current, threads, thread_id = _request()
     _refuse_other_sites(current)
     runs = threads.runs
-    stored = None if thread_id is None else runs.find(thread_id)
+    stored = None if thread_id is None else runs.find_settled(thread_id)
     if stored is None or not runs.here.stop(stored.key):
         return Response(status=204)
     response = jsonify({"run": stored.key.run_id})
