@@ -116,7 +116,7 @@ def test_a_look_at_the_status_finds_a_run_whose_process_was_killed(
         nonlocal stored
         # Without further requests.
         stored = chat.runs.store.look([key])[key]
-        return stored.status == "interrupted"
+        return bool(stored.status == "interrupted")
 
     eventually(is_interrupted)
     eventually(lambda: is_idle(chat))
