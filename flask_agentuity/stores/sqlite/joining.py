@@ -1,11 +1,16 @@
-"""Pushes of one write that are done as one, because each changes the rows of its list."""
+"""Operations of one write that are done as one, because each changes the rows of its list."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...document.operations import Clear, MetadataOperation, Operation, Push
+from ...document.operations import Clear, MetadataOperation, Operation, PopLast, Push, Truncate
+
+#: If a write has more such operations in a row for one list, the whole list is written again.
+MOST_OF_LIST = 100
+
+ListOperation = Push | Truncate | PopLast
 
 
 @dataclass(init=False, slots=True)
@@ -38,11 +43,28 @@ class JoinedPushes:
         return True
 
 
-def join_pushes(operations: Iterable[Operation]) -> list[Operation | JoinedPushes]:
-    """Join the pushes to each key up to the next other operation with that key.
+@dataclass(slots=True)
+class ListOperations:
+    """Many operations on the list at one key. If the first is no push, none is."""
+
+    key: str
+    operations: list[ListOperation]
+
+
+Joined = Operation | JoinedPushes | ListOperations
+
+
+def join(operations: Iterable[Operation]) -> list[Joined]:
+    """Join operations with one list that have the same result together.
 
     Operations with other keys have no influence on them. Keys are created in the same order.
     """
+    joined = join_pushes(operations)
+    return _gather(joined) if len(joined) > MOST_OF_LIST else list(joined)
+
+
+def join_pushes(operations: Iterable[Operation]) -> list[Operation | JoinedPushes]:
+    """Join the pushes to each key up to the next other operation with that key."""
     joined: list[Operation | JoinedPushes] = []
     # The pushes that a further one can join, by key.
     waiting: dict[str, JoinedPushes] = {}
@@ -59,6 +81,51 @@ def join_pushes(operations: Iterable[Operation]) -> list[Operation | JoinedPushe
             waiting.pop(operation.key, None)
         joined.append(operation)
     return joined
+
+
+def _gather(steps: list[Operation | JoinedPushes]) -> list[Joined]:
+    # The steps for one list, by the place of the first, and the place that a step may join, by key.
+    runs: dict[int, list[int]] = {}
+    waiting: dict[str, int] = {}
+    for place, step in enumerate(steps):
+        key = _key_of_list(step)
+        if key is None:
+            if isinstance(step, Clear):
+                waiting.clear()
+            elif not isinstance(step, MetadataOperation | JoinedPushes):
+                waiting.pop(step.key, None)
+            continue
+        first = waiting.get(key)
+        # Only a push creates a key, so it is not done earlier than another key is created.
+        if first is None or (_is_push(step) and not _is_push(steps[first])):
+            first = waiting[key] = place
+            runs[first] = []
+        runs[first].append(place)
+    result: list[Joined | None] = list(steps)
+    for first, places in runs.items():
+        if len(places) > MOST_OF_LIST:
+            found = [each for place in places for each in _operations_of(steps[place])]
+            for place in places:
+                result[place] = None
+            result[first] = ListOperations(found[0].key, found)
+    return [step for step in result if step is not None]
+
+
+def _key_of_list(step: Operation | JoinedPushes) -> str | None:
+    if isinstance(step, JoinedPushes):
+        return step.pushes[0].key
+    return step.key if isinstance(step, Push | Truncate | PopLast) else None
+
+
+def _is_push(step: Operation | JoinedPushes) -> bool:
+    return isinstance(step, Push | JoinedPushes)
+
+
+def _operations_of(step: Operation | JoinedPushes) -> Sequence[ListOperation]:
+    if isinstance(step, JoinedPushes):
+        return step.pushes
+    assert isinstance(step, Push | Truncate | PopLast)
+    return [step]
 
 
 def _window(push: Push) -> int | None:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import assert_never
 
 from ...document import codec
-from ...document.apply import increment
+from ...document.apply import apply_operations, increment
 from ...document.merge import Merged, rebase
 from ...document.operations import (
     Clear,
@@ -16,6 +16,7 @@ from ...document.operations import (
     Increment,
     KeyOperation,
     PopLast,
+    Push,
     Replace,
     Splice,
     Truncate,
@@ -23,6 +24,7 @@ from ...document.operations import (
 from ..writing import Conflict
 from . import schema
 from .entries import Entry, entry_size
+from .joining import ListOperation, ListOperations
 from .open_metadata import OpenMetadata
 from .seen import Head
 from .statements import Statements
@@ -34,6 +36,7 @@ from .steps import (
     SpliceList,
     Step,
     Value,
+    pack_value,
     prepare,
 )
 
@@ -112,6 +115,8 @@ class OpenThread:
         match step:
             case PushRun():
                 self._push(step)
+            case ListOperations():
+                self._apply_all(step)
             case SetValue():
                 self._set(step)
             case SpliceList():
@@ -162,13 +167,26 @@ class OpenThread:
         items.push([push.value for push in run.pushes], run.max_records, run.keep_first)
         self.entries_size += items.take_growth()
 
+    def _apply_all(self, step: ListOperations) -> None:
+        key, operations = step.key, step.operations
+        has_pushes = isinstance(operations[0], Push)
+        if key in self._conflicts or not (has_pushes or key in self.entries):
+            return
+        entry = self.entries.get(key) or self._create(key, _EMPTY_LIST, 0)
+        if entry.items is None:
+            self.skipped.extend(operations)
+            return
+        if key in self._counted and has_pushes:
+            self.preceding.setdefault(key, entry.items.total())
+        self.entries_size += _write_list(self.thread_id, entry, operations)
+
     def _set(self, step: SetValue) -> None:
         if step.key in self._conflicts:
             return
         entry = self.entries.get(step.key)
         assigned = self.version
         if step.replaces is not None:
-            if not self._is_as_expected(entry, step.replaces):
+            if not _is_as_expected(entry, step.replaces):
                 self._note_conflict(entry, step.replaces)
                 return
             assigned = entry.assigned if entry else 0
@@ -181,11 +199,6 @@ class OpenThread:
         else:
             self.entries_size += step.value.size - entry.measure()
             entry.assign(step.value, assigned)
-
-    def _is_as_expected(self, entry: Entry | None, replace: Replace) -> bool:
-        if entry is None or replace.old is None:
-            return entry is None and replace.old is None
-        return entry.assigned <= replace.since and entry.equals(replace.old)
 
     def _splice(self, step: SpliceList) -> None:
         splice = step.splice
@@ -284,3 +297,22 @@ class OpenThread:
         self.entries[key] = entry
         self.entries_size += entry_size(entry)
         return entry
+
+
+def _is_as_expected(entry: Entry | None, replace: Replace) -> bool:
+    if entry is None or replace.old is None:
+        return entry is None and replace.old is None
+    return entry.assigned <= replace.since and entry.equals(replace.old)
+
+
+def _write_list(thread_id: str, entry: Entry, operations: Sequence[ListOperation]) -> int:
+    """Apply *operations* to the list of *entry*, and return by how many bytes it has grown."""
+    encoded = entry.encode()
+    state = {entry.key: encoded}
+    try:
+        apply_operations(state, operations)
+        value = pack_value(state[entry.key])
+    except ValueError as error:
+        raise codec.damaged(thread_id, str(error)) from None
+    entry.assign(value, entry.assigned)
+    return value.size - len(encoded)

@@ -29,7 +29,7 @@ from ...document.operations import (
 from .. import listing
 from ..segments import pack
 from . import schema
-from .joining import JoinedPushes, join_pushes
+from .joining import Joined, JoinedPushes, ListOperations, join
 from .packing import Packed
 
 #: What an index keeps of the metadata: keys with the JSON text of scalars.
@@ -92,7 +92,17 @@ class SetMetadataValue:
 
 
 MetadataStep = SetMetadataValue | EditMetadata
-KeyStep = PushRun | SetValue | SpliceList | Delete | Increment | Truncate | PopLast | Edit
+KeyStep = (
+    PushRun
+    | ListOperations
+    | SetValue
+    | SpliceList
+    | Delete
+    | Increment
+    | Truncate
+    | PopLast
+    | Edit
+)
 Step = KeyStep | Clear | MetadataStep
 
 
@@ -104,7 +114,7 @@ def prepare(operations: Sequence[Operation]) -> list[Step]:
             copy_with(each, scalars=None) if isinstance(each, MetadataOperation) else each
             for each in operations
         ]
-    return [_prepare(operation) for operation in join_pushes(operations)]
+    return [_prepare(operation) for operation in join(operations)]
 
 
 def keys_of(steps: Sequence[Step]) -> set[str]:
@@ -138,17 +148,19 @@ def prepare_metadata(value: bytes, old: bytes | None = None) -> SetMetadataValue
     return SetMetadataValue(value, _terms_of(value), old, old_terms)
 
 
-def _prepare(operation: Operation | JoinedPushes) -> Step:
+def _prepare(operation: Joined) -> Step:
     match operation:
         case JoinedPushes(pushes, max_records, keep_first):
             nulls = any(codec.may_hold_null(push.value) for push in pushes)
             return PushRun(pushes[0].key, pushes, nulls, max_records, keep_first, None)
+        case ListOperations():
+            return operation
         case Push():
             return _prepare_push(operation)
         case Set(key, value, only_if_missing):
-            return SetValue(key, _pack(value), only_if_missing)
+            return SetValue(key, pack_value(value), only_if_missing)
         case Replace(key, _, new) as replace:
-            return SetValue(key, _pack(new), replaces=replace)
+            return SetValue(key, pack_value(new), replaces=replace)
         case Splice(_, changes) as splice:
             items = (item for change in changes for item in change.new)
             return SpliceList(splice, any(map(codec.may_hold_null, items)))
@@ -179,7 +191,8 @@ def _terms_of(metadata: bytes) -> IndexTerms:
     return frozenset(listing.index_terms(codec.decode(metadata)))
 
 
-def _pack(value: bytes) -> Value:
+def pack_value(value: bytes) -> Value:
+    """Pack an encoded value for its rows."""
     size, nulls = len(value), codec.may_hold_null(value)
     if codec.is_list(value):
         items = codec.items_of(value) if size > 2 else []

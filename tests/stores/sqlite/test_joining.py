@@ -1,9 +1,11 @@
-"""Pushes of one write are done together: the same result, and what one push costs."""
+"""Operations of one write with one list are done together: with the same result, at less cost."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -11,11 +13,21 @@ from hypothesis import strategies as st
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.apply import apply_operations
-from flask_agentuity.document.operations import Clear, Delete, Operation, Push, Set
+from flask_agentuity.document.operations import (
+    Clear,
+    Delete,
+    Operation,
+    PopLast,
+    Push,
+    Set,
+    Truncate,
+)
+from flask_agentuity.stores.sqlite import joining
 from flask_agentuity.stores.sqlite.joining import JoinedPushes, join_pushes
 from flask_agentuity.stores.sqlite.store import SQLiteStore
+from flask_agentuity.stores.writing import Write, Written
 
-from .support import ID, statements
+from .support import ID, require_consistent, statements
 
 KEYS = st.sampled_from(["a", "b"])
 WINDOWS = st.none() | st.integers(-1, 6)
@@ -88,3 +100,64 @@ def test_pushes_with_any_windows_take_the_statements_of_one(
         stored = store.read(ID)
         assert stored is not None
         assert stored.encoded == state
+
+
+SHORTENED = st.lists(
+    st.builds(Push, KEYS, st.just(b"0"), WINDOWS, st.integers(0, 2))
+    | st.builds(
+        Push, KEYS, st.sampled_from([b'{"i":1}', b'{"i":2}', b"3"]), WINDOWS, unique=st.just("i")
+    )
+    | st.builds(Truncate, KEYS, st.integers(0, 5))
+    | st.builds(PopLast, KEYS)
+    | st.builds(Set, st.sampled_from(["a", "b", "d"]), st.sampled_from([b"1", b"[8,9]"]))
+    | st.builds(Delete, KEYS),
+    max_size=16,
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SQLiteStore]:
+    with closing(SQLiteStore(tmp_path_factory.mktemp("joining") / "threads.db")) as opened:
+        yield opened
+
+
+@settings(max_examples=200, deadline=None)
+@given(SHORTENED, st.integers(0, 4), st.booleans())
+def test_a_list_that_is_written_again_is_as_after_each_operation(
+    store: SQLiteStore, operations: list[Operation], count: int, seen: bool
+) -> None:
+    expected = {"a": codec.join_list([b"%d" % number for number in range(count)]), "c": b"1"}
+    store.delete(ID)
+    store.write(ID, Write([Set(key, value) for key, value in expected.items()]))
+    snapshot = store.read(ID)
+    assert snapshot is not None
+    write = Write(operations, counted=("a", "b"), seen=snapshot.seen if seen else None)
+    with mock.patch.object(joining, "MOST_OF_LIST", 1):
+        written = store.write(ID, write)
+    applied = apply_operations(expected, operations, counted=("a", "b"))
+    assert isinstance(written, Written)
+    assert written.preceding == applied.preceding
+    stored = store.read(ID)
+    assert stored is not None
+    assert list(stored.encoded.items()) == list(expected.items())
+    require_consistent(store.path)
+
+
+@pytest.mark.parametrize(
+    "operation",
+    [
+        lambda number: Push("a", b"1", 50, number % 2),
+        lambda number: Push("a", b"1", 50 + number % 2, 60),
+        lambda number: Truncate("a", 50) if number % 2 else Push("a", b"1"),
+        lambda number: PopLast("a") if number % 2 else Push("a", b"1"),
+        lambda number: Push("a", b'{"i":%d}' % number, 50, unique="i"),
+    ],
+)
+def test_many_operations_write_a_list_once(
+    tmp_path: Path, operation: Callable[[int], Operation]
+) -> None:
+    with closing(SQLiteStore(tmp_path / "threads.db")) as store:
+        store.merge(ID, [Push("a", b"0") for _ in range(60)])
+        with statements(store) as traced:
+            store.merge(ID, [operation(number) for number in range(400)])
+        assert len(traced) < 30
