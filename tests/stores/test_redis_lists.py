@@ -18,6 +18,7 @@ from support.redis_server import PATIENCE, RedisServer
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Operation, Push, Set
 from flask_agentuity.stores import ListedThread
+from flask_agentuity.stores.redis.steps import encode_steps
 from flask_agentuity.stores.redis.store import RedisStore
 
 from .conformance import new_id, pushes
@@ -206,6 +207,12 @@ def test_a_window_that_is_passed_at_once(
     assert not client.exists(f'agentuity:{{0}}:{thread_id}."l"')
     store.merge(thread_id, [Push("l", b"2")])
     assert items(store, thread_id) == [2]
+
+
+def test_pushes_with_any_windows_are_one_step() -> None:
+    many = [Push("l", b"1", (None, 10, 11)[number % 3]) for number in range(1_000)]
+    (step,) = encode_steps(many).operations
+    assert step == many
 
 
 def test_a_very_long_item_is_passed(store: RedisStore, thread_id: str) -> None:

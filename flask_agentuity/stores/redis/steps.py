@@ -26,6 +26,7 @@ from ...document.operations import (
     Truncate,
 )
 from .. import listing
+from ..joining import JoinedPushes
 from ..listing import ListedThread
 from .keys import encode_owner, encode_term, owner_term
 
@@ -79,7 +80,7 @@ class Steps:
         :raises TypeError: for an edit, which must be merged first.
         """
         if isinstance(operation, Push):
-            self.add_run(_run_of([operation]), [operation])
+            self.add_run(_run_of(JoinedPushes(operation)), [operation])
             return
         self.operations.append([operation])
         match operation:
@@ -113,7 +114,7 @@ class Steps:
                 assert_never(operation)
 
     def add_run(self, run: Run, pushes: Sequence[Operation]) -> None:
-        """Add a step for pushes to one key that have the same window."""
+        """Add a step for pushes to one key with the window of *run*."""
         first = pushes[0]
         assert isinstance(first, Push)
         self.keys[run.encoded_key] = None
@@ -182,17 +183,19 @@ def encode_steps(
     :param place_of: see :class:`Steps`.
     """
     steps = Steps(place_of=place_of)
-    pushes: list[Push] = []
+    joined: JoinedPushes | None = None
     for operation in operations:
-        if pushes and not (isinstance(operation, Push) and _belongs_to(pushes[0], operation)):
-            steps.add_run(_run_of(pushes, edited), pushes)
-            pushes = []
+        if joined is not None:
+            if isinstance(operation, Push) and _joins(joined, operation):
+                continue
+            steps.add_run(_run_of(joined, edited), joined.pushes)
+            joined = None
         if isinstance(operation, Push):
-            pushes.append(operation)
+            joined = JoinedPushes(operation)
         else:
             steps.add(operation)
-    if pushes:
-        steps.add_run(_run_of(pushes, edited), pushes)
+    if joined is not None:
+        steps.add_run(_run_of(joined, edited), joined.pushes)
     return steps
 
 
@@ -208,15 +211,19 @@ def single_run(operations: Sequence[Operation]) -> Run | None:
         ):
             return None
         pushes.append(operation)
-    return _run_of(pushes) if pushes else None
+    if not pushes:
+        return None
+    joined = JoinedPushes(pushes[0])
+    joined.pushes = pushes
+    return _run_of(joined)
 
 
-def _run_of(pushes: Sequence[Push], edited: Collection[int] = ()) -> Run:
-    first = pushes[0]
+def _run_of(joined: JoinedPushes, edited: Collection[int] = ()) -> Run:
+    pushes, first = joined.pushes, joined.pushes[0]
     items = _lines([push.value for push in pushes])
     numbers = b"%d" % len(pushes)
-    if first.max_records is not None:
-        numbers += b" %d %d" % (max(0, first.max_records), max(0, first.keep_first))
+    if joined.max_records is not None:
+        numbers += b" %d %d" % (joined.max_records, joined.keep_first)
     return Run(
         first.key,
         (codec.encode_key(first.key), numbers, items),
@@ -226,14 +233,10 @@ def _run_of(pushes: Sequence[Push], edited: Collection[int] = ()) -> Run:
     )
 
 
-def _belongs_to(first: Push, push: Push) -> bool:
-    return (
-        push.key == first.key
-        and push.max_records == first.max_records
-        and push.keep_first == first.keep_first
-        and push.unique is None
-        and first.unique is None
-    )
+def _joins(joined: JoinedPushes, push: Push) -> bool:
+    first = joined.pushes[0]
+    is_alike = push.key == first.key and push.unique is None and first.unique is None
+    return is_alike and joined.take(push)
 
 
 def _field_of(push: Push) -> tuple[bytes, bytes] | None:

@@ -21,10 +21,10 @@ from ...document.operations import (
     Splice,
     Truncate,
 )
+from ..joining import ListOperation, ListOperations
 from ..writing import Conflict
 from . import schema
 from .entries import Entry, entry_size
-from .joining import ListOperation, ListOperations
 from .open_metadata import OpenMetadata
 from .seen import Head
 from .statements import Statements

@@ -27,9 +27,9 @@ from ...document.operations import (
     Truncate,
 )
 from .. import listing
+from ..joining import Joined, JoinedPushes, ListOperations, join
 from ..segments import pack
 from . import schema
-from .joining import Joined, JoinedPushes, ListOperations, join
 from .packing import Packed
 
 #: What an index keeps of the metadata: keys with the JSON text of scalars.

@@ -137,6 +137,22 @@ class CountingConformance(Suite):
         for _ in range(3):
             self.write_and_compare(store, thread_id, push)
 
+    @pytest.mark.parametrize("stored", [0, 3, 300])
+    def test_windows_that_change_within_a_write(
+        self, store: ThreadStore, thread_id: str, stored: int
+    ) -> None:
+        chance = random.Random(stored)
+        write(store, thread_id, Set("l", codec.join_list([b"0"] * stored)))
+        for length in (2, 3, 5, 10, 20):
+            pushes = [
+                Push("l", b"%d" % number, chance.choice((None, 0, 2, 3, 9, 200)), first)
+                for number in range(length)
+                for first in (0 if length < 10 else chance.choice((0, 0, 1, 4)),)
+            ]
+            self.write_and_compare(store, thread_id, *pushes)
+        many = [Push("l", b"%d" % number, 50, number % 2) for number in range(150)]
+        self.write_and_compare(store, thread_id, *many, Truncate("l", 40))
+
     def test_a_system_prompt_stays(self, store: ThreadStore, thread_id: str) -> None:
         for number in range(12):
             write(store, thread_id, Push("l", b"%d" % number, max_records=4, keep_first=1))

@@ -22,8 +22,8 @@ from flask_agentuity.document.operations import (
     Set,
     Truncate,
 )
-from flask_agentuity.stores.sqlite import joining
-from flask_agentuity.stores.sqlite.joining import JoinedPushes, join_pushes
+from flask_agentuity.stores import joining
+from flask_agentuity.stores.joining import JoinedPushes, join_pushes
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.stores.writing import Write, Written
 

@@ -1,11 +1,11 @@
-"""Operations of one write that are done as one, because each changes the rows of its list."""
+"""Operations of one write that are done as one, because each would change its list."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...document.operations import Clear, MetadataOperation, Operation, PopLast, Push, Truncate
+from ..document.operations import Clear, MetadataOperation, Operation, PopLast, Push, Truncate
 
 #: If a write has more such operations in a row for one list, the whole list is written again.
 MOST_OF_LIST = 100
