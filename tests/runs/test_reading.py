@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 from collections.abc import Iterator
 from functools import partial
 
 import pytest
 from flask.typing import ResponseReturnValue
-from support.waiting import eventually
+from support.waiting import PATIENCE, eventually
 
+from flask_agentuity.errors import StoreError
 from flask_agentuity.stores.runs import Addition, NewRun, RunKey
 from flask_agentuity.testing.runs import Received, last_event_id
 from flask_agentuity.thread.runs import formats
+from flask_agentuity.thread.runs.following import StoredLog
 from flask_agentuity.web.runs import reading
 
 from .answers import Answer, Chat, events_of
@@ -312,3 +315,35 @@ def test_a_view_looks_at_the_latest_run(chat: Chat) -> None:
     assert "Set-Cookie" not in chat.client.get("/page").headers
     chat.client.run_to_end(chat.ask(Answer().say("a", {"b": 1}, "c").finish(), "ui"))
     assert chat.client.get("/page").json == {"status": "done", "text": "ac"}
+
+
+def test_a_log_that_goes_away_while_it_is_read(chat: Chat) -> None:
+    chat.client.run_to_end(chat.ask(format="sse"))
+    stored = chat.runs.find(chat.client.thread_id or "")
+    assert stored is not None
+    body = reading.RunBody("sse", lambda: None)
+    body.open(StoredLog(stored, chat.runs.store))
+    assert next(body) == b"retry: 1000\n\n"
+    chat.runs.store.delete(stored.key.thread_id)
+    rest: list[bytes] = []
+    reader = threading.Thread(target=lambda: rest.extend(body), daemon=True)
+    reader.start()
+    reader.join(PATIENCE)
+    assert b"".join(rest).endswith(b'data: {"status":"interrupted"}\n\n')
+
+
+def test_a_reader_of_a_store_that_fails_ends_after_its_time(
+    chat: Chat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat.client.run_to_end(chat.ask(format="sse"))
+    stored = chat.runs.find(chat.client.thread_id or "")
+    assert stored is not None
+    log = StoredLog(stored, chat.runs.store)
+
+    def fail(after: int) -> bytes:
+        raise StoreError("blocked")
+
+    monkeypatch.setattr(log, "read", fail)
+    body = reading.RunBody("sse", lambda: None)
+    body.open(log, seconds=0.01)
+    assert list(body) == [b"retry: 1000\n\n"]

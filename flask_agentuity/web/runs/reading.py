@@ -26,6 +26,9 @@ HEARTBEAT_SECONDS = 15.0
 #: Seconds after which a reader of events is asked to come again.
 READER_SECONDS = 60.0
 
+# Seconds before a read that failed is repeated.
+_RETRY_SECONDS = 0.2
+
 #: The response's header that names the run.
 RUN_HEADER = "X-Run-ID"
 
@@ -97,19 +100,25 @@ class RunBody:
             log.wait(self._after, self._patience())
             # The status first: what is there then is everything.
             status = log.status
-            if log.length > self._after:
-                if data := self._read(log):
-                    self._after += len(data)
-                    return data
-            elif status != "running":
+            is_behind = log.length > self._after
+            data = self._read(log) if is_behind else b""
+            if data:
+                self._after += len(data)
+                return data
+            if data is not None and status != "running":
                 self._has_ended = True
-                return self._format.end(log.key.run_id, status or "interrupted") or None
-            elif log.is_cut or (self._until is not None and time.monotonic() >= self._until):
+                # What is missing was deleted, or is no longer kept.
+                shown = "interrupted" if is_behind or status is None else status
+                return self._format.end(log.key.run_id, shown) or None
+            if log.is_cut or (self._until is not None and time.monotonic() >= self._until):
                 return None
+            if is_behind:
+                time.sleep(_RETRY_SECONDS)
             elif self._format.heartbeat:
                 return self._format.heartbeat
 
-    def _read(self, log: Log) -> bytes:
+    def _read(self, log: Log) -> bytes | None:
+        """Return what comes next; None if the store cannot be asked."""
         try:
             return log.read(self._after)
         except StoreError as error:
@@ -120,8 +129,7 @@ class RunBody:
                 error,
                 extra={"thread_id": log.key.thread_id},
             )
-            time.sleep(0.2)
-            return b""
+            return None
 
     def _patience(self) -> float:
         if self._until is None:
