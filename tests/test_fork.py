@@ -112,7 +112,7 @@ def test_parent_and_children_write_side_by_side(store: SQLiteStore) -> None:
 
 
 def test_a_fork_waits_for_another_thread_that_writes(store: SQLiteStore) -> None:
-    """What that thread has locked in SQLite would stay locked in the child for ever."""
+    """What that thread has locked in SQLite would stay locked in the child forever."""
     entered, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -161,7 +161,7 @@ def test_a_fork_in_the_middle_of_a_transaction_of_the_same_thread(store: SQLiteS
 
 
 def test_a_fork_while_others_wait_to_write(store: SQLiteStore) -> None:
-    """Their turn to write stays in the parent; the child has one of its own."""
+    """Their turn to write stays in the parent; the child has another one."""
     with store._connections.transaction():
         waiting = threading.Thread(target=lambda: store.merge(ID, [Push("messages", b"1")]))
         waiting.start()
@@ -229,7 +229,7 @@ def test_killed_writers_leave_every_acknowledged_operation_and_none_by_half(
             )
 
     def acknowledged(writer: int) -> int:
-        # The last line may be cut: then nobody was told.
+        # The last line may be cut: then no client was told.
         lines = said[writer].read_text().split("\n")[:-1]
         return int(lines[-1]) if lines else 0
 

@@ -167,7 +167,7 @@ def test_every_answered_turn_is_there_when_redis_restarts(tmp_path: Path) -> Non
         crowd = Crowd(tmp_path, server.url, 1_000_000)
         try:
             crowd.wait_for(TURNS // 2)
-            # Killed, with calls under way whose fate nobody knows.
+            # Killed, with calls under way whose outcome is unknown.
             server.stop()
             server.start()
             back = [len(crowd.answers(worker)) for worker in range(WORKERS)]
@@ -184,7 +184,7 @@ def test_every_answered_turn_is_there_when_redis_restarts(tmp_path: Path) -> Non
             crowd.kill()
         with closing(open_store(server.url)) as store:
             found = stored(store)
-        # The turn under way when a worker was killed was answered to nobody.
+        # The turn under way when a worker was killed was not answered.
         last = {str(worker): len(crowd.answers(worker)) for worker in range(WORKERS)}
         known = {
             thread_id: [[name, number] for name, number in turns if number <= last[name]]

@@ -196,6 +196,18 @@ def test_the_wording_is_plain() -> None:
     assert odd == []
 
 
+def test_the_wording_of_the_documentation_is_plain() -> None:
+    root = TESTS.parent
+    pages = sorted({*(root / "docs").rglob("*.rst"), *root.glob("*.md"), *root.glob("*.rst")})
+    if not pages:
+        pytest.skip("the tests run without the rest of the repository")
+    odd = []
+    for page in pages:
+        text = " ".join(page.read_text(encoding="utf-8").split())
+        odd += [(page.name, found[0]) for found in ODD_WORDS.finditer(text)]
+    assert odd == []
+
+
 def test_the_files_that_contributors_are_pointed_to_exist() -> None:
     root = TESTS.parent
     guide = root / "CONTRIBUTING.md"

@@ -177,7 +177,7 @@ def test_many_runs_at_once(server: Server) -> None:
     together(*(lambda visitor=visitor: run(visitor) for visitor in visitors))
 
 
-# These end workers, so each has a server of its own.
+# These end workers, so each has a separate server.
 
 ALL_SERVERS = ["gthread SQLite", "gevent Redis"]
 SERVERS = ALL_SERVERS if LONG else ["gthread SQLite"]

@@ -84,7 +84,7 @@ def create_app() -> Flask:
     @app.get("/reject")
     @threads.one_at_a_time("reject")
     def reject() -> str:
-        return "rejected nobody"
+        return "rejected none"
 
     @app.get("/free")
     def free() -> Any:

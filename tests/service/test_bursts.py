@@ -60,7 +60,7 @@ def test_all_requests_of_a_burst_are_answered(connected: Peer, padding: int) -> 
 def test_a_client_that_goes_in_the_middle_of_a_burst_leaves_nothing(
     serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Each piece is parsed in a step of its own.
+    # Each piece is parsed in a separate step.
     monkeypatch.setattr(server_socket, "_LONGEST_TURN", 0.0)
     service = serve()
     other = connect(service)

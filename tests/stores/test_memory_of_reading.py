@@ -1,6 +1,6 @@
 """How much memory it takes to read a document: a small multiple of its size, in every store.
 
-Each reading is measured in a process of its own, which has read nothing before.
+Each reading is measured in a new process, which has read nothing before.
 """
 
 from __future__ import annotations

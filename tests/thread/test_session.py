@@ -59,7 +59,7 @@ def test_user_data_has_a_limit(session: Session, caplog: Any) -> None:
     assert str(MAX_DOCUMENT_BYTES + 1) in caplog.text
 
 
-def test_listeners_are_told_once_and_one_that_raises_stops_nobody(app: Flask, caplog: Any) -> None:
+def test_listeners_are_told_once_and_a_raising_one_stops_none(app: Flask, caplog: Any) -> None:
     told: list[str] = []
 
     def broken(event: str, session: Session) -> None:

@@ -100,7 +100,7 @@ def test_a_busy_thread_is_409(
     @threads.one_at_a_time(on_busy="reject")
     def reject() -> str:
         began.append("reject")
-        return "rejected nobody"
+        return "rejected none"
 
     @app.get("/wait")
     @threads.one_at_a_time(timeout=0.05)
@@ -116,7 +116,7 @@ def test_a_busy_thread_is_409(
     assert began == []
     assert not store.is_free
     turn.end()
-    assert client.get("/reject").text == "rejected nobody"
+    assert client.get("/reject").text == "rejected none"
     assert client.get("/wait").text == "waited"
 
 

@@ -250,5 +250,5 @@ def test_a_value_that_nests_very_deep(
 ) -> None:
     deep = "[" * 3000 + "]" * 3000
     store.save(ID, f'{{"state":{{"a":1,"deep":{deep}}}}}'.encode())
-    # As text, each item of a list has a line of its own.
+    # As text, each item of a list has its own line.
     assert deep[1:-1] in threads("show", ID, *options).stdout

@@ -36,7 +36,7 @@ end
 local ttl = math.max(0, redis.call('PTTL', thread_name))
 local new_strings = string_names(new_name, redis.call('HGETALL', thread_name))
 
--- A thread that is empty is in no index but that of its owner.
+-- An empty thread is only in the index of its owner.
 local is_listed = redis.call('ZREM', index_name, id_of(thread_name)) == 1
 redis.call('RENAME', thread_name, new_name)
 for place, name in ipairs(strings) do
