@@ -59,8 +59,10 @@ def merge_edits(thread_id: str, encode: Callable[[str], bytes]) -> Call:
     return Call("merge", thread_id, encode, _reply, repeatable=False, requires=EDITS)
 
 
-def delete(thread_id: str) -> Call:
-    """Delete a thread."""
+def delete(thread_id: str, encode: Callable[[str], bytes] | None = None) -> Call:
+    """Delete a thread; *encode* makes a frame of the extension."""
+    if encode is not None:
+        return Call("delete", thread_id, encode, _nothing, requires=EDITS)
     return Call("delete", thread_id, lambda id: wire.encode_delete(id, thread_id), _nothing)
 
 

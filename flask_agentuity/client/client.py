@@ -133,12 +133,15 @@ class ThreadClient:
         reply: wire.Success = self._wait(calls.merge_edits(thread_id, encode))
         return reply
 
-    def delete(self, thread_id: str) -> None:
+    def delete(self, thread_id: str, encode: Callable[[str], bytes] | None = None) -> None:
         """Delete a thread. A missing thread is not an error.
 
+        :param encode: makes the content of the request's frame from its id, for a deletion by the
+            extension ``edits``.
+        :raises FeatureMissing: if the service has not announced it. Nothing was sent.
         :raises StoreError: see the class.
         """
-        self._wait(calls.delete(thread_id))
+        self._wait(calls.delete(thread_id, encode))
 
     def submit_restore(self, thread_id: str) -> Future[bytes | None]:
         """Like :meth:`restore`, but return a future at once."""

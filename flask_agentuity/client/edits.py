@@ -17,7 +17,14 @@ from ..wire import Applied, Conflicting
 from .client import ThreadClient
 from .request import ServiceRefusal
 
-__all__ = ["Applied", "Conflicting", "read_document", "replace_document", "send_edits"]
+__all__ = [
+    "Applied",
+    "Conflicting",
+    "delete_document",
+    "read_document",
+    "replace_document",
+    "send_edits",
+]
 
 
 def send_edits(
@@ -53,6 +60,22 @@ def send_edits(
             raise
         return conflict
     return wire.applied_of(reply.fields)
+
+
+def delete_document(client: ThreadClient, thread_id: str, version: int) -> None:
+    """Delete a thread, unless it began after what the request has read was deleted.
+
+    A service that knows the extension without this part of it deletes whatever is stored.
+
+    :param version: what that request's first read found.
+    :raises StoreError: as for other calls of the client.
+    """
+    began = time.monotonic()
+
+    def encode(id: str) -> bytes:
+        return wire.encode_delete(id, thread_id, _since(began), version)
+
+    client.delete(thread_id, encode)
 
 
 def replace_document(

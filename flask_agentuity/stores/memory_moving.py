@@ -72,9 +72,12 @@ class MovingInMemory(KeyedStore):
     _runs: MemoryRuns
     _lock: PerProcess[threading.Lock]
 
-    def move(self, thread_id: str, new_id: str, *, owner: str | None = None) -> bool:
+    def move(
+        self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
+    ) -> bool:
         require_move(thread_id, new_id, owner)
         with self._lock.get():
+            self._require_turn(thread_id, turn)
             stored = self._find_unrenewed(thread_id)
             if stored is not None and not may_take(owner, stored.owner):
                 return False

@@ -14,12 +14,13 @@ from .documents import DocumentStore
 from .finding import WHO_CAN, Finding
 from .listing import ListedThread, require_owner
 from .owners import OWNER, owner_in
+from .turns import TurnStore
 
 # Threads that a step of erase() removes.
 _ERASED = 100
 
 
-class MovingStore(DocumentStore, Finding):
+class MovingStore(DocumentStore, TurnStore, Finding):
     """A store whose threads can be moved and copied.
 
     The methods of this class read a thread and store it again. What is written to the thread
@@ -44,7 +45,9 @@ class MovingStore(DocumentStore, Finding):
         """
         return make()
 
-    def move(self, thread_id: str, new_id: str, *, owner: str | None = None) -> bool:
+    def move(
+        self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
+    ) -> bool:
         """Give a thread another id, with its state, metadata and times; False if there is none.
 
         The thread counts as deleted under the former id, also if it was not stored: writes of
@@ -54,9 +57,12 @@ class MovingStore(DocumentStore, Finding):
         :param new_id: an id that :meth:`propose_id` has returned.
         :param owner: to whom the thread belongs afterwards; None keeps its owner. A thread of
             another owner is as if there were none, and stays.
+        :param turn: the fencing token of the turn that the request has; None: it has none.
+        :raises TurnLost: if another has taken over that turn; nothing is changed.
         :raises StoreError: if it cannot be moved, or there is a thread with the new id.
         """
         require_move(thread_id, new_id, owner)
+        self._require_turn(thread_id, turn)
         snapshot = codec.split_document(self.restore(thread_id), thread_id)
         if snapshot is not None:
             if not may_take(owner, owner_in(snapshot.metadata)):

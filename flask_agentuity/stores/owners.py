@@ -10,6 +10,7 @@ from ..document import codec
 from ..document.codec import Snapshot
 from ..document.operations import EditMetadata, Operation, ReplaceMetadata, SetMetadata
 from ..errors import ThreadGone
+from .deletion import Deletion
 from .writing import Conflict, Write, Written
 
 #: The key of the metadata that has the owner.
@@ -87,6 +88,19 @@ def write_owned(
     if isinstance(outcome, Written):
         outcome.seen = KnownOwner(value, True)
     return outcome
+
+
+def is_of_owner(deletion: Deletion, read: Callable[[], Snapshot | None]) -> bool:
+    """Return whether a thread, whose owner its metadata name, is that of the one who deletes it.
+
+    A thread that is created by another process after reading is not noticed.
+
+    :param read: reads the metadata of the thread.
+    """
+    if deletion.owner is None:
+        return True
+    snapshot = read()
+    return snapshot is None or deletion.means(snapshot.owner, 0)
 
 
 def _with_value(operations: Sequence[Operation], owner: Any, *, is_new: bool) -> list[Operation]:

@@ -9,7 +9,13 @@ from typing import Any, TypeVar
 
 from ..client import FeatureMissing, ServiceRefusal, ThreadClient
 from ..client.directory import NotOffered
-from ..client.edits import Conflicting, read_document, replace_document, send_edits
+from ..client.edits import (
+    Conflicting,
+    delete_document,
+    read_document,
+    replace_document,
+    send_edits,
+)
 from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
@@ -18,7 +24,8 @@ from ..errors import ConfigurationError, StateTooLarge
 from .applying import complete
 from .base import ThreadStore
 from .basic_service import BasicService
-from .owners import with_owner, write_owned
+from .deletion import Deletion
+from .owners import is_of_owner, with_owner, write_owned
 from .remote_listing import RemoteFinding, directories_of
 from .writing import Conflict, Write, Written, write_merged
 
@@ -121,6 +128,19 @@ class RemoteStore(RemoteFinding, ThreadStore):
 
     def delete(self, thread_id: str) -> None:
         self.client.delete(thread_id)
+
+    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+        # A service knows no turns: they hold within this process.
+        self._require_turn(thread_id, deletion.turn)
+        if not is_of_owner(deletion, lambda: self.read(thread_id, ())):
+            return
+        if not deletion.version:
+            self.delete(thread_id)
+            return
+        self._either(
+            lambda: delete_document(self.client, thread_id, deletion.version),
+            lambda: self.delete(thread_id),
+        )
 
     def close(self) -> None:
         self.client.close()

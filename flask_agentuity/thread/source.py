@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ..document.codec import Snapshot
 from ..errors import AgentuityError, StoreError, ThreadGone, TurnLost
 from ..stores.base import TOMBSTONE_SECONDS, ThreadStore
+from ..stores.deletion import Deletion
 from ..stores.writing import Write, Written, write_merged
 from .identified import Guard, IdentifiedThread
 
@@ -183,11 +184,16 @@ class Source(IdentifiedThread):
     def delete(self) -> None:
         """Delete the thread, unless it cannot be stored.
 
-        :raises StoreError: if the store cannot delete it.
+        :raises StoreError: if the store cannot delete it, or the turn was lost.
         """
         thread_id = self.id
         if not self.is_new or self.may_be_stored:
-            self.store.delete(thread_id)
+            deletion = Deletion(self.version, self._person, self.turn)
+            try:
+                self.store.delete_for(thread_id, deletion)
+            except TurnLost:
+                self.has_lost_turn = True
+                raise
 
     def become_deleted(self) -> None:
         """Count as a thread that was deleted: there is nothing to read."""

@@ -97,8 +97,7 @@ class Thread:
     def metadata(self) -> dict[str, Any]:
         """A small mapping stored beside the state, in clear, for finding threads.
 
-        Requests that change different keys at once do not affect each other. Assigning a
-        mapping without reading replaces all of it.
+        Requests that change different keys do not affect each other. Assigning replaces all of it.
         """
         self._source.touch()
         with self._lock:
@@ -139,10 +138,7 @@ class Thread:
 
     @property
     def size(self) -> int:
-        """The size in bytes of the stored document, as of the last read or save.
-
-        Changes that are not saved yet do not count. Reads the thread if that was not done.
-        """
+        """The size in bytes of the stored document, at the last read or save. May read it."""
         self._source.id  # noqa: B018 - reading the thread touches it
         with self._lock:
             return find_size(self._contents)
@@ -200,9 +196,11 @@ class Thread:
     def destroy(self) -> None:
         """Delete the thread for good. Nothing that began earlier brings it back.
 
-        Its listeners and ``thread_destroyed`` are told; in a request its cookie ends.
+        Its listeners and ``thread_destroyed`` are told; in a request its cookie ends. A thread that
+        began under its id after what this request has read was deleted stays.
 
-        :raises StoreError: if the store could not delete it; it is then not destroyed.
+        :raises StoreError: if the store could not delete it, or the turn was lost
+            (:exc:`.TurnLost`); it is then not destroyed.
         """
         self._source.id  # noqa: B018 - destroying the thread touches it
         with self._lock:

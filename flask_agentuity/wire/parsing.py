@@ -95,7 +95,10 @@ def _parse_data(
         case "restore":
             return RestoreRequest(id, thread_id, began)
         case "delete":
-            return DeleteRequest(id, thread_id)
+            if began is None:
+                return DeleteRequest(id, thread_id)
+            _require_known(action, data, {"version"})
+            return DeleteRequest(id, thread_id, _version(data))
         case "save":
             document = data.get("user_data")
             if not isinstance(document, str):
@@ -112,6 +115,18 @@ def _parse_data(
             return _parse_edits(id, thread_id, data, began)
 
 
+def _require_known(action: str, data: dict[str, Any], known: set[str]) -> None:
+    if unknown := data.keys() - known - {"thread_id", "age", "at"}:
+        raise ValueError(f"A {action} with an age has no field {_short(min(unknown))}.")
+
+
+def _version(data: dict[str, Any]) -> int:
+    version = data.get("version", 0)
+    if type(version) is not int or not 0 <= version <= LARGEST_VERSION:
+        raise ValueError(f"The version must be an integer from 0 to {LARGEST_VERSION}.")
+    return version
+
+
 def _parse_merge(
     id: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
 ) -> MergeRequest:
@@ -124,12 +139,8 @@ def _parse_merge(
 
 
 def _parse_edits(id: str, thread_id: str, data: dict[str, Any], began: Began) -> MergeRequest:
-    known = {"thread_id", "operations", "age", "at", "version", "counted"}
-    if unknown := data.keys() - known:
-        raise ValueError(f"A merge with an age has no field {_short(min(unknown))}.")
-    version, counted = data.get("version", 0), data.get("counted", [])
-    if type(version) is not int or not 0 <= version <= LARGEST_VERSION:
-        raise ValueError(f"The version must be an integer from 0 to {LARGEST_VERSION}.")
+    _require_known("merge", data, {"operations", "version", "counted"})
+    version, counted = _version(data), data.get("counted", [])
     if type(counted) is not list or not all(type(key) is str for key in counted):
         raise ValueError("The counted must be a list of keys.")
     changes = _operations(data)

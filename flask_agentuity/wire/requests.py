@@ -106,10 +106,14 @@ class MergeRequest:
 
 @dataclass(frozen=True, slots=True)
 class DeleteRequest:
-    """Removes a thread."""
+    """Removes a thread.
+
+    With the extension, ``version`` is what the client has read: a thread that began later stays.
+    """
 
     id: str
     thread_id: str
+    version: int = 0
 
 
 ThreadRequest = RestoreRequest | SaveRequest | MergeRequest | DeleteRequest
@@ -221,12 +225,17 @@ def encode_edits(
     return _encode_request(id, "merge", thread_id, data)
 
 
-def encode_delete(id: str, thread_id: str) -> bytes:
+def encode_delete(id: str, thread_id: str, began: Began | None = None, version: int = 0) -> bytes:
     """Return the frame that removes a thread.
 
+    :param began: for the extension, when the client's request began.
+    :param version: for the extension, what that request has read; 0 if it has read nothing.
     :raises InvalidThreadId: if *thread_id* cannot be sent.
     """
-    return _encode_request(id, "delete", thread_id, {})
+    data = _began_to_json(began)
+    if version:
+        data["version"] = version
+    return _encode_request(id, "delete", thread_id, data)
 
 
 def _began_to_json(began: Began | None) -> dict[str, Any]:

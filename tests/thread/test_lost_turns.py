@@ -116,3 +116,25 @@ def test_a_turn_that_has_ended_does_not_affect_later_saves(
     kept[0].state.push("l", 2)
     kept[0].save()
     assert store.restore(ID) == b'{"state":{"l":[1,2]}}'
+
+
+def test_a_lost_turn_deletes_nothing_and_gives_no_new_id(
+    app: Flask, threads: ThreadManager, client: ThreadTestClient, store: Leasing
+) -> None:
+    """The thread belongs to the work of another request, which would lose it."""
+
+    @app.get("/<way>")
+    @threads.one_at_a_time()
+    def view(way: str) -> str:
+        len(g.thread.state)
+        store.take_over("another")
+        with pytest.raises(TurnLost):
+            g.thread.destroy() if way == "destroy" else threads.rotate()
+        assert g.thread.id == ID
+        return "view"
+
+    for way in ("destroy", "rotate"):
+        answer = client.get(f"/{way}")
+        assert (answer.status_code, answer.text) == (200, "view")
+        assert store.restore(ID) == b'{"state":{"l":[1]}}'
+        store.end_turn(ID, "another")

@@ -7,7 +7,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Sequence
 
 from ...document.operations import Operation
-from ...errors import StateTooLarge, StoreError
+from ...errors import StateTooLarge, StoreError, TurnLost
 from ..base import KeyedStore
 from ..listing import require_owner
 from ..moving import id_is_taken, require_move
@@ -16,7 +16,7 @@ from ..writing import Write
 from .calls import Caller
 from .keys import Keyspace, encode_owner
 from .line import Line
-from .scripts import ERASE, MOVE
+from .scripts import ERASE, FENCED_MOVE, MOVE
 from .writer import REMEMBERED, Writer
 
 # Threads of one partition that a call of erase() removes, because it blocks Redis.
@@ -44,19 +44,27 @@ class MovingInRedis(KeyedStore):
             pass
         return new_id
 
-    def move(self, thread_id: str, new_id: str, *, owner: str | None = None) -> bool:
+    def move(
+        self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
+    ) -> bool:
         require_move(thread_id, new_id, owner)
         names = self._names(thread_id)
         keys = (*names, self._beside(thread_id, new_id))
 
         def talk(line: Line) -> bytes:
             sent = time.monotonic()
-            status, moved = line.run(MOVE, keys, (REMEMBERED, encode_owner(owner)))
-            if int(moved):
-                line.clock.note(sent, int(moved))
+            arguments = REMEMBERED, encode_owner(owner)
+            if turn is None:
+                status, *moved = line.run(MOVE, keys, arguments)
+            else:
+                status, *moved = line.run(FENCED_MOVE, keys, (*arguments, turn))
+            if moved:
+                line.clock.note(sent, int(moved[0]))
             return bytes(status)
 
         status = self._caller.call(names[0], thread_id, talk, changes=True)
+        if status == b"fenced":
+            raise TurnLost(thread_id)
         if status == b"taken":
             raise id_is_taken(new_id)
         return status == b"moved"

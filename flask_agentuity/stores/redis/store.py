@@ -19,7 +19,9 @@ from typing import Any
 from ...document import codec
 from ...document.codec import Snapshot
 from ...document.operations import Edit, EditMetadata, Set, SetMetadata
+from ...errors import TurnLost
 from .. import base, listing
+from ..deletion import Deletion
 from ..listing import ListedThread, Page, Query, require_times
 from ..subjects import ALL_THREADS
 from ..writing import Conflict, Write, Written
@@ -43,7 +45,7 @@ from .merging import Merger
 from .moving import MovingInRedis
 from .reading import compose, head_field, pairs
 from .runs import RedisRuns
-from .scripts import DELETE, READ, RENEW
+from .scripts import DELETE, DELETE_FOR, FENCED_DELETE_FOR, READ, RENEW
 from .steps import Steps
 from .turns import RedisTurns
 from .writer import REMEMBERED, Writer
@@ -166,6 +168,23 @@ class RedisStore(RedisTurns, MovingInRedis):
             line.clock.note(sent, int(line.run(DELETE, names, (REMEMBERED,))))
 
         self._caller.call(names[0], thread_id, talk)
+
+    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+        names = self._names(thread_id)
+        arguments = REMEMBERED, deletion.version, encode_owner(deletion.owner)
+
+        def talk(line: Line) -> bytes:
+            sent = time.monotonic()
+            if deletion.turn is None:
+                status, *deleted = line.run(DELETE_FOR, names, arguments)
+            else:
+                status, *deleted = line.run(FENCED_DELETE_FOR, names, (*arguments, deletion.turn))
+            if deleted:
+                line.clock.note(sent, int(deleted[0]))
+            return bytes(status)
+
+        if self._caller.call(names[0], thread_id, talk) == b"fenced":
+            raise TurnLost(thread_id)
 
     def find(self, query: Query) -> Page:
         listed: dict[str, ListedThread] = {}

@@ -220,7 +220,7 @@ class Writer:
                 raise ThreadGone(thread_id)
             case b"large":
                 raise StateTooLarge(reply[1], self._max_bytes, thread_id)
-            case b"taken":
+            case b"fenced":
                 raise TurnLost(thread_id)
             case b"lost":
                 raise LockLost

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from ...document import codec
 from ...document.operations import Operation
 from ..base import KeyedStore
+from ..deletion import UNCONDITIONAL, Deletion
 from ..listing import require_owner
 from ..moving import id_is_taken, may_take, require_move
 from ..writing import warn_of_skipped
@@ -20,6 +21,7 @@ from .runs import delete_runs
 from .seen import Head
 from .steps import keys_of, prepare
 from .tombstones import NO_TOMBSTONE, find_tombstone, put_tombstone
+from .turns import require_turn
 from .writing import write_row
 
 # Threads that a step of erase() removes: few, so that requests need not wait long.
@@ -52,9 +54,13 @@ class MovingInSQLite(KeyedStore):
     _connections: Connections
     _renew_after: float
 
-    def move(self, thread_id: str, new_id: str, *, owner: str | None = None) -> bool:
+    def move(
+        self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
+    ) -> bool:
         require_move(thread_id, new_id, owner)
         with self._connections.transaction(thread_id) as connection:
+            if turn is not None:
+                require_turn(connection, thread_id, turn)
             now = time.time()
             head = self._find_head(connection, thread_id, now)
             if head is not None and not may_take(owner, head.owner):
@@ -124,10 +130,17 @@ class MovingInSQLite(KeyedStore):
             open_stored(connection, expired, 0).erase()
 
 
-def delete_thread(connection: sqlite3.Connection, thread_id: str, now: float) -> None:
-    """Delete a thread and its runs inside a transaction, and remember that it was deleted."""
+def delete_thread(
+    connection: sqlite3.Connection, thread_id: str, now: float, deletion: Deletion = UNCONDITIONAL
+) -> None:
+    """Delete a thread and its runs inside a transaction, and remember that it was deleted.
+
+    A thread that *deletion* does not mean is left as it is.
+    """
     stored = find_thread(connection, thread_id)
     if stored is not None:
+        if not deletion.means(stored.head.owner, stored.head.born):
+            return
         open_stored(connection, stored, 0).erase()
     version = stored.head.version if stored is not None else 0
     put_tombstone(connection, thread_id, now, version)

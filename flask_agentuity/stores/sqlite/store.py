@@ -15,6 +15,7 @@ from ...document.codec import Snapshot
 from ...document.operations import KeyOperation, Set
 from ...errors import ConfigurationError, StoreError
 from .. import base
+from ..deletion import Deletion
 from ..listing import ListedThread, require_times
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .appends import Appended, find_appended, plan_appends
@@ -159,6 +160,12 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
     def delete(self, thread_id: str) -> None:
         with self._connections.transaction(thread_id) as connection:
             delete_thread(connection, thread_id, time.time())
+
+    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+        with self._connections.transaction(thread_id) as connection:
+            if deletion.turn is not None:
+                require_turn(connection, thread_id, deletion.turn)
+            delete_thread(connection, thread_id, time.time(), deletion)
 
     def import_thread(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})

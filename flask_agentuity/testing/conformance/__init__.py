@@ -33,6 +33,7 @@ pytest.register_assert_rewrite(
             "copying",
             "counting",
             "deletion",
+            "deletion_by_requests",
             "documents",
             "erasing",
             "expiry",
@@ -71,6 +72,7 @@ from .conditions import ConditionConformance  # noqa: E402
 from .copying import CopyingConformance  # noqa: E402
 from .counting import CountingConformance  # noqa: E402
 from .deletion import DeletionConformance  # noqa: E402
+from .deletion_by_requests import DeletionByRequestConformance  # noqa: E402
 from .documents import DocumentConformance  # noqa: E402
 from .erasing import ErasingConformance  # noqa: E402
 from .expiry import ExpiryConformance  # noqa: E402
@@ -104,6 +106,7 @@ __all__ = [
     "ConditionConformance",
     "CopyingConformance",
     "CountingConformance",
+    "DeletionByRequestConformance",
     "DeletionConformance",
     "DocumentConformance",
     "ErasingConformance",
@@ -152,6 +155,7 @@ class StoreConformance(
     RacingConformance,
     VersionConformance,
     DeletionConformance,
+    DeletionByRequestConformance,
     OwnerConformance,
     OwnerListingConformance,
     MovingConformance,

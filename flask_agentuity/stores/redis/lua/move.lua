@@ -1,6 +1,6 @@
 -- KEYS: the thread, the index, the thread under its new id. ARGV: the milliseconds for which the
 -- deletion of the former id is remembered, and the owner ("": as it is). Replies with "moved",
--- "missing", "foreign" or "taken", and with the server's time in microseconds.
+-- "missing", "foreign" or "taken", and with the server's time in microseconds if something was changed.
 local thread_name, index_name, new_name = KEYS[1], KEYS[2], KEYS[3]
 local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone', 'owner')
 local head = (stored[1] or stored[2]) and parse_head(stored[1], stored[2] or nil)
@@ -10,9 +10,9 @@ end
 local former_owner = stored[5] or nil
 local owner = former_owner or ARGV[2] ~= '' and ARGV[2] or nil
 if former_owner and ARGV[2] ~= '' and ARGV[2] ~= former_owner then
-  return {'foreign', 0}
+  return {'foreign'}
 elseif redis.call('EXISTS', new_name) == 1 then
-  return {'taken', 0}
+  return {'taken'}
 elseif not head then
   return {'missing', (delete_thread(thread_name, index_name, ARGV[1]))}
 end
