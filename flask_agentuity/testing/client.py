@@ -51,6 +51,8 @@ class ThreadTestClient(FlaskClient):
         """
         super().__init__(*args, **kwargs)
         if thread_id is None and state is None and metadata is None:
+            if owner is not None:
+                raise TypeError("owner= is for a new thread: pass state= or metadata= as well.")
             return
         thread_id = thread_id or make_thread_id()
         provider = threads_of(self.application).signed_provider
@@ -60,8 +62,7 @@ class ThreadTestClient(FlaskClient):
             path=provider.cookie.path,
         )
         if state is not None or metadata is not None:
-            opened = self._manager().open(thread_id, owner=owner)
-            with self.application.app_context(), opened as thread:
+            with self._open(thread_id, owner=owner) as thread:
                 thread.state.update(state or {})
                 if metadata is not None:
                     thread.metadata = dict(metadata)
@@ -79,7 +80,7 @@ class ThreadTestClient(FlaskClient):
         thread_id = self.thread_id
         if thread_id is None:
             raise LookupError("This client has no thread yet: no response has set its cookie.")
-        with self.application.app_context(), self._manager().open(thread_id) as thread:
+        with self._open(thread_id) as thread:
             yield thread
 
     def run_to_end(self, response: TestResponse, timeout: float = 30.0) -> bytes:
@@ -131,6 +132,9 @@ class ThreadTestClient(FlaskClient):
         if not threads_of(self.application).runs.here.wait_for_end(timeout, run_id):
             raise TimeoutError(f"A run is still at work after {timeout:g} s.")
 
-    def _manager(self) -> ThreadManager:
+    @contextmanager
+    def _open(self, thread_id: str, owner: str | int | None = None) -> Iterator[Thread]:
         manager: ThreadManager = self.application.extensions["agentuity"]
-        return manager
+        # In the app's context, because the manager may serve several apps.
+        with self.application.app_context(), manager.open(thread_id, owner=owner) as thread:
+            yield thread

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +26,6 @@ from flask_agentuity.testing.client import ThreadTestClient
 from flask_agentuity.thread.state import ThreadState
 from flask_agentuity.thread.thread import contents_of
 from flask_agentuity.web.app_threads import threads_of
-from flask_agentuity.web.thread_ids import make_thread_id
 
 OWN_ID = "thrd_0123456789abcdef0123456789abcdef"
 
@@ -458,20 +456,3 @@ def test_a_shared_store_needs_a_secret() -> None:
     app.config["AGENTUITY_THREAD_STORE"] = "redis://127.0.0.1:1"
     with pytest.raises(ConfigurationError, match=r"SECRET_KEY or AGENTUITY_THREAD_SECRET"):
         ThreadManager(app)
-
-
-@pytest.fixture
-def handed_over() -> Iterator[str]:
-    yield make_thread_id()
-
-
-def test_a_test_client_goes_on_with_a_thread(app: Flask, handed_over: str) -> None:
-    client = visitor(app, thread_id=handed_over, state={"count": 1}, metadata={"owner": "ada"})
-    assert client.thread_id == handed_over
-    assert client.get("/count").json == {"count": 2}
-    with client.thread() as thread:
-        assert thread.metadata == {"owner": "ada"}
-        thread.state["count"] = 10
-    assert client.get("/count").json == {"count": 11}
-    with pytest.raises(LookupError, match=r"no thread yet"), visitor(app).thread():
-        pass
