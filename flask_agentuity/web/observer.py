@@ -97,6 +97,8 @@ class Observer:
         known, is_new = source.unguarded_id, source.is_new
         # The thread itself is gone.
         thread = Thread(source.store, lambda: (known, is_new), self)
+        # Its use was told before.
+        contents_of(thread).source.become(known, source.owner, is_new=is_new)
         self._report_loss(thread, source.destroyed, None)
 
     def report_late_changes(self, thread: Thread, cause: BaseException | None = None) -> None:

@@ -22,6 +22,7 @@ from flask_agentuity import (
     ThreadManager,
     current_thread,
     session_completed,
+    thread_created,
     thread_save_failed,
 )
 from flask_agentuity.testing.client import ThreadTestClient
@@ -344,9 +345,18 @@ def test_changes_after_destroy_are_reported(
         g.thread.state["after"] = True
         return "destroyed"
 
-    unanswered.get(view)
+    created: list[Thread] = []
+
+    def note(sender: Flask, thread: Thread, **extra: Any) -> None:
+        created.append(thread)
+
+    with thread_created.connected_to(note, unanswered.app):
+        unanswered.get(view)
     assert [type(error) for _, error in unanswered.failures] == [ThreadGone]
-    assert "after destroy()" in caplog.text
+    # The report does not count as a first use of the thread.
+    assert created == []
+    (record,) = caplog.records
+    assert "after destroy()" in record.getMessage()
 
 
 def test_changes_after_the_block_of_open_are_reported(
