@@ -13,6 +13,9 @@ class CheckedMetadata(dict[str, Any]):
     Values inside of values are checked when the thread is saved, like those of the state.
     """
 
+    # An attribute would not be saved: metadata.title = "..." is an error.
+    __slots__ = ()
+
     def __setitem__(self, key: str, value: Any) -> None:
         super().__setitem__(_check(key, value), value)
 

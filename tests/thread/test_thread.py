@@ -195,6 +195,12 @@ def test_metadata_assigned_as_it_is_stored_is_no_change() -> None:
     assert store.merges == []
 
 
+def test_metadata_has_no_attributes_that_would_not_be_saved() -> None:
+    thread = begin(RecordingStore())
+    with pytest.raises(AttributeError):
+        thread.metadata.title = "Holidays"  # type: ignore[attr-defined]
+
+
 def test_metadata_can_be_emptied_without_reading() -> None:
     store = RecordingStore()
     put(store, {"a": 1}, {"owner": "ada"})
