@@ -9,6 +9,7 @@ from flask import Flask, Request
 from werkzeug.routing import BaseConverter, Map
 
 from ..errors import ConfigurationError
+from ..stores import ListedThread
 from ..thread.thread import Thread
 from .thread_ids import THREAD_ID_PATTERN
 
@@ -52,7 +53,7 @@ def register_converter(app: Flask, threads: AppThreads) -> None:
             return URLThreadId(value)
 
         def to_url(self, value: Any) -> str:
-            return super().to_url(value.id if isinstance(value, Thread) else value)
+            return super().to_url(value.id if isinstance(value, Thread | ListedThread) else value)
 
     app.url_map.converters["thread"] = ThreadConverter
 
