@@ -92,30 +92,30 @@ def _refuse_scalar(value: Any, unusual: bool) -> str | None:
         is_small = -(2**63) <= value < 2**64
         return None if is_small or unusual else "the integer is beyond 64 bits"
     if type(value) is float:
-        return None if math.isfinite(value) else f"JSON has no {value!r}"
-    name = type(value).__name__
+        return None if math.isfinite(value) else f"JSON has no value for {value!r}"
+    reason = f"JSON has no type for {type(value).__name__}"
     advice = _advise(value)
-    return f"JSON has no {name}. Store {advice}" if advice else f"JSON has no {name}"
+    return f"{reason}. Store {advice}" if advice else reason
 
 
 def _advise(value: Any) -> str | None:
-    """Return what to store instead of *value*; None if nothing is known."""
+    """Return what to store instead of *value*, as Python code; None if nothing is known."""
     for name in _CONVERSIONS:
         # Of the class, because some objects have every attribute that they are asked for.
         if callable(getattr(type(value), name, None)):
-            return f"the result of its {name}()"
+            return f"value.{name}()"
     match value:
         case float():
-            return "float() of it"
+            return "float(value)"
         case tuple() | set() | frozenset():
-            return "list() of it"
+            return "list(value)"
         case bytes() | bytearray() | memoryview():
-            return "text, such as base64 of it"
+            return "text, for example in base64"
         case enum.Enum():
-            return "its value"
+            return "value.value"
         case decimal.Decimal() | uuid.UUID() | pathlib.PurePath():
-            return "str() of it"
+            return "str(value)"
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return "dataclasses.asdict() of it"
+            return "dataclasses.asdict(value)"
         case _:
             return None

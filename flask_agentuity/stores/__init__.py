@@ -66,5 +66,5 @@ def open_store(
             options = {"max_document_bytes": largest, **client_options}
             return RemoteStore.from_url(url, key=key, **options)
     raise ConfigurationError(
-        f"No store goes by {without_secrets(f'{scheme}://')}. Allowed: {STORE_URLS}."
+        f"There is no store for {without_secrets(f'{scheme}://')}. Allowed: {STORE_URLS}."
     )

@@ -41,8 +41,8 @@ def open_thread(
     contents_of(thread).source.revives_deleted = is_new or create is True
     if create is False and thread.empty():
         raise LookupError(
-            f"Nothing is stored of thread {known}. It may have been deleted, or have got another"
-            " id at a login."
+            f"Thread {known} is not stored. It may have expired or been deleted, or have got"
+            " another id at a login."
         )
     try:
         yield thread

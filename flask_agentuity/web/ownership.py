@@ -118,7 +118,7 @@ def load_owner(app: Flask, loader: OwnerLoader) -> str | None:
         raise
     except Exception as error:
         raise ConfigurationError(
-            f"The owner loader {name} raised {type(error).__name__}: {error}. {must}"
+            f"The owner loader {name} raised {type(error).__name__}: {error}"
         ) from error
     if person is None:
         return None

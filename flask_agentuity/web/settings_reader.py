@@ -40,11 +40,11 @@ class SettingsReader:
         for key in self._config:
             if isinstance(key, str) and key.startswith(PREFIX) and not self._is_known(key):
                 (nearest,) = self._nearest(key, 0.0)
-                warnings.append(f"{key} in app.config is not a setting. Do you mean {nearest}?")
+                warnings.append(f"{key} in app.config is not a setting. Did you mean {nearest}?")
         for key in self._environment:
             if key.startswith(PREFIX) and not self._is_known(key):
                 warnings += [
-                    f"The environment variable {key} is not a setting. Do you mean {nearest}?"
+                    f"The environment variable {key} is not a setting. Did you mean {nearest}?"
                     for nearest in self._nearest(key, _NEARLY)
                 ]
         return warnings

@@ -135,20 +135,20 @@ def test_encode_refuses_exactly_what_does_not_come_back(value: Any) -> None:
 @pytest.mark.parametrize(
     ("value", "path", "reason"),
     [
-        (float("nan"), "state", "JSON has no nan"),
-        (float("inf"), "state", "JSON has no inf"),
-        ([1, -float("inf")], "state[1]", "JSON has no -inf"),
+        (float("nan"), "state", "JSON has no value for nan"),
+        (float("inf"), "state", "JSON has no value for inf"),
+        ([1, -float("inf")], "state[1]", "JSON has no value for -inf"),
         (2**64, "state", "beyond 64 bits"),
         (-(2**63) - 1, "state", "beyond 64 bits"),
         ({"a": {5: 1, "5": 2}}, 'state["a"][5]', "must be a string, not int"),
         ({None: 1}, "state[None]", "must be a string, not NoneType"),
-        ({"a": [0, 1, 2, {"b": {1}}]}, 'state["a"][3].b', "JSON has no set"),
-        ({"a": {"not a name": b""}}, 'state["a"]["not a name"]', "JSON has no bytes"),
-        ({"a": {"": object()}}, 'state["a"][""]', "JSON has no object"),
-        ({"a": Point(1)}, 'state["a"]', "JSON has no Point"),
-        ((1, (2, datetime(2030, 1, 1))), "state[1][1]", "JSON has no datetime"),
-        (uuid4(), "state", "JSON has no UUID"),
-        (Decimal("1.5"), "state", "JSON has no Decimal"),
+        ({"a": [0, 1, 2, {"b": {1}}]}, 'state["a"][3].b', "JSON has no type for set"),
+        ({"a": {"not a name": b""}}, 'state["a"]["not a name"]', "JSON has no type for bytes"),
+        ({"a": {"": object()}}, 'state["a"][""]', "JSON has no type for object"),
+        ({"a": Point(1)}, 'state["a"]', "JSON has no type for Point"),
+        ((1, (2, datetime(2030, 1, 1))), "state[1][1]", "JSON has no type for datetime"),
+        (uuid4(), "state", "JSON has no type for UUID"),
+        (Decimal("1.5"), "state", "JSON has no type for Decimal"),
         ([nested(300)], "state[0][0]", "nests deeper than 254"),
         ({Text("a"): 1}, "state['a']", "must be a string, not Text"),
     ],
@@ -330,7 +330,7 @@ def test_over_the_limit_is_refused_unless_it_shrinks(size: int, limit: int, befo
 def test_errors_survive_pickling() -> None:
     for error in (
         StateTooLarge(1_048_577, 1_048_576, THREAD),
-        StateNotSerializable('state["a"]', "JSON has no set"),
+        StateNotSerializable('state["a"]', "JSON has no type for set"),
     ):
         copied = pickle.loads(pickle.dumps(error))
         assert (str(copied), vars(copied)) == (str(error), vars(error))

@@ -39,7 +39,7 @@ def test_user_data_is_the_state_as_json(session: Session, caplog: Any) -> None:
 
 @pytest.mark.parametrize(
     ("value", "words"),
-    [({1, 2}, "session.state.a cannot be stored: JSON has no set"), (float("nan"), "nan")],
+    [({1, 2}, "session.state.a cannot be stored: JSON has no type for set"), (float("nan"), "nan")],
 )
 def test_user_data_that_is_no_json_is_left_out(
     session: Session, caplog: Any, value: object, words: str

@@ -215,7 +215,7 @@ def test_an_id_is_taken_stored_or_not(
 def test_create_false_takes_only_what_is_stored(
     threads: ThreadManager, store: RecordingStore
 ) -> None:
-    expected = pytest.raises(LookupError, match=f"Nothing is stored of thread {ID}")
+    expected = pytest.raises(LookupError, match=f"Thread {ID} is not stored")
     with expected, threads.open(ID, create=False):
         raise AssertionError("not reached")
     assert store.restore(ID) is None

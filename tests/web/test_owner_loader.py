@@ -102,7 +102,7 @@ def test_what_it_raises_is_a_clear_error(path: str) -> None:
     tested = Served(load_person)
     with pytest.raises(ConfigurationError) as caught:
         tested.app.test_client().get(path)
-    assert "load_person raised AttributeError: no user here" in str(caught.value)
+    assert str(caught.value).endswith("load_person raised AttributeError: no user here")
     assert isinstance(caught.value.__cause__, AttributeError)
     tested.app.testing = False
     response = tested.app.test_client().get(path)
@@ -252,16 +252,19 @@ def test_urls_need_an_owner_loader_or_to_be_public(public: bool) -> None:
         assert "Set-Cookie" not in response.headers
 
 
-def test_a_url_is_made_of_a_thread_or_of_an_id() -> None:
+def test_a_url_is_made_of_a_thread_a_listed_one_or_an_id() -> None:
     tested = Served(lambda: "ada")
 
     @tested.app.get("/url")
     def url() -> list[str]:
         thread: Thread = g.thread
-        return [url_for("at_url", conversation=each) for each in (thread, thread.id)]
+        thread.metadata["title"] = "Holidays"
+        thread.save()
+        (listed,) = tested.threads.mine().threads
+        return [url_for("at_url", conversation=each) for each in (thread, thread.id, listed)]
 
-    first, second = tested.app.test_client().get("/url").get_json()
-    assert first == second
+    first, second, third = tested.app.test_client().get("/url").get_json()
+    assert first == second == third
     assert first.startswith("/c/thrd_")
 
 

@@ -136,7 +136,7 @@ def test_an_unknown_setting_of_the_app_names_the_nearest(
     make_app(**{written: "60"})
     (warning,) = warnings(caplog)
     assert warning.endswith(
-        f"AGENTUITY_{written} in app.config is not a setting. Do you mean AGENTUITY_{meant}?"
+        f"AGENTUITY_{written} in app.config is not a setting. Did you mean AGENTUITY_{meant}?"
     )
 
 
@@ -159,9 +159,9 @@ def test_an_environment_variable_that_is_nearly_a_setting_is_named() -> None:
         "AGENTUITY_REGION": "use",
     }
     assert read_settings({}, environment).warnings == [
-        "The environment variable AGENTUITY_THREAD_STROE is not a setting. Do you mean"
+        "The environment variable AGENTUITY_THREAD_STROE is not a setting. Did you mean"
         " AGENTUITY_THREAD_STORE?",
-        "The environment variable AGENTUITY_SDKKEY is not a setting. Do you mean"
+        "The environment variable AGENTUITY_SDKKEY is not a setting. Did you mean"
         " AGENTUITY_SDK_KEY?",
     ]
 
