@@ -10,7 +10,7 @@ from ...stores import ThreadStore
 from ...stores.sqlite.store import SQLiteStore
 from .export_file import replaced_file
 from .group import Failure, app_store, examples, json_option, threads
-from .output import print_json, print_text
+from .output import count_threads, print_json, print_text
 from .table import to_size
 
 
@@ -37,7 +37,9 @@ def backup(file: str, as_json: bool) -> None:
     if as_json:
         print_json({"file": str(Path(file).resolve()), "threads": count, "bytes": size})
     else:
-        print_text(f"Copied {count:,} threads to {file} ({to_size(size)}). The copy is verified.")
+        print_text(
+            f"Copied {count_threads(count)} to {file} ({to_size(size)}). The copy is verified."
+        )
 
 
 def _require_unused(store: ThreadStore, path: Path) -> None:

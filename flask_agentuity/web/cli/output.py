@@ -51,6 +51,11 @@ def to_time(seconds: float) -> str:
         return "unknown"
 
 
+def count_threads(count: int, kind: str = "") -> str:
+    """Return for example ``1 thread`` or ``1,200 expired threads``."""
+    return f"{count:,} {kind}{'thread' if count == 1 else 'threads'}"
+
+
 def print_text(text: str, *, bold: bool = False) -> None:
     """Print *text*, escaped for terminals and for the encoding of standard output."""
     encoding = sys.stdout.encoding

@@ -23,7 +23,7 @@ from .group import (
     yes_option,
 )
 from .identifiers import find_id
-from .output import counter, print_json, print_text
+from .output import count_threads, counter, print_json, print_text
 
 
 @threads.command(
@@ -67,7 +67,7 @@ def _delete_one(store: ThreadStore, thread_id: str, yes: bool, as_json: bool) ->
 def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_json: bool) -> None:
     found = list(dict.fromkeys(thread.id for thread in store.find_all(wanted)))
     if found:
-        confirm(f"Delete {_threads(len(found))} permanently?", yes)
+        confirm(f"Delete {count_threads(len(found))} permanently?", yes)
     with counter("Threads deleted:") as count:
         for thread_id in found:
             store.delete(thread_id)
@@ -76,7 +76,7 @@ def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_jso
     if as_json:
         print_json({"deleted": found})
     else:
-        print_text(f"Deleted {_threads(len(found))}.")
+        print_text(f"Deleted {count_threads(len(found))}.")
 
 
 @threads.command(
@@ -108,7 +108,7 @@ def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
     if as_json:
         print_json({"removed": removed})
     else:
-        print_text(f"Removed {removed:,} expired threads.")
+        print_text(f"Removed {count_threads(removed, 'expired ')}.")
 
 
 @threads.command(epilog=examples("erase --owner 42", "erase --owner ada --yes --json"))
@@ -130,7 +130,7 @@ def erase(owner: str, yes: bool, as_json: bool) -> None:
     if as_json:
         print_json({"owner": owner, "erased": erased})
     else:
-        print_text(f"Deleted {_threads(erased)} of {owner}.")
+        print_text(f"Deleted {count_threads(erased)} of {owner}.")
 
 
 def _exists(store: ThreadStore, thread_id: str) -> bool:
@@ -141,7 +141,3 @@ def _exists(store: ThreadStore, thread_id: str) -> bool:
     except StoreError:
         # A damaged thread can be deleted. If the store is at fault, delete() will fail as well.
         return True
-
-
-def _threads(count: int) -> str:
-    return f"{count:,} {'thread' if count == 1 else 'threads'}"

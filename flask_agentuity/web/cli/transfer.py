@@ -23,7 +23,7 @@ from .group import (
     threads,
     where_option,
 )
-from .output import counter, print_above_counter, print_json, print_text
+from .output import count_threads, counter, print_above_counter, print_json, print_text
 
 
 @threads.command(
@@ -70,7 +70,7 @@ def export_threads(file: str, where: tuple[str, ...], owner: str | None, as_json
     if as_json:
         print_json({"exported": exported, "damaged": damaged}, err=file == "-")
     else:
-        click.echo(f"Exported {exported:,} threads.", err=file == "-")
+        click.echo(f"Exported {count_threads(exported)}.", err=file == "-")
     sys.exit(1 if damaged else 0)
 
 
@@ -107,7 +107,7 @@ def import_threads(file: BinaryIO, as_json: bool) -> None:
         )
     else:
         print_text(
-            f"Imported {transfer.imported:,} threads, skipped {transfer.skipped:,} that exist."
+            f"Imported {count_threads(transfer.imported)}, skipped {transfer.skipped:,} that exist."
         )
     sys.exit(1 if transfer.damaged else 0)
 
@@ -141,4 +141,5 @@ class _Import:
             raise
 
     def _progress(self) -> str:
-        return f"{self.imported:,} threads were imported before. Run the command again to continue."
+        done = count_threads(self.imported)
+        return f"Imported {done} before that. Run the command again to continue."

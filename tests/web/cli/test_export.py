@@ -77,7 +77,7 @@ def test_the_summary_is_not_mixed_with_the_threads(
     store.merge(ID, [Set("a", b"1")])
     result = threads("export", "-")
     assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [ID]
-    assert result.stderr == "Exported 1 threads.\n"
+    assert result.stderr == "Exported 1 thread.\n"
     result = threads("export", "-", "--json")
     assert [json.loads(line)["id"] for line in result.stdout.splitlines()] == [ID]
     assert json.loads(result.stderr) == {"exported": 1, "damaged": []}

@@ -31,7 +31,7 @@ def test_an_import_that_stops_reports_its_progress(tmp_path: Path) -> None:
     file.write_bytes(b"".join(line_of(id=new_id()) + b"\n" for _ in range(4)))
     result = runner_of(Full())("import", file)
     assert result.exit_code == 1
-    assert "stopped at line 3: it is full\n2 threads were imported before." in result.stderr
+    assert "stopped at line 3: it is full\nImported 2 threads before that." in result.stderr
 
 
 def test_only_what_is_newer_is_imported(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_only_what_is_newer_is_imported(tmp_path: Path) -> None:
     source.merge(ID, [Set("a", b"3")])
     runner_of(source)("export", file)
     result = runner_of(target)("import", file)
-    assert result.stdout == "Imported 1 threads, skipped 0 that exist.\n"
+    assert result.stdout == "Imported 1 thread, skipped 0 that exist.\n"
     assert target.restore(ID) == b'{"state":{"a":3},"metadata":{"m":1}}'
 
 
