@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 #: Seconds for which a turn stays taken if its holder no longer renews it.
@@ -97,6 +97,12 @@ class LocalLeases:
                 taken = _Taken(Lease(thread_id, holder, next(self._tokens)))
                 self._taken[thread_id] = taken
             return taken.lease
+
+    def look(self, thread_ids: Iterable[str]) -> Mapping[str, Lease]:
+        """See :meth:`.TurnStore.look_at_turns`."""
+        with self._lock:
+            taken = {each: self._taken.get(each) for each in thread_ids}
+        return {thread_id: each.lease for thread_id, each in taken.items() if each is not None}
 
     def renew(self, leases: Iterable[Lease]) -> Sequence[Lease]:
         """See :meth:`.TurnStore.renew_turns`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -32,10 +32,11 @@ class TurnStore:
     """The exclusive right to work on a thread, which one request has at a time.
 
     The methods of this class know the turns of this process only. A store that several
-    processes can reach overrides :meth:`lease_turn`, :meth:`renew_turns`, :meth:`end_turn` and
-    :meth:`count_waiting`, and raises :exc:`~flask_agentuity.errors.TurnLost` from
-    :meth:`.ThreadStore.write` for a write whose turn is over. Stores that override the methods
-    of version 1, :meth:`take_turn` and :meth:`end_turn`, keep working, without fencing.
+    processes can reach overrides :meth:`lease_turn`, :meth:`look_at_turns`, :meth:`renew_turns`,
+    :meth:`end_turn` and :meth:`count_waiting`, and raises
+    :exc:`~flask_agentuity.errors.TurnLost` from :meth:`.ThreadStore.write` for a write whose turn
+    is over. Stores that override the methods of version 1, :meth:`take_turn` and
+    :meth:`end_turn`, keep working, without fencing.
     """
 
     _turns_in_process: PerProcess[_InThisProcess]
@@ -64,6 +65,13 @@ class TurnStore:
         :raises StoreError: if the store cannot be asked.
         """
         return self._turns_in_process.get().leases.take(thread_id, holder, still)
+
+    def look_at_turns(self, thread_ids: Sequence[str]) -> Mapping[str, Lease]:
+        """Return those of the turns that are taken, as they are now, in one call.
+
+        :raises StoreError: if the store cannot be asked.
+        """
+        return self._turns_in_process.get().leases.look(thread_ids)
 
     def renew_turns(self, leases: Sequence[Lease]) -> Sequence[Lease]:
         """Show that the holders of these turns are alive; return the turns that were lost.
@@ -126,6 +134,11 @@ def _lease_by_version_1(
     return Lease(thread_id, holder if taken else "")
 
 
+def _look_by_version_1(store: TurnStore, thread_ids: Sequence[str]) -> Mapping[str, Lease]:
+    # To look is to take.
+    return {}
+
+
 def _renew_by_version_1(store: TurnStore, leases: Sequence[Lease]) -> Sequence[Lease]:
     return [
         lease
@@ -140,6 +153,7 @@ def _count_by_version_1(store: TurnStore, lease: Lease, change: int) -> int:
 
 _BY_VERSION_1: dict[str, Callable[..., Any]] = {
     "lease_turn": _lease_by_version_1,
+    "look_at_turns": _look_by_version_1,
     "renew_turns": _renew_by_version_1,
     "count_waiting": _count_by_version_1,
 }

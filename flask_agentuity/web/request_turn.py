@@ -95,7 +95,7 @@ class RequestTurn:
         # Without keeping what the guard reads before the turn.
         runs, thread_id = self._threads.runs, contents_of(thread).source.id
         turn = take_turn(runs.turns, thread_id, timeout, most_waiting=most_waiting)
-        if turn is None and timeout <= 0 and runs.is_giving_back(thread_id):
+        if turn is None and runs.is_giving_back(thread_id) and timeout <= 0:
             # Its reader has seen the end already.
             turn = take_turn(runs.turns, thread_id, GIVING_BACK_SECONDS)
         return turn

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from support.waiting import PATIENCE, eventually
 from flask_agentuity.stores.runs import RunKey, StoredRun
 
 from .answers import Answer, Chat
-from .test_following import begin_abandoned, chats, is_idle, share_cookie, stored_key
+from .test_following import chats, share_cookie, stored_key
 
 __all__ = ["chats"]
 
@@ -100,54 +99,3 @@ def test_an_older_look_takes_nothing_away(
     answer.finish()
     assert b"".join(reader.iter_encoded()).endswith(b"b")
     response.close()
-
-
-def test_a_look_at_the_status_finds_a_run_whose_process_was_killed(
-    chats: tuple[Chat, Chat],
-) -> None:
-    chat = chats[0]
-    key = begin_abandoned(chat, with_turn=True)
-    # The turn is not renewed, but only the next seconds can prove that.
-    time.sleep(0.3)
-    assert chat.status() == "running"
-    stored: Any = None
-
-    def is_interrupted() -> bool:
-        nonlocal stored
-        # Without further requests.
-        stored = chat.runs.store.look([key])[key]
-        return bool(stored.status == "interrupted")
-
-    eventually(is_interrupted)
-    eventually(lambda: is_idle(chat))
-    assert chat.status() == "interrupted"
-    assert chat.client.post("/chat/stop").status_code == 204
-    assert chat.ask().data == b"abc"
-
-
-def test_asking_a_killed_run_to_stop_finds_that_too(chats: tuple[Chat, Chat]) -> None:
-    chat = chats[0]
-    begin_abandoned(chat, with_turn=True)
-    time.sleep(0.3)
-    assert chat.client.post("/chat/stop").status_code == 202
-    eventually(lambda: chat.client.post("/chat/stop").status_code == 204)
-    assert chat.status() == "interrupted"
-
-
-def test_a_living_run_is_not_doubted_and_a_doubted_one_may_go_on(
-    chats: tuple[Chat, Chat], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first, second = chats
-    answer = Answer().say("a")
-    response = first.ask(answer)
-    share_cookie(first, second)
-    assert second.status() == "running"
-    followed = second.runs.here._followed
-    second.runs.here.doubt(second.runs.store.look([stored_key(first)])[stored_key(first)])
-    assert followed.keys
-    # In three times the time of the lease.
-    eventually(lambda: is_idle(second))
-    assert not followed.keys
-    assert second.status() == "running"
-    answer.finish()
-    assert response.data == b"a"

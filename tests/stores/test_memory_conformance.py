@@ -6,7 +6,13 @@ import pytest
 
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.testing import conformance
 from flask_agentuity.testing.conformance import StoreConformance
+
+
+def test_no_suite_is_left_out() -> None:
+    named = {name for name in conformance.__all__ if name.endswith("Conformance")}
+    assert named == {each.__name__ for each in StoreConformance.__mro__} - {"Suite", "object"}
 
 
 class TestMemoryStore(StoreConformance):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..leases import FORGOTTEN_SECONDS, Lease
 from ..turns import TurnStore
 from .calls import Caller
-from .scripts import COUNT_WAITING, END_TURN, LEASE_TURN, RENEW_TURN, Script
+from .scripts import COUNT_WAITING, END_TURN, FIND_TURN, LEASE_TURN, RENEW_TURN, Script
 
 _FORGOTTEN = round(FORGOTTEN_SECONDS * 1000)
 
@@ -26,8 +26,18 @@ class RedisTurns(TurnStore):
     def lease_turn(self, thread_id: str, holder: str, still: Lease | None = None) -> Lease:
         seen = (still.token, still.renewals) if still else (0, 0)
         arguments = holder, _FORGOTTEN, *seen
-        found, token, renewals, age = self._run_turn(LEASE_TURN, thread_id, arguments)
-        return Lease(thread_id, found.decode(), token, renewals, age / 1_000_000)
+        return _lease_of(thread_id, self._run_turn(LEASE_TURN, thread_id, arguments))
+
+    def look_at_turns(self, thread_ids: Sequence[str]) -> Mapping[str, Lease]:
+        if not thread_ids:
+            return {}
+        calls = [(self._turn_name(each), ()) for each in thread_ids]
+        replies = self._caller.run_each(thread_ids[0], FIND_TURN, calls)
+        return {
+            thread_id: _lease_of(thread_id, reply)
+            for thread_id, reply in zip(thread_ids, replies, strict=True)
+            if reply
+        }
 
     def renew_turns(self, leases: Sequence[Lease]) -> Sequence[Lease]:
         if not leases:
@@ -48,3 +58,8 @@ class RedisTurns(TurnStore):
     def _run_turn(self, script: Script, thread_id: str, arguments: Sequence[str | int]) -> Any:
         keys = self._turn_name(thread_id), b"%b.turns" % self._names(thread_id)[1]
         return self._caller.call(keys[0], thread_id, lambda line: line.run(script, keys, arguments))
+
+
+def _lease_of(thread_id: str, reply: Sequence[Any]) -> Lease:
+    holder, token, renewals, age = reply
+    return Lease(thread_id, holder.decode(), token, renewals, age / 1_000_000)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ...errors import TurnLost
 from ..leases import FORGOTTEN_SECONDS, Lease, renewal_seconds
@@ -50,6 +50,12 @@ class SQLiteTurns(TurnStore):
             token = connection.execute(_TAKE, (thread_id, holder, now)).lastrowid
             assert token is not None
             return Lease(thread_id, holder, token)
+
+    def look_at_turns(self, thread_ids: Sequence[str]) -> Mapping[str, Lease]:
+        now = time.time()
+        with self._connections.read() as connection:
+            found = {each: _find(connection, each, now) for each in thread_ids}
+        return {thread_id: lease for thread_id, lease in found.items() if lease is not None}
 
     def renew_turns(self, leases: Sequence[Lease]) -> Sequence[Lease]:
         now = time.time()

@@ -168,6 +168,7 @@ class StoreConformance(
     TransferConformance,
     TenantConformance,
     TurnConformance,
+    LeaseConformance,
     RunConformance,
     RunWatchConformance,
     SequenceConformance,

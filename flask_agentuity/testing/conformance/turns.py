@@ -41,7 +41,7 @@ def is_refused(
 
 @needs("turns")
 class TurnConformance(Suite):
-    """What lease_turn(), renew_turns(), end_turn() and count_waiting() do."""
+    """What lease_turn(), look_at_turns(), renew_turns(), end_turn() and count_waiting() do."""
 
     def test_one_at_a_time(self, store: ThreadStore, thread_id: str) -> None:
         first = taken(store, thread_id, "a")
@@ -151,6 +151,21 @@ class LeaseConformance(Suite):
         assert list(store.renew_turns(leases)) == [leases[1], leases[3]]
         assert list(store.renew_turns([second])) == []
         assert list(store.renew_turns([])) == []
+
+    def test_looking_takes_nothing(self, store: ThreadStore, thread_id: str) -> None:
+        other = new_id()
+        assert dict(store.look_at_turns([])) == {}
+        assert dict(store.look_at_turns([thread_id, other])) == {}
+        first, second = taken(store, thread_id, "a"), taken(store, other, "b")
+        assert list(store.renew_turns([second])) == []
+        found = dict(store.look_at_turns([thread_id, new_id(), other]))
+        renewed = is_refused(store, other, "c")
+        assert found == {thread_id: first, other: renewed}
+        assert not any(each.may_be_abandoned for each in found.values())
+        assert taken(store, other, "c", found[other]).token > second.token
+        store.end_turn(thread_id, "a")
+        assert dict(store.look_at_turns([thread_id])) == {}
+        taken(store, thread_id, "b")
 
     def test_tokens_rise(self, store: ThreadStore, thread_id: str) -> None:
         tokens = []

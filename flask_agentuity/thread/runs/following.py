@@ -10,14 +10,11 @@ from collections.abc import Callable, Collection
 
 from ...stores import leases
 from ...stores.base import ThreadStore
-from ...stores.leases import Watch
 from ...stores.runs import RunKey, RunStatus, RunStore, StoredRun
+from .abandoned import interrupt_if_abandoned
 from .log import READ_BYTES, Log
 
 logger = logging.getLogger("flask_agentuity.runs")
-
-# So many runs are looked at without readers; others when there is room.
-_MOST_DOUBTED = 100
 
 
 class StoredLog(Log):
@@ -74,41 +71,28 @@ class StoredLog(Log):
                 self._changed.notify_all()
 
 
-class Abandonment:
-    """Finds out whether the process of a run has ended or lost the run's turn.
+def interrupt_if_over(turns: ThreadStore, store: RunStore, run: StoredRun) -> bool:
+    """Return whether the turn of *run* is over, and with it the run, which is then stored.
 
-    It does so as a request that waits for the turn would, and takes the same time.
+    If the turn is not over, this process watches it from now on, and interrupts the run if it
+    stands still.
+
+    :param turns: the store in which the run has its turn.
+    :param store: the store that keeps its log.
+    :raises StoreError: if a store cannot be asked.
     """
-
-    def __init__(self, turns: ThreadStore, store: RunStore, run: StoredRun) -> None:
-        """*turns* is the store in which *run* has its turn, *store* keeps its log."""
-        self._turns = turns
-        self._store = store
-        self._run = run
-        self._holder = secrets.token_hex(8)
-        self._watch = Watch()
-        #: Whether the turn seems not to be renewed; clocks may be wrong, so that proves nothing.
-        self.is_doubtful = False
-
-    def look(self) -> bool:
-        """Look at the turn now; return whether the run is over, which is then stored.
-
-        :raises StoreError: if a store cannot be asked.
-        """
-        run = self._run
-        still = self._watch.stood_still(leases.LEASE_SECONDS)
-        lease = self._turns.lease_turn(run.key.thread_id, self._holder, still)
-        if lease.holder in (run.holder, ""):
-            self._watch.look(lease, time.monotonic())
-            self.is_doubtful = not 0 <= lease.age <= 2 * leases.renewal_seconds()
-            return False
-        try:
-            # The end of a run is stored before its turn is given back.
-            self._store.interrupt(run.key)
-        finally:
-            if lease.holder == self._holder:
-                self._turns.end_turn(run.key.thread_id, self._holder)
-        return True
+    holder = secrets.token_hex(8)
+    lease = turns.lease_turn(run.key.thread_id, holder)
+    if lease.holder in (run.holder, ""):
+        interrupt_if_abandoned(turns, lease)
+        return False
+    try:
+        # The end of a run is stored before its turn is given back.
+        store.interrupt(run.key)
+    finally:
+        if lease.holder == holder:
+            turns.end_turn(run.key.thread_id, holder)
+    return True
 
 
 class Followed:
@@ -119,10 +103,7 @@ class Followed:
         self._store = store
         self._lock = threading.Lock()
         self._logs: dict[RunKey, list[StoredLog]] = {}
-        self._abandonments: dict[RunKey, Abandonment] = {}
         self._looked = 0.0
-        # Logs without readers, with the time until which they are followed.
-        self._doubted: dict[RunKey, tuple[StoredLog, float]] = {}
 
     @property
     def keys(self) -> Collection[RunKey]:
@@ -136,16 +117,6 @@ class Followed:
         with self._lock:
             self._logs.setdefault(log.key, []).append(log)
         return log
-
-    def doubt(self, stored: StoredRun) -> None:
-        """Follow a run, also without readers, until it must be clear whether it goes on."""
-        until = time.monotonic() + 3 * leases.LEASE_SECONDS
-        with self._lock:
-            if stored.key in self._doubted or len(self._doubted) >= _MOST_DOUBTED:
-                return
-            log = StoredLog(stored, self._store)
-            self._doubted[stored.key] = log, until
-            self._logs.setdefault(stored.key, []).append(log)
 
     def update(self, key: RunKey, stored: StoredRun | None) -> None:
         """Tell the readers of a run what the store has now."""
@@ -167,23 +138,11 @@ class Followed:
         :raises StoreError: if a store cannot be asked.
         """
         now = time.monotonic()
-        self._forget_doubts(now)
         if now - self._looked < leases.LEASE_SECONDS / leases.RENEWALS:
             return
         self._looked = now
-        known = self._abandonments
-        self._abandonments = {
-            run.key: known.get(run.key) or Abandonment(self._turns, self._store, run)
-            for run in running
-        }
-        for abandonment in self._abandonments.values():
-            abandonment.look()
-
-    def _forget_doubts(self, now: float) -> None:
-        for log, until in list(self._doubted.values()):
-            if now >= until or log.status != "running":
-                del self._doubted[log.key]
-                self._remove(log)
+        for run in running:
+            interrupt_if_over(self._turns, self._store, run)
 
     def _remove(self, log: StoredLog) -> None:
         with self._lock:

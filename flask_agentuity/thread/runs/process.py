@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from ...stores import leases
 from ...stores.base import ThreadStore
-from ...stores.runs import NewRun, RunKey, RunStore, StoredRun
+from ...stores.runs import NewRun, RunKey, RunStore
 from .following import Followed, StoredLog
 from .log import LiveLog, Log
 from .readers import Readers
@@ -157,11 +157,6 @@ class ProcessRuns:
         log = self._followed.add(stored)
         self._watch()
         return log
-
-    def doubt(self, stored: StoredRun) -> None:
-        """Find out in the background whether the process of a run has ended."""
-        self._followed.doubt(stored)
-        self._watch()
 
     def stop(self, key: RunKey) -> bool:
         """Ask a run, in any process, to stop; False if it is not running.

@@ -12,7 +12,7 @@ from ...per_process import PerProcess
 from ...stores import ThreadStore, open_store
 from ...stores.memory_runs import MemoryRuns
 from ...stores.runs import RunKey, RunStore, StoredRun
-from ...thread.runs.following import Abandonment
+from ...thread.runs.following import interrupt_if_over
 from ...thread.runs.process import ProcessRuns
 from ...thread.runs.run import Run
 from .ending import end_with_process, server_probe
@@ -76,31 +76,33 @@ class AppRuns:
     def find_settled(self, thread_id: str) -> StoredRun | None:
         """Return the latest run of a thread; it is not running if its turn is over.
 
-        If its turn seems to stand still, this process goes on looking at it, and a later call
-        finds that it is interrupted.
+        If it has not, this process goes on watching it, and a later call finds that the run is
+        interrupted if its process was killed.
 
         :raises StoreError: if a store cannot be asked.
         """
         stored = self.find(thread_id)
         if stored is None or not stored.is_running or self.here.find_live(stored.key):
             return stored
-        abandonment = Abandonment(self.turns, self.store, stored)
-        if abandonment.look():
+        if interrupt_if_over(self.turns, self.store, stored):
             return self.find(thread_id)
-        if abandonment.is_doubtful:
-            self.here.doubt(stored)
         return stored
 
     def is_giving_back(self, thread_id: str) -> bool:
         """Return whether the turn of a thread is that of a run which has ended already.
 
+        If the run goes on in another process, this one watches it, as in :meth:`find_settled`.
+
         :raises StoreError: if a store cannot be asked.
         """
-        if self._process.made() is None and self.turns.runs is None:
+        here = self._process.made()
+        if here is None and self.turns.runs is None:
             return False
         stored = self.find(thread_id)
-        if stored is None or stored.is_running:
+        if stored is None or (here is not None and here.find_live(stored.key)):
             return False
+        if stored.is_running:
+            return interrupt_if_over(self.turns, self.store, stored)
         holder = secrets.token_hex(8)
         lease = self.turns.lease_turn(thread_id, holder)
         if lease.holder == holder:
