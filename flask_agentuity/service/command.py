@@ -24,12 +24,12 @@ logger = logging.getLogger("flask_agentuity.service")
 # The options of a service that are numbers: their units and what they are.
 _LIMITS = (
     ("max_frame_bytes", "BYTES", "the largest frame"),
-    ("max_memory_bytes", "BYTES", "what is held for all clients together"),
-    ("max_connections", "N", "how many clients may be connected"),
-    ("max_unauthorized", "N", "how many of them may not have sent their key"),
+    ("max_memory_bytes", "BYTES", "the memory for the frames of all clients together"),
+    ("max_connections", "N", "the most connected clients"),
+    ("max_unauthorized", "N", "the most connected clients that have not sent their key"),
     ("max_unauthorized_per_address", "N", "the same, for each address"),
-    ("authorization_timeout", "SECONDS", "for a client's handshake and its key"),
-    ("send_timeout", "SECONDS", "for a client to read a reply"),
+    ("authorization_timeout", "SECONDS", "the time for a client's handshake and key"),
+    ("send_timeout", "SECONDS", "the time for a client to read a reply"),
 )
 
 #: Seconds after which a thread that computes lets others go on.
@@ -135,7 +135,7 @@ def _parser() -> argparse.ArgumentParser:
         "--log-level",
         choices=("debug", "info", "warning", "error"),
         default="info",
-        help="(%(default)s)",
+        help="the lowest level of the records that are logged (%(default)s)",
     )
     return parser
 
@@ -145,9 +145,9 @@ def _add_keys(add: Callable[..., object]) -> None:
         "--key",
         action="append",
         default=[],
-        help="a key that clients may use, of at least 16 characters; can be repeated; each key"
-        f" sees its own threads only; the environment variable {KEYS_VARIABLE} can hold more,"
-        f" separated by spaces; {HOW_TO_MAKE_A_KEY} makes one",
+        help="a key for clients, of at least 16 characters, which other users of the machine can"
+        f" see; can be repeated; the environment variable {KEYS_VARIABLE} can hold more, separated"
+        f" by spaces; each key has separate threads; {HOW_TO_MAKE_A_KEY} makes one",
     )
     add(
         "--key-file",
@@ -163,7 +163,7 @@ def _add_storage(add: Callable[..., object]) -> None:
         "--store",
         default="sqlite:///threads.db",
         metavar="URL",
-        help="where threads are kept (%(default)s)",
+        help="where threads are kept; a relative path is in the current folder (%(default)s)",
     )
     add(
         "--ttl",
@@ -189,25 +189,29 @@ def _add_connections(add: Callable[..., object]) -> None:
             type=type(default),
             default=default,
             metavar=unit,
-            help=f"{what} (%(default)g)",
+            help=f"{what} ({default:g})" if isinstance(default, float) else f"{what} ({default})",
         )
     add(
         "--trusted-address",
         action="append",
         default=[],
         metavar="NETWORK",
-        help="an address or a network without the limits for each address, as proxies and app"
-        " servers need; this machine is trusted; can be repeated",
+        help="an address or a network to exempt from the limits for each address, for example of"
+        " a proxy or of app servers; this machine is exempt; can be repeated",
     )
     add(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="let web pages of https://HOST connect; can be repeated",
+        help="an origin such as https://HOST whose web pages may connect; can be repeated",
     )
     add("--certificate", metavar="FILE", help="serve wss with this certificate (PEM)")
-    add("--certificate-key", metavar="FILE", help="its private key (PEM), if in another file")
+    add(
+        "--certificate-key",
+        metavar="FILE",
+        help="the certificate's private key (PEM), if it is in another file",
+    )
 
 
 def _ssl_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:

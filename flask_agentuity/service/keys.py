@@ -39,7 +39,7 @@ class Keys:
                 self._digests.append(_digest(key))
             except UnicodeEncodeError:
                 raise ConfigurationError(
-                    "A key of the thread service must be text that UTF-8 can hold."
+                    "A key of the thread service must be valid Unicode text."
                 ) from None
         self._own = None if own is None else _digest(own)
         if not self._digests:
@@ -79,7 +79,8 @@ def gather_keys(keys: Iterable[str], files: Iterable[str], own: str | None = Non
         found.extend(read_keys(path))
     if not found and own is None:
         raise ConfigurationError(
-            f"A thread service needs a key: --key KEY, --key-file FILE or {KEYS_VARIABLE}."
+            f"A thread service needs a key: set {KEYS_VARIABLE}, or use --key-file FILE or --key"
+            " KEY; flask threads serve also takes the app's own key, AGENTUITY_SDK_KEY."
             f" Make one with: {HOW_TO_MAKE_A_KEY}"
         )
     return found

@@ -25,9 +25,9 @@ from .table import to_size
 def backup(file: str, as_json: bool) -> None:
     """Copy all threads to FILE, an SQLite file, while the app runs.
 
-    FILE has the threads as they are at one moment. It is verified, can be read by its owner only,
-    and is replaced when the copy is complete. To restore it, stop the app and put FILE in the
-    place of the app's file, without the files -wal and -shm beside it.
+    FILE has the threads as they are at one moment. It is verified, and replaced when the copy is
+    complete. Only the user who runs the command can read it. To restore it, stop the app, delete
+    the app's file and the two beside it that end in -wal and -shm, and put FILE in its place.
     """
     store = app_store()
     _require_unused(store, Path(file))

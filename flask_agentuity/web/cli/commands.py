@@ -65,8 +65,8 @@ def show(thread_id: str, follow: bool, interval: float, as_json: bool) -> None:
     "--key",
     "keys",
     multiple=True,
-    help="Another client's key, of at least 16 characters. Can be repeated. Other users can see"
-    " a command line.",
+    help="A key of other clients, of at least 16 characters. Can be repeated. Other users of the"
+    " machine can see it.",
 )
 @click.option(
     "--key-file",
@@ -78,9 +78,9 @@ def show(thread_id: str, follow: bool, interval: float, as_json: bool) -> None:
 def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...]) -> None:
     """Serve this app's store as a thread service, until SIGTERM or Ctrl-C.
 
-    Clients with the app's own key, AGENTUITY_SDK_KEY, share the app's threads. Each other key,
-    of --key, --key-file or the environment variable AGENTUITY_SERVICE_KEYS (several are
-    separated by spaces), has separate threads, which the app does not see.
+    Clients that use the app's own key, AGENTUITY_SDK_KEY, share the app's threads. Each other
+    key has separate threads, which the app does not see. Other keys come from --key, from
+    --key-file, and from the environment variable AGENTUITY_SERVICE_KEYS, separated by spaces.
 
     \b
     To make a key:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 import click
@@ -113,6 +113,17 @@ def app_threads() -> AppThreads:
 def app_store() -> ThreadStore:
     """Return the store of the current app."""
     return app_threads().store
+
+
+@contextmanager
+def checked_owner() -> Iterator[None]:
+    """Report a ValueError about ``--owner`` as a usage error."""
+    try:
+        yield
+    except AgentuityError:
+        raise  # Some of them are a ValueError too, for example that a package is missing.
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--owner") from error
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -7,9 +7,11 @@ from typing import Any
 
 import click
 
+from ...errors import InvalidCursor
 from ...stores import ListedThread
 from .group import (
     app_store,
+    checked_owner,
     examples,
     json_option,
     owner_option,
@@ -22,7 +24,6 @@ from .table import print_table, to_duration, to_size
 
 _LONGEST_METADATA = 200
 _HEADER = ("ID", "OWNER", "AGE", "UPDATED", "EXPIRES", "SIZE", "METADATA")
-_OWNER = 1
 
 
 @threads.command(
@@ -37,7 +38,7 @@ _OWNER = 1
 @where_option
 @owner_option()
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 1000))
-@click.option("--cursor", help="Continue after the page that printed this cursor.")
+@click.option("--cursor", help="Show the page after the one that printed this cursor.")
 @json_option
 def list_threads(
     where: tuple[str, ...], owner: str | None, limit: int, cursor: str | None, as_json: bool
@@ -45,29 +46,42 @@ def list_threads(
     """List threads, the most recently updated first.
 
     AGE is the time since a thread was created, UPDATED the time since its last change, and
-    EXPIRES the time after which it expires if nothing uses it.
+    EXPIRES when it expires unless something uses it before. A thread service does not tell when
+    its threads expire.
     """
     wanted = parse_filter(where)
-    try:
-        page = app_store().list(wanted, owner=owner, limit=limit, cursor=cursor)
-    except ValueError as error:
-        raise click.BadParameter(
-            str(error), param_hint="--owner" if "owner" in str(error) else "--cursor"
-        ) from error
+    with checked_owner():
+        try:
+            page = app_store().list(wanted, owner=owner, limit=limit, cursor=cursor)
+        except InvalidCursor as error:
+            raise click.BadParameter(str(error), param_hint="--cursor") from error
     if as_json:
         described = [_described(thread) for thread in page.threads]
         print_json({"threads": described, "cursor": page.cursor})
         return
     if page.threads:
-        now = time.time()
-        table = [_HEADER, *(_row(thread, now) for thread in page.threads)]
-        if all(thread.owner is None for thread in page.threads):
-            table = [(*row[:_OWNER], *row[_OWNER + 1 :]) for row in table]
-        print_table(table)
+        print_table(_table(page.threads))
     else:
         print_text("No threads.")
     if page.cursor:
         print_text(f"More threads: --cursor {page.cursor}")
+
+
+def _table(listed: list[ListedThread]) -> list[tuple[str, ...]]:
+    """Return the rows of a table, without the columns that would be empty or wrong."""
+    # Only here, because it imports what speaks to the service.
+    from ...stores.remote import RemoteStore
+
+    now = time.time()
+    table = [_HEADER, *(_row(thread, now) for thread in listed)]
+    left_out = set()
+    if all(thread.owner is None for thread in listed):
+        left_out.add("OWNER")
+    if isinstance(app_store(), RemoteStore):
+        # The service does not tell when its threads expire.
+        left_out.add("EXPIRES")
+    shown = [place for place, name in enumerate(_HEADER) if name not in left_out]
+    return [tuple(row[place] for place in shown) for row in table]
 
 
 def _row(thread: ListedThread, now: float) -> tuple[str, ...]:

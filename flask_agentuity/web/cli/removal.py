@@ -13,6 +13,7 @@ from .group import (
     UNREACHABLE,
     Failure,
     app_store,
+    checked_owner,
     confirm,
     examples,
     json_option,
@@ -41,7 +42,7 @@ def delete(thread_id: str | None, where: tuple[str, ...], yes: bool, as_json: bo
     """Delete a thread, or all threads with some metadata, permanently.
 
     THREAD_ID is the id of a thread, or the beginning of one. A deleted thread cannot be restored.
-    In an SQLite file, nothing of the text is left.
+    In an SQLite file, none of its text remains.
     """
     if (thread_id is None) == (not where):
         raise click.UsageError("Give either THREAD_ID or --where.")
@@ -92,7 +93,7 @@ def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove all expired threads, and return their space to the disk.
 
     Requests remove a few expired threads now and then, so this is needed only to remove many at
-    once. It leaves pauses in which others can write.
+    once. It pauses again and again, so that the app can write meanwhile.
     """
     store = app_store()
     if dry_run:
@@ -100,7 +101,7 @@ def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
         if as_json:
             print_json({"expired": expired})
         else:
-            print_text(f"{expired:,} {'thread has' if expired == 1 else 'threads have'} expired.")
+            print_text(f"{count_threads(expired)} {'has' if expired == 1 else 'have'} expired.")
         return
     confirm("Remove all expired threads?", yes)
     with counter("Threads removed:") as count:
@@ -118,15 +119,13 @@ def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
 def erase(owner: str, yes: bool, as_json: bool) -> None:
     """Delete all threads of a person permanently.
 
-    It works in steps, and can be repeated after an error or an interruption.
+    Threads are deleted one after the other. After an error or an interruption, run the command
+    again.
     """
     store = app_store()
     confirm(f"Delete all threads of {owner} permanently?", yes)
-    try:
-        with counter("Threads deleted:") as count:
-            erased = store.erase(owner, count)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--owner") from error
+    with checked_owner(), counter("Threads deleted:") as count:
+        erased = store.erase(owner, count)
     if as_json:
         print_json({"owner": owner, "erased": erased})
     else:

@@ -16,6 +16,7 @@ from .group import (
     UNREACHABLE,
     Failure,
     app_store,
+    checked_owner,
     examples,
     json_option,
     owner_option,
@@ -39,18 +40,16 @@ from .output import count_threads, counter, print_above_counter, print_json, pri
 @owner_option()
 @json_option
 def export_threads(file: str, where: tuple[str, ...], owner: str | None, as_json: bool) -> None:
-    """Write all threads to FILE, one JSON object per line. - is standard output.
+    """Write all threads to FILE, one JSON object per line. FILE - is standard output.
 
-    FILE can be read by its owner only, and is replaced when the export is complete. Every
-    thread that exists during the whole export is included, as it is when its turn comes. A
-    damaged thread is reported and skipped. An export does not postpone the time at which
-    threads expire.
+    Only the user who runs the command can read FILE, which is replaced when the export is
+    complete. The app may run meanwhile: the export has every thread that exists from its
+    beginning to its end, each as it was when it was read. A damaged thread is reported and
+    skipped. An export does not count as use, so threads expire as if it had not been made.
     """
     store = app_store()
-    try:
+    with checked_owner():
         found = store.find_all(parse_filter(where), owner=owner)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--owner") from error
     exported = 0
     damaged: list[str] = []
     with export_file(file) as output, counter("Threads exported:") as count:
@@ -87,9 +86,10 @@ def _once(found: Iterable[ListedThread]) -> Iterator[ListedThread]:
 @click.argument("file", type=click.File("rb"))
 @json_option
 def import_threads(file: BinaryIO, as_json: bool) -> None:
-    """Read threads from FILE, as written by export. - is standard input.
+    """Read threads from FILE, as written by export. FILE - is standard input.
 
-    A thread is skipped if the stored one is as new or newer, so an import can be repeated.
+    A thread is skipped if the store has it already, as new or newer, so an import can be
+    repeated.
     """
     transfer = _Import(app_store())
     with counter("Lines read:") as count:
@@ -107,7 +107,8 @@ def import_threads(file: BinaryIO, as_json: bool) -> None:
         )
     else:
         print_text(
-            f"Imported {count_threads(transfer.imported)}, skipped {transfer.skipped:,} that exist."
+            f"Imported {count_threads(transfer.imported)}; skipped {transfer.skipped:,} that were"
+            " there already."
         )
     sys.exit(1 if transfer.damaged else 0)
 
@@ -142,4 +143,4 @@ class _Import:
 
     def _progress(self) -> str:
         done = count_threads(self.imported)
-        return f"Imported {done} before that. Run the command again to continue."
+        return f"Imported {done} before that line. Run the command again to continue."

@@ -31,7 +31,7 @@ def test_an_import_that_stops_reports_its_progress(tmp_path: Path) -> None:
     file.write_bytes(b"".join(line_of(id=new_id()) + b"\n" for _ in range(4)))
     result = runner_of(Full())("import", file)
     assert result.exit_code == 1
-    assert "stopped at line 3: it is full\nImported 2 threads before that." in result.stderr
+    assert "stopped at line 3: it is full\nImported 2 threads before that line." in result.stderr
 
 
 def test_only_what_is_newer_is_imported(tmp_path: Path) -> None:
@@ -42,13 +42,13 @@ def test_only_what_is_newer_is_imported(tmp_path: Path) -> None:
     time.sleep(0.002)
     target.merge(ID, [Set("a", b"2")])
     result = runner_of(target)("import", file)
-    assert result.stdout == "Imported 0 threads, skipped 1 that exist.\n"
+    assert result.stdout == "Imported 0 threads; skipped 1 that were there already.\n"
     assert target.restore(ID) == b'{"state":{"a":2}}'
     time.sleep(0.002)
     source.merge(ID, [Set("a", b"3")])
     runner_of(source)("export", file)
     result = runner_of(target)("import", file)
-    assert result.stdout == "Imported 1 thread, skipped 0 that exist.\n"
+    assert result.stdout == "Imported 1 thread; skipped 0 that were there already.\n"
     assert target.restore(ID) == b'{"state":{"a":3},"metadata":{"m":1}}'
 
 
@@ -125,7 +125,7 @@ def test_damaged_lines_are_named_and_the_rest_goes_on(tmp_path: Path, kind: str)
         assert runner("list").exit_code == 0
         again = runner("import", file)
         assert again.exit_code == 1
-        assert again.stdout == f"Imported 0 threads, skipped {len(good)} that exist.\n"
+        assert again.stdout == f"Imported 0 threads; skipped {len(good)} that were there already.\n"
 
 
 def test_a_line_is_read_with_what_it_has(

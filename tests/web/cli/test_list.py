@@ -15,7 +15,8 @@ from freezegun import freeze_time
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Set
-from flask_agentuity.stores import ListedThread, ThreadStore
+from flask_agentuity.service import ThreadService
+from flask_agentuity.stores import ListedThread, ThreadStore, open_store
 from flask_agentuity.stores.memory import MemoryStore
 
 from .running import ID, Runner, export_lines, new_id, runner_of, stored_at
@@ -164,3 +165,24 @@ def test_a_damaged_time_does_not_hide_other_threads(place: Path, value: str, sho
         result = runner_of(MemoryStore())("import", "-", input=exported.stdout)
         assert result.exit_code == 0
         assert "skipped 0" in result.stdout
+
+
+def test_a_missing_package_is_no_wrong_option(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    run = runner_of("ws://127.0.0.1:1", AGENTUITY_SDK_KEY="a-key-of-16-chars")
+    for arguments in (["list"], ["export", "-"]):
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert 'pip install "flask-agentuity[reports]"' in result.stderr
+        assert "Invalid value" not in result.stderr
+
+
+def test_a_service_does_not_tell_when_threads_expire() -> None:
+    key = "a-key-of-16-chars"
+    with ThreadService(MemoryStore(ttl=60), keys=[key]) as service:
+        run = runner_of(service.url, AGENTUITY_SDK_KEY=key)
+        with closing(open_store(service.url, key=key)) as client:
+            client.merge(ID, [Set("a", b"1")])
+            header, row = run("list").stdout.splitlines()
+    assert header.split() == ["ID", "AGE", "UPDATED", "SIZE", "METADATA"]
+    assert row.startswith(ID)
