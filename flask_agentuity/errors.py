@@ -32,24 +32,29 @@ class ThreadNotFound(AgentuityError, LookupError):
     """
 
     def __init__(self, thread_id: object) -> None:
-        shown = repr(thread_id)
-        super().__init__(f"There is no conversation {shown[:80]}{'...' * (len(shown) > 80)}.")
+        super().__init__(f"There is no conversation {_shown(thread_id)}.")
         self.thread_id = thread_id
 
     def __reduce__(self) -> tuple[type[ThreadNotFound], tuple[object]]:
         return type(self), (self.thread_id,)
 
 
-class InvalidCursor(AgentuityError, ValueError):
-    """The cursor is not one that a listing has returned. Cursors usually come from a client.
+class InvalidArgument(AgentuityError, ValueError):
+    """An argument that often comes from a client is wrong: a limit, a cursor, a filter, a number.
+
+    In a request it is answered with 400 Bad Request, unless the app handles it. The message says
+    what is allowed.
+    """
+
+
+class InvalidCursor(InvalidArgument):
+    """The cursor is not one that a listing has returned.
 
     In a request it is answered with 400 Bad Request, unless the app handles it.
     """
 
     def __init__(self, cursor: object) -> None:
-        shown = repr(cursor)
-        shortened = f"{shown[:80]}{'...' * (len(shown) > 80)}"
-        super().__init__(f"{shortened} is not the cursor of a listing.")
+        super().__init__(f"{_shown(cursor)} is not the cursor of a listing.")
         self.cursor = cursor
 
     def __reduce__(self) -> tuple[type[InvalidCursor], tuple[object]]:
@@ -154,3 +159,14 @@ class AuthenticationFailed(StoreError):
 
 class ServiceError(StoreError):
     """The service answered with an error, or with something that is no answer."""
+
+
+def _shown(value: object) -> str:
+    """Return the beginning of the representation of what may come from a client."""
+    text = repr(value)
+    return f"{text[:80]}{'...' * (len(text) > 80)}"
+
+
+def invalid_argument(name: str, value: object, allowed: str) -> InvalidArgument:
+    """Return the error for an argument; *allowed* says what it must be."""
+    return InvalidArgument(f"{name}={_shown(value)} is wrong: it must be {allowed}.")

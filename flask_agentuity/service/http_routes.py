@@ -15,7 +15,7 @@ from websockets.http11 import Request, Response
 
 from ..document.foreign_text import printable
 from ..document.messages import encode_message
-from ..errors import AgentuityError, InvalidCursor
+from ..errors import AgentuityError, InvalidArgument
 from ..wire import limits
 from .addresses import source_of
 from .buffers import Held
@@ -119,7 +119,7 @@ class ThreadRoutes:
             raise Refused(HTTPStatus.NOT_IMPLEMENTED, str(error)) from None
         except TooMuch as error:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, str(error)) from None
-        except InvalidCursor as error:
+        except InvalidArgument as error:
             raise Refused(HTTPStatus.BAD_REQUEST, printable(str(error))) from None
         except AgentuityError as error:
             reason = printable(str(error))

@@ -45,8 +45,9 @@ class Finding:
         :param cursor: the cursor of the page before. A thread that is updated between two
             pages moves to the front and may be missed. No thread is seen twice, unless it was
             updated by a clock that is behind.
-        :raises ValueError: for another filter, or a wrong owner or limit.
-        :raises InvalidCursor: a ValueError; for another cursor.
+        :raises InvalidArgument: a ValueError; for another filter or limit.
+        :raises InvalidCursor: an InvalidArgument; for another cursor.
+        :raises ValueError: for a wrong owner.
         :raises StoreError: if this store cannot list.
         """
         page = self.find(self._query(metadata, owner, limit, cursor))

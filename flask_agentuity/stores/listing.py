@@ -11,7 +11,7 @@ from typing import Any
 
 from ..document import codec
 from ..document.well_formed import make_well_formed
-from ..errors import InvalidCursor, StateNotSerializable
+from ..errors import InvalidArgument, InvalidCursor, StateNotSerializable, invalid_argument
 from .owners import OWNER
 
 _TERM_BYTES = 400
@@ -67,8 +67,9 @@ class Query:
     threads of this owner; None does not ask for one. ``limit``: how many threads a page has at
     most; more than 1,000 count as 1,000. ``cursor``: the cursor of the page before.
 
-    :raises ValueError: for another filter, owner or limit.
+    :raises InvalidArgument: for another filter or limit.
     :raises InvalidCursor: for another cursor.
+    :raises ValueError: for another owner.
     """
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -86,9 +87,7 @@ class Query:
             require_owner(self.owner)
         limit = self.limit
         if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-            raise ValueError(
-                f"limit={limit!r} is wrong: a page has a number of threads, at least one."
-            )
+            raise invalid_argument("limit", limit, "an integer from 1 on")
         object.__setattr__(self, "limit", min(limit, LONGEST_PAGE))
         after = decode_cursor(self.cursor) if self.cursor else None
         object.__setattr__(self, "after", after)
@@ -159,20 +158,20 @@ def require_owner(owner: object) -> None:
 def require_filter(metadata: Mapping[str, Any]) -> None:
     """Refuse a filter that no index can serve.
 
-    :raises ValueError: which names the key.
+    :raises InvalidArgument: which names the key.
     """
     for key, value in metadata.items():
         if not isinstance(key, str):
-            raise ValueError(f"The keys of metadata are strings; {key!r} is not one.")
+            raise InvalidArgument(f"The keys of metadata are strings; {key!r} is not one.")
         if not (value is None or isinstance(value, str | int | float)):
-            raise ValueError(
+            raise InvalidArgument(
                 f"Threads can be found by strings, numbers, booleans and None, not by a"
                 f" {type(value).__name__} (key {key!r})."
             )
         try:
             codec.encode({key: value}, "metadata")
         except StateNotSerializable as error:
-            raise ValueError(f"No thread can be found by that: {error}.") from None
+            raise InvalidArgument(f"No thread can be found by that: {error}.") from None
 
 
 def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 from ..document import codec
 from ..document.apply import apply_operations
 from ..document.operations import Operation, SetMetadata, Truncate
-from ..errors import StoreError
+from ..errors import StoreError, invalid_argument
 from .applying import apply_metadata, complete
 from .documents import DocumentStore
 from .finding import WHO_CAN, Finding
@@ -91,7 +91,7 @@ class MovingStore(DocumentStore, TurnStore, Finding):
         :param metadata: those of the copy; None copies them.
         :param owner: to whom the copy belongs; None: to the owner of the thread. A thread of
             another owner is as if there were none.
-        :raises ValueError: if *keep* has something else than numbers from 0 on.
+        :raises InvalidArgument: a ValueError; if *keep* has something else than integers from 0 on.
         :raises StateTooLarge: if the copy would be too large because of the metadata.
         :raises StoreError: if it cannot be copied, or there is a thread with the new id.
         """
@@ -99,7 +99,7 @@ class MovingStore(DocumentStore, TurnStore, Finding):
         operations: list[Operation] = []
         for key, count in (keep or {}).items():
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
-                raise ValueError(f"keep[{key!r}] is {count!r}. It must be a number from 0 on.")
+                raise invalid_argument(f"keep[{key!r}]", count, "an integer from 0 on")
             codec.require_key(key)
             operations.append(Truncate(key, count))
         if metadata is not None:

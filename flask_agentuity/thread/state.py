@@ -8,7 +8,7 @@ from typing import Any
 
 from ..document import codec
 from ..document.operations import Increment, PopLast, Truncate
-from ..errors import StateNotSerializable
+from ..errors import StateNotSerializable, invalid_argument
 from .contents import Contents, encode_for
 from .queued import QueuedPush
 from .source import Source
@@ -164,11 +164,11 @@ class ThreadState(MutableMapping[str, Any]):
         Increments of requests that run at once all count.
 
         :raises StateTypeError: if it is already known that the value is not a number.
-        :raises ValueError: if *by* is not a finite number.
+        :raises InvalidArgument: a ValueError; if *by* is not a finite number.
         """
         key = codec.require_key(key)
         if isinstance(by, bool) or not isinstance(by, int | float) or not math.isfinite(by):
-            raise ValueError(f"by={by!r} is not a finite number.")
+            raise invalid_argument("by", by, "a finite number")
         codec.encode(by, codec.child_path("state", key))
         with self._lock:
             self._contents.apply(key, Increment(key, by))
@@ -177,11 +177,11 @@ class ThreadState(MutableMapping[str, Any]):
         """Keep the first *keep* items of the list at *key*, without reading it.
 
         :raises StateTypeError: if it is already known that the value is not a list.
-        :raises ValueError: if *keep* is not an integer of 0 or more.
+        :raises InvalidArgument: a ValueError; if *keep* is not an integer from 0 on.
         """
         key = codec.require_key(key)
         if isinstance(keep, bool) or not isinstance(keep, int) or keep < 0:
-            raise ValueError(f"keep must be an integer of 0 or more, not {keep!r}")
+            raise invalid_argument("keep", keep, "an integer from 0 on")
         with self._lock:
             self._contents.apply(key, Truncate(key, keep))
 

@@ -90,7 +90,8 @@ class Conversations(Owners):
         :param metadata: the metadata of the copy; None copies them.
         :raises ThreadNotFound: a LookupError; if there is no such conversation for this person,
             or nothing is stored of it.
-        :raises ValueError: if *keep* contains something else than numbers from 0 on.
+        :raises InvalidArgument: a ValueError; if *keep* contains something else than integers from
+            0 on. Unless the view handles it, the response is 400 Bad Request.
         :raises RuntimeError: outside a request, and in a request without threads.
         :raises StoreError: if the thread cannot be saved or copied.
         """
@@ -116,10 +117,10 @@ class Conversations(Owners):
         :param owner: only the threads of this person; None for those of all.
         :param limit: the maximum number of threads.
         :param cursor: the cursor of the previous page.
-        :raises ValueError: if a value in *metadata* is not a scalar, or *limit* is not a number
-            from 1 on.
-        :raises InvalidCursor: a ValueError; if *cursor* is not one of a listing. Unless the view
-            handles it, the response is 400 Bad Request.
+        :raises InvalidArgument: a ValueError; if a value in *metadata* is not a scalar, or *limit*
+            is not an integer from 1 on. Unless the view handles it, the response is 400 Bad
+            Request.
+        :raises InvalidCursor: an InvalidArgument; if *cursor* is not one of a listing.
         :raises StoreError: if the store cannot list threads, or cannot be read.
         """
         store, name = self._threads_at_work().store, None if owner is None else owner_name(owner)

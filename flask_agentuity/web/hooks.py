@@ -21,6 +21,7 @@ from werkzeug.exceptions import (
 from ..errors import (
     AgentuityError,
     ConfigurationError,
+    InvalidArgument,
     InvalidCursor,
     StateTooLarge,
     StoreError,
@@ -63,7 +64,7 @@ def register(app: Flask, threads: AppThreads) -> None:
     set_default_error_handler(app, StoreError, _answer_store_error)
     set_default_error_handler(app, StateTooLarge, _answer_too_large)
     set_default_error_handler(app, ThreadNotFound, _answer_not_found)
-    set_default_error_handler(app, InvalidCursor, _answer_invalid_cursor)
+    set_default_error_handler(app, InvalidArgument, _answer_invalid_argument)
     app.app_ctx_globals_class = globals_class(app.app_ctx_globals_class, threads)
     _note_exceptions(app, threads)
     add_ids_of_requests()
@@ -203,11 +204,13 @@ def _answer_not_found(error: ThreadNotFound) -> Any:
     return current_app.handle_http_exception(NotFound())
 
 
-def _answer_invalid_cursor(error: InvalidCursor) -> Any:
+def _answer_invalid_argument(error: InvalidArgument) -> Any:
     for base in (AgentuityError, ValueError):
         if handler := find_error_handler(base):
             return current_app.ensure_sync(handler)(error)
-    return current_app.handle_http_exception(BadRequest("This is not the cursor of a page."))
+    is_cursor = isinstance(error, InvalidCursor)
+    words = "This is not the cursor of a page." if is_cursor else str(error)
+    return current_app.handle_http_exception(BadRequest(words))
 
 
 def _answer_store_error(error: StoreError) -> Any:
