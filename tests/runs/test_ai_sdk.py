@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.node import PATIENCE, install
+from support.node import node as path_of_node
 from support.servers import Server, Visitor
 
 from .clients import ask, events_in, last, serving
@@ -17,22 +19,13 @@ from .served import text_of
 
 SCRIPT = Path(__file__).with_name("ai_sdk.mjs")
 VERSIONS = ["ai@6"]
-#: Seconds for installing the packages.
-PATIENCE = 120
 
 
 @pytest.fixture(scope="session")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with the script and the packages that it imports."""
-    npm = shutil.which("npm")
-    if npm is None or shutil.which("node") is None:
-        pytest.skip("node and npm are not installed")
     folder = tmp_path_factory.mktemp("node")
-    command = [npm, "install", "--no-audit", "--no-fund", "--no-save", *VERSIONS]
-    try:
-        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=PATIENCE)
-    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
-        pytest.skip(f"the npm package ai cannot be installed here: {error}")
+    install(folder, *VERSIONS)
     shutil.copy(SCRIPT, folder)
     return folder
 
@@ -46,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def command_of(visitor: Visitor, way: str) -> list[str]:
     host, port = visitor.server.address
     cookie = visitor._headers(None).get("Cookie", "")
-    return ["node", SCRIPT.name, f"http://{host}:{port}", cookie, way]
+    return [path_of_node(), SCRIPT.name, f"http://{host}:{port}", cookie, way]
 
 
 def run_script(node: Path, visitor: Visitor, way: str) -> Any:
@@ -91,18 +84,8 @@ def test_the_sdk_is_told_that_nothing_runs(node: Path, server: Server) -> None:
 def test_the_sdk_sees_a_stopped_answer(node: Path, server: Server) -> None:
     visitor = Visitor(server)
     reading = ask(visitor, format="ui", count=10_000, pause=0.01).until(300)
-    process = subprocess.Popen(
-        [
-            "node",
-            SCRIPT.name,
-            "http://{}:{}".format(*server.address),
-            visitor._headers(None)["Cookie"],
-            "resume",
-        ],
-        cwd=node,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    command = command_of(visitor, "resume")
+    process = subprocess.Popen(command, cwd=node, stdout=subprocess.PIPE, text=True)
     reading.until(4_000)
     visitor.post("/chat/stop")
     output, _ = process.communicate(timeout=PATIENCE)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import threading
 from pathlib import Path
 
 import pytest
-from support.waiting import PATIENCE
+from support.node import PATIENCE, node
 from werkzeug.serving import make_server
 
 from .answers import Answer, Chat
@@ -30,10 +29,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "howto" / "resumable.rst"
     ],
 )
 def test_the_client_for_fetch(chat: Chat, way: str, text: str, reloaded: bool) -> None:
-    node = shutil.which("node")
-    if node is None:
-        pytest.skip("node is not installed")
-
     @chat.app.post("/forget")
     def forget() -> str:
         (listed,) = chat.threads.list().threads
@@ -45,7 +40,7 @@ def test_the_client_for_fetch(chat: Chat, way: str, text: str, reloaded: bool) -
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
-        command = [node, str(SCRIPT), f"http://127.0.0.1:{server.port}", str(PAGE), way]
+        command = [node(), str(SCRIPT), f"http://127.0.0.1:{server.port}", str(PAGE), way]
         done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
     finally:
         server.shutdown()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from support.node import PATIENCE, install, node
 from websockets.http11 import Request
 
 from flask_agentuity.service import ThreadService
@@ -48,23 +48,8 @@ console.log(JSON.stringify({
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder in which the package is installed."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("there is no Node.js")
     folder = tmp_path_factory.mktemp("npm")
-    (folder / "package.json").write_text('{"type": "module"}')
-    options = "--no-audit --no-fund --ignore-scripts --fetch-retries=0 --fetch-timeout=20000"
-    try:
-        done = subprocess.run(
-            ["npm", "install", *options.split(), PACKAGE],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-            timeout=120,
-        )
-    except subprocess.TimeoutExpired:
-        pytest.skip("npm does not answer")
-    if done.returncode:
-        pytest.skip(f"npm cannot install {PACKAGE}: {done.stderr[-200:]}")
+    install(folder, PACKAGE)
     (folder / "client.mjs").write_text(SCRIPT, encoding="utf-8")
     return folder
 
@@ -79,12 +64,12 @@ def test_the_client_lists_finds_and_deletes(
     ids = fill(connect(service), 3, user="Zoë")
     url = service.url.replace("ws://", "http://").removesuffix("/thread/ws")
     done = subprocess.run(
-        ["node", "client.mjs", url, KEY, ids[2]],
+        [node(), "client.mjs", url, KEY, ids[2]],
         cwd=package,
         capture_output=True,
         text=True,
         encoding="utf-8",
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
     answers: dict[str, Any] = json.loads(done.stdout)
