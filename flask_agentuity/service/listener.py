@@ -121,7 +121,9 @@ def listen(host: str, port: int, gate: Gate) -> list[ListeningSocket]:
 
 
 def _listen(family: int, address: tuple[Any, ...], gate: Gate) -> ListeningSocket:
-    opened = ListeningSocket(family, socket.SOCK_STREAM, gate=gate)
+    # asyncio turns Nagle's algorithm off only for sockets that name their protocol. With it, the
+    # second of two replies waits until the client has acknowledged the first, mostly 40 ms.
+    opened = ListeningSocket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, gate=gate)
     try:
         opened.setblocking(False)
         if os.name == "posix":
