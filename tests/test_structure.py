@@ -46,7 +46,7 @@ EXCEPTIONS = {
     "stores/remote.py": "client",
     "stores/basic_service.py": "client",
     "stores/remote_listing.py": "client",
-    "web/cli/commands.py": "service",
+    "web/cli/serve.py": "service",
     "web/reporting.py": "client",
 }
 

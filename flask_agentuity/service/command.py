@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import logging
 import signal
-import ssl
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -15,22 +14,14 @@ from ..document.messages import encode_message
 from ..errors import ConfigurationError, StoreError
 from ..stores import open_store
 from ..stores.base import DEFAULT_TTL
+from . import limit_options
+from .certificates import load_certificate
 from .keys import HOW_TO_MAKE_A_KEY, KEYS_VARIABLE, gather_keys
-from .settings import LOOPBACK, ServiceSettings
+from .limit_options import LIMIT_OPTIONS
+from .settings import LOOPBACK
 from .thread_service import ThreadService
 
 logger = logging.getLogger("flask_agentuity.service")
-
-# The options of a service that are numbers: their units and what they are.
-_LIMITS = (
-    ("max_frame_bytes", "BYTES", "the largest frame"),
-    ("max_memory_bytes", "BYTES", "the memory for the frames of all clients together"),
-    ("max_connections", "N", "the most connected clients"),
-    ("max_unauthorized", "N", "the most connected clients that have not sent their key"),
-    ("max_unauthorized_per_address", "N", "the same, for each address"),
-    ("authorization_timeout", "SECONDS", "the time for a client's handshake and key"),
-    ("send_timeout", "SECONDS", "the time for a client to read a reply"),
-)
 
 #: Seconds after which a thread that computes lets others go on.
 _SWITCH_INTERVAL = 0.0005
@@ -65,16 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 keys,
                 host=options.host,
                 port=options.port,
-                max_frame_bytes=options.max_frame_bytes,
-                max_memory_bytes=options.max_memory_bytes,
-                max_connections=options.max_connections,
-                max_unauthorized=options.max_unauthorized,
-                max_unauthorized_per_address=options.max_unauthorized_per_address,
-                authorization_timeout=options.authorization_timeout,
-                send_timeout=options.send_timeout,
+                **{each.name: getattr(options, each.name) for each in LIMIT_OPTIONS},
                 trusted_addresses=(*LOOPBACK, *options.trusted_address),
                 allowed_origins=options.allow_origin,
-                ssl_context=_ssl_context(options.certificate, options.certificate_key),
+                ssl_context=load_certificate(options.certificate, options.certificate_key),
             )
             return run(service)
         finally:
@@ -182,46 +167,27 @@ def _add_storage(add: Callable[..., object]) -> None:
 
 
 def _add_connections(add: Callable[..., object]) -> None:
-    for name, unit, what in _LIMITS:
-        default = getattr(ServiceSettings, name)
+    for limit in LIMIT_OPTIONS:
         add(
-            f"--{name.replace('_', '-')}",
-            type=type(default),
-            default=default,
-            metavar=unit,
-            help=f"{what} ({default:g})" if isinstance(default, float) else f"{what} ({default})",
+            limit.option,
+            type=type(limit.default),
+            default=limit.default,
+            metavar=limit.unit,
+            help=f"{limit.what} ({limit.shown_default})",
         )
     add(
         "--trusted-address",
         action="append",
         default=[],
         metavar="NETWORK",
-        help="an address or a network to exempt from the limits for each address, for example of"
-        " a proxy or of app servers; this machine is exempt; can be repeated",
+        help=limit_options.TRUSTED_ADDRESS,
     )
     add(
         "--allow-origin",
         action="append",
         default=[],
         metavar="ORIGIN",
-        help="an origin such as https://HOST whose web pages may connect; can be repeated",
+        help=limit_options.ALLOW_ORIGIN,
     )
-    add("--certificate", metavar="FILE", help="serve wss with this certificate (PEM)")
-    add(
-        "--certificate-key",
-        metavar="FILE",
-        help="the certificate's private key (PEM), if it is in another file",
-    )
-
-
-def _ssl_context(certificate: str | None, key: str | None) -> ssl.SSLContext | None:
-    if certificate is None:
-        if key is not None:
-            raise ConfigurationError("--certificate-key needs --certificate.")
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(certificate, key)
-    except OSError as error:
-        raise ConfigurationError(f"The certificate {certificate} cannot be used: {error}") from None
-    return context
+    add("--certificate", metavar="FILE", help=limit_options.CERTIFICATE)
+    add("--certificate-key", metavar="FILE", help=limit_options.CERTIFICATE_KEY)

@@ -47,7 +47,9 @@ class ServedConnection:
         # What to add to a time of the client's clock.
         self._clock_difference = math.inf
         self._loop = asyncio.get_running_loop()
-        self._end = wire.ServiceEnd(settings.keys.accepts, settings.max_frame_bytes)
+        self._end = wire.ServiceEnd(
+            settings.keys.accepts, settings.max_frame_bytes, settings.max_operations
+        )
         self._flow = FlowControl(settings.max_requests, 4 * settings.max_frame_bytes)
         self._receiver = Receiver(socket)
         self._authorization = Authorization(socket, self._receiver, settings, shared)

@@ -146,7 +146,7 @@ class Server:
         # Some libraries for WebSockets send the address of the service, which serves no pages.
         hosts = request.headers.get_all("Host")
         own = [f"{scheme}://{host.lower()}" for host in hosts for scheme in ("http", "https")]
-        return origin in self._settings.allowed_origins or origin.lower() in own
+        return origin.lower() in self._settings.origins or origin.lower() in own
 
     def _refuse(self, socket: ServerConnection, request: Request) -> Response | None:
         """Return the refusal of a connection; None if it may be opened."""

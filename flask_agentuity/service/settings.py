@@ -13,6 +13,7 @@ from ..wire import limits
 from .addresses import TrustedAddresses
 from .former_threads import move_former_threads
 from .keys import Keys
+from .origins import read_origins
 from .tenants import Tenant, namespace_of
 
 #: The default limit for a frame, in bytes: a document of 1 MiB in which every character is
@@ -33,6 +34,7 @@ _LEAST = {
     "max_connections": 1,
     "max_unauthorized": 1,
     "max_unauthorized_per_address": 1,
+    "max_operations": 1,
     "max_requests": 1,
     "workers": 1,
 }
@@ -48,6 +50,7 @@ class ServiceOptions(TypedDict, total=False):
     max_connections: int
     max_unauthorized: int
     max_unauthorized_per_address: int
+    max_operations: int
     max_requests: int
     workers: int
     authorization_timeout: float
@@ -69,6 +72,8 @@ class ServiceSettings:
     port: int = 0
     #: The largest frame. A larger one closes its connection (1009).
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
+    #: The most operations in one merge, which is done in one step.
+    max_operations: int = limits.MAX_OPERATIONS
     #: What the service holds for all its clients: frames, replies, and what JavaScript clients
     #: have restored. Beyond it, the largest connection of the key that holds most is closed.
     max_memory_bytes: int = DEFAULT_MAX_MEMORY_BYTES
@@ -96,6 +101,8 @@ class ServiceSettings:
     #: Makes the service use wss.
     ssl_context: ssl.SSLContext | None = None
     trusted: TrustedAddresses = field(init=False, repr=False)
+    #: The allowed origins as they are compared.
+    origins: frozenset[str] = field(init=False, repr=False)
     #: Where the threads of all keys but an app's own are.
     tenants_store: ThreadStore = field(init=False, repr=False)
     # The tenants whose threads are no longer in the store itself.
@@ -120,6 +127,7 @@ class ServiceSettings:
                 raise ConfigurationError(f"{name} must be a number above 0, not {value!r}.")
         if self.max_memory_bytes < 4 * self.max_frame_bytes:
             raise ConfigurationError("max_memory_bytes must be at least 4 times max_frame_bytes.")
+        object.__setattr__(self, "origins", read_origins(self.allowed_origins))
         object.__setattr__(self, "trusted", TrustedAddresses(self.trusted_addresses))
         object.__setattr__(self, "tenants_store", self.store.for_tenants())
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from typing import assert_never
 
-from .limits import MAX_AUTHORIZATION_BYTES, MAX_FRAME_BYTES
+from .limits import MAX_AUTHORIZATION_BYTES, MAX_FRAME_BYTES, MAX_OPERATIONS
 from .parsing import parse_authorization, parse_request
 from .replies import (
     FEATURES,
@@ -70,12 +70,16 @@ class ServiceEnd:
     """
 
     def __init__(
-        self, accepts: Callable[[str], bool], max_frame_bytes: int = MAX_FRAME_BYTES
+        self,
+        accepts: Callable[[str], bool],
+        max_frame_bytes: int = MAX_FRAME_BYTES,
+        max_operations: int = MAX_OPERATIONS,
     ) -> None:
         self.phase = Phase.WAITING
         #: The key the client came with, once it was accepted.
         self.key: str | None = None
         self.max_frame_bytes = max_frame_bytes
+        self._max_operations = max_operations
         self._accepts = accepts
 
     def receive(self, frame: Frame) -> Granted | Denied | ThreadRequest | Refusal:
@@ -91,7 +95,7 @@ class ServiceEnd:
             return self._deny(words) if waiting else Refusal(None, words)
         match self.phase:
             case Phase.GRANTED:
-                return parse_request(frame)
+                return parse_request(frame, self._max_operations)
             case Phase.DENIED:
                 return Refusal(None, "The key was denied.")
         authorization = parse_authorization(frame)

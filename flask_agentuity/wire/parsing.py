@@ -52,7 +52,7 @@ def parse_authorization(frame: Frame) -> Authorization | Refusal:
     return Authorization(key)
 
 
-def parse_request(frame: Frame) -> ThreadRequest | Refusal:
+def parse_request(frame: Frame, max_operations: int = MAX_OPERATIONS) -> ThreadRequest | Refusal:
     """Read a frame that comes after the authorization. No frame makes it raise.
 
     Without the extension, operations of an unknown kind are left out, as the JavaScript
@@ -82,7 +82,10 @@ def parse_request(frame: Frame) -> ThreadRequest | Refusal:
             id, f"The thread_id must be a text of 1 to {MAX_THREAD_ID_LENGTH} characters."
         )
     try:
-        return _parse_data(id, action, thread_id, data, _metadata(data))
+        metadata = _metadata(data)
+        if action == "merge":
+            _require_operations(data, max_operations)
+        return _parse_data(id, action, thread_id, data, metadata)
     except ValueError as error:
         return Refusal(id, str(error))
 
@@ -130,7 +133,7 @@ def _version(data: dict[str, Any]) -> int:
 def _parse_merge(
     id: str, thread_id: str, data: dict[str, Any], metadata: dict[str, Any] | None
 ) -> MergeRequest:
-    changes = _operations(data)
+    changes: list[Any] = data["operations"]
     try:
         known = [operation_from_json(change) for change in changes]
     except (ValueError, AgentuityError) as error:
@@ -143,7 +146,7 @@ def _parse_edits(id: str, thread_id: str, data: dict[str, Any], began: Began) ->
     version, counted = _version(data), data.get("counted", [])
     if type(counted) is not list or not all(type(key) is str for key in counted):
         raise ValueError("The counted must be a list of keys.")
-    changes = _operations(data)
+    changes: list[Any] = data["operations"]
     try:
         operations = edits_from_json(changes)
     except (ValueError, AgentuityError) as error:
@@ -151,15 +154,12 @@ def _parse_edits(id: str, thread_id: str, data: dict[str, Any], began: Began) ->
     return MergeRequest(id, thread_id, operations, None, began, version, tuple(counted))
 
 
-def _operations(data: dict[str, Any]) -> list[Any]:
+def _require_operations(data: dict[str, Any], most: int) -> None:
     changes = data.get("operations")
     if not isinstance(changes, list):
         raise ValueError("The operations of a merge must be a list.")
-    if len(changes) > MAX_OPERATIONS:
-        raise ValueError(
-            f"A merge has at most {MAX_OPERATIONS:,} operations, not {len(changes):,}."
-        )
-    return changes
+    if len(changes) > most:
+        raise ValueError(f"A merge has at most {most:,} operations, not {len(changes):,}.")
 
 
 def _metadata(data: dict[str, Any]) -> dict[str, Any] | None:

@@ -3,7 +3,16 @@
 Exit codes: 0 success, 1 a failure or a thread that does not exist, 2 a usage error.
 """
 
-from . import backup, check, commands, list_threads, removal, transfer
+from . import backup, check, list_threads, removal, serve, show, transfer
 from .group import threads
 
-__all__ = ["backup", "check", "commands", "list_threads", "removal", "threads", "transfer"]
+__all__ = [
+    "backup",
+    "check",
+    "list_threads",
+    "removal",
+    "serve",
+    "show",
+    "threads",
+    "transfer",
+]

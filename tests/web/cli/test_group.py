@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +14,12 @@ from flask import Flask
 from flask.cli import ScriptInfo
 from support.minimal import MinimalStore
 
-from flask_agentuity.client import ThreadClient
-from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError
 from flask_agentuity.stores import ListedThread, Page
 from flask_agentuity.stores.memory import MemoryStore
-from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.web import cli
 
-from .running import ID, PATIENCE, Runner, run, runner_of, started
+from .running import ID, Runner, run, runner_of
 
 
 def test_an_app_without_a_manager() -> None:
@@ -122,39 +116,3 @@ def test_a_thread_service_that_cannot_be_reached() -> None:
     result = runner("list")
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: GET http://127.0.0.1:1/thread: there is no connection")
-
-
-def test_serve_shares_the_threads_of_the_app_with_its_own_key_only(place: Path) -> None:
-    own, other, third = "own-key-of-this-app", "key-of-another-app", "key-in-environment"
-    with started(
-        place,
-        *("serve", "--port", "0", "--key", other),
-        stdout=subprocess.PIPE,
-        env={
-            "AGENTUITY_SDK_KEY": own,
-            "AGENTUITY_SERVICE_KEYS": third,
-            "AGENTUITY_THREAD_STORE": "sqlite:///agentuity_threads.db",
-        },
-    ) as process:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["listening"]
-        for number, key in enumerate((own, other, third)):
-            client = ThreadClient(url, key)
-            assert client.restore(ID) is None
-            client.merge(ID, [Set("a", b"%d" % number)], {"owner": "ada"})
-            client.close()
-        process.terminate()
-        assert process.wait(PATIENCE) == 0
-    with closing(SQLiteStore(place / "instance" / "agentuity_threads.db")) as store:
-        for filter in ({"owner": "ada"}, None):
-            assert [thread.id for thread in store.list(filter).threads] == [ID]
-        assert [thread.id for thread in store.scan()] == [ID]
-        assert store.restore(ID) == b'{"state":{"a":0},"metadata":{"owner":"ada"}}'
-        with closing(store.for_tenants()) as tenants:
-            assert len(tenants.list().threads) == 2
-
-
-def test_serve_needs_a_key(threads: Runner) -> None:
-    result = threads("serve")
-    assert result.exit_code == 1
-    assert "needs a key" in result.stderr

@@ -1,8 +1,7 @@
-"""``flask threads show`` and ``serve``."""
+"""``flask threads show``."""
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Any
 
@@ -10,7 +9,7 @@ import click
 
 from ...document import codec
 from .conversation import Conversation
-from .group import Failure, app_store, app_threads, examples, json_option, threads
+from .group import Failure, app_store, examples, json_option, threads
 from .identifiers import find_id
 from .output import escape_line, print_json, print_text
 
@@ -56,44 +55,6 @@ def show(thread_id: str, follow: bool, interval: float, as_json: bool) -> None:
             conversation.update(document)
     except KeyboardInterrupt:
         click.echo(err=True)
-
-
-@threads.command(epilog=examples("serve --key-file keys.txt", "serve --host 0.0.0.0 --port 9000"))
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=8787, show_default=True, help="0 chooses a free port.")
-@click.option(
-    "--key",
-    "keys",
-    multiple=True,
-    help="A key of other clients, of at least 16 characters. Can be repeated. Other users of the"
-    " machine can see it.",
-)
-@click.option(
-    "--key-file",
-    "key_files",
-    multiple=True,
-    type=click.Path(),
-    help="A file with one key per line. Can be repeated.",
-)
-def serve(host: str, port: int, keys: tuple[str, ...], key_files: tuple[str, ...]) -> None:
-    """Serve this app's store as a thread service, until SIGTERM or Ctrl-C.
-
-    Clients that use the app's own key, AGENTUITY_SDK_KEY, share the app's threads. Each other
-    key has separate threads, which the app does not see. Other keys come from --key, from
-    --key-file, and from the environment variable AGENTUITY_SERVICE_KEYS, separated by spaces.
-
-    \b
-    To make a key:
-      python -c "import secrets; print(secrets.token_urlsafe())"
-    """  # noqa: D301 - for click, \b is a control character
-    from ...service.command import run
-    from ...service.keys import gather_keys
-    from ...service.thread_service import ThreadService
-
-    own = app_threads().settings.sdk_key
-    others = gather_keys(keys, key_files, own)
-    service = ThreadService(app_store(), others, own_key=own, host=host, port=port)
-    sys.exit(run(service))
 
 
 def _find(thread_id: str) -> dict[str, Any] | None:
