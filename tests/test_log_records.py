@@ -171,6 +171,38 @@ def test_every_message_says_something_itself() -> None:
     assert not empty, "\n".join(empty)
 
 
+def test_what_the_page_on_troubleshooting_quotes_is_a_message() -> None:
+    page = PAGE.parents[1] / "howto" / "troubleshooting.rst"
+    if not page.exists():
+        pytest.skip("the tests run without the rest of the repository")
+    titles = [line for line in page.read_text("utf-8").splitlines() if re.match(r'\S.*"', line)]
+    quoted = [text for line in titles for text in re.findall(r'"([^"]+)"', line)]
+    assert len(quoted) > 5, "the page has changed its form"
+    for text in quoted:
+        # What varies is written "..." there, as in <thread:...>.
+        parts = [re.escape(part.strip()) for part in text.split("...") if part.strip()]
+        pattern = re.compile(".*".join(parts), re.DOTALL)
+        assert any(pattern.search(message) for message in _texts()), (
+            f"{page.name} quotes {text!r}, which nothing in the package says."
+        )
+
+
+@cache
+def _texts() -> list[str]:
+    """Return the texts in the package, with ``%s`` for what is put into them."""
+    texts = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+            elif isinstance(node, ast.JoinedStr):
+                parts = (
+                    each.value if isinstance(each, ast.Constant) else "%s" for each in node.values
+                )
+                texts.append("".join(map(str, parts)))
+    return texts
+
+
 def test_records_about_a_thread_carry_its_id() -> None:
     lacking = [
         f'{record.where}: pass extra={{"thread_id": ...}}, because the message names a thread.'

@@ -212,7 +212,7 @@ class Link:
 
     def _ignore(self, reason: str) -> None:
         self._report.count(Count.MALFORMED)
-        logger.debug("Ignored a message of the service: %s", printable(reason))
+        logger.debug("Ignored a message from the service: %s", printable(reason))
         self._count_nonsense()
 
     def _count_nonsense(self) -> None:

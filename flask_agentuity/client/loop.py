@@ -72,7 +72,7 @@ class Loop:
     def run(self) -> None:
         """Run until the client is closed."""
         for warning in connection_warnings(os.environ, self._settings.address):
-            logger.warning("About the connection: %s", warning)
+            logger.warning("The connection to the thread service: %s", warning)
         while True:
             try:
                 if not self.run_once():

@@ -89,7 +89,7 @@ class Admission:
     def refuse_for_lack_of_files(self) -> None:
         """Note that the limit of open files is near."""
         self._log.warn(
-            "The process may hardly open more files; a connection was closed or refused."
+            "The process is near its limit of open files; a connection was closed or refused."
         )
 
     def authorize(self, number: int) -> None:
@@ -105,7 +105,9 @@ class Admission:
                 self._evict(accepted)
 
     def _give_way(self, accepted: AcceptedSocket) -> None:
-        self._log.warn("Too many connections without a key; closed one of %s.", accepted.host)
+        self._log.warn(
+            "Too many clients have not sent a key; closed a connection of %s.", accepted.host
+        )
         self._evict(accepted)
 
     def _evict(self, accepted: AcceptedSocket) -> None:

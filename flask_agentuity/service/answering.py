@@ -67,7 +67,7 @@ class Answering:
             return self._do(inside, request, began)
         except ThreadGone as error:
             failed.warn(
-                "The %s of thread %s was dropped: it was deleted.",
+                "The %s of thread %s was dropped, because the thread was deleted.",
                 action,
                 shown,
                 extra=extra,

@@ -46,7 +46,7 @@ class Authorization:
         if decision is None:
             return None
         if isinstance(decision, wire.Denied):
-            self._shared.logs.denied.warn("%s was not let in: %s", self.peer, decision.error)
+            self._shared.logs.denied.warn("%s was not authorized: %s", self.peer, decision.error)
             await self._socket.send(end.answer(decision).decode())
             await self._close(CloseCode.POLICY_VIOLATION, "not authorized")
             return None

@@ -98,7 +98,7 @@ def run(service: ThreadService) -> int:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-    logger.info("Ended.")
+    logger.info("The service has ended.")
     return 0
 
 

@@ -93,7 +93,9 @@ class ServedConnection:
     async def _serve_tenant(self, tenant: Tenant) -> None:
         shared = self._shared
         if shared.is_full(tenant.name):
-            shared.logs.full.warn("Full: %s has too many connections.", tenant.name)
+            shared.logs.full.warn(
+                "Refused a connection: the key of %s has too many already.", tenant.name
+            )
             await self._socket.close(CloseCode.TRY_AGAIN_LATER, "too many connections")
             return
         held = Held(shared.buffers, tenant.name, self.abort)
@@ -103,7 +105,7 @@ class ServedConnection:
         try:
             await self._socket.send(self._end.answer(wire.Granted(wire.FEATURES)).decode())
             shared.logs.came.info(
-                "%s was let in; its threads are those of %s.", self._peer, tenant.name
+                "%s was authorized; the namespace of its threads is %s.", self._peer, tenant.name
             )
             answering = Answering(tenant, self._views, shared.logs)
             async with asyncio.TaskGroup() as requests:
@@ -115,7 +117,7 @@ class ServedConnection:
             if not shared.connections[tenant.name]:
                 del shared.connections[tenant.name]
             code = self._socket.protocol.close_code or "no closing handshake"
-            shared.logs.left.info("%s is gone (%s).", self._peer, code)
+            shared.logs.left.info("%s disconnected (%s).", self._peer, code)
 
     async def _read(self, answering: Answering, requests: asyncio.TaskGroup, held: Held) -> None:
         busy, began = 0.0, time.perf_counter()
@@ -207,7 +209,7 @@ class ServedConnection:
                 self._watch_sending()
                 await self._socket.send(frame.decode())
         except ConnectionClosed:
-            logger.debug("%s did not wait for its answer.", self._peer)
+            logger.debug("%s disconnected before its reply was sent.", self._peer)
         finally:
             self._sending_since = math.inf
             held.remove(size)
@@ -223,7 +225,9 @@ class ServedConnection:
         self._watching = None
         left = self._sending_since + self._settings.send_timeout - self._loop.time()
         if left <= 0:
-            self._shared.logs.slow.warn("%s does not read its replies.", self._peer)
+            self._shared.logs.slow.warn(
+                "Disconnected %s, which does not read its replies.", self._peer
+            )
             self.abort()
         elif left < math.inf:
             self._watching = self._loop.call_later(left, self._check_sending)

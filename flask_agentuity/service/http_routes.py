@@ -80,7 +80,7 @@ class ThreadRoutes:
             if host not in self._settings.trusted:
                 self._shared.wrong_keys.count(source_of(host))
             self._shared.logs.denied.warn(
-                "%s was not let in: %s", f"{host}:{port}", "The key is not known here."
+                "%s was not authorized: %s", f"{host}:{port}", "The key is not known here."
             )
             raise Refused(HTTPStatus.UNAUTHORIZED, "The key is not known here.")
         return await self._shared.pool.run("", self._settings.tenant_of, key)
@@ -88,7 +88,7 @@ class ThreadRoutes:
     async def _serve(self, socket: ServerSocket, tenant: Tenant, request: Request) -> bytes:
         shared, name = self._shared, tenant.name
         if shared.is_full(name):
-            shared.logs.full.warn("Full: %s has too many connections.", name)
+            shared.logs.full.warn("Refused a connection: the key of %s has too many already.", name)
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "There are too many connections.")
         shared.admission.authorize(socket.socket_number)
         shared.connections[name] += 1

@@ -80,7 +80,7 @@ class Server:
     async def stop(self) -> None:
         """Stop listening, answer the requests that have arrived, and close every connection."""
         if self._servers:
-            logger.info("Ending; %d connections are open.", len(self._connections))
+            logger.info("Shutting down; %d connections are open.", len(self._connections))
             await self._stop_accepting()
             for server in self._servers:
                 server.close(close_connections=False)
@@ -96,7 +96,7 @@ class Server:
                         await asyncio.wait(others)
             except TimeoutError:
                 logger.warning(
-                    "%d connections did not end within %g seconds.",
+                    "%d connections were not closed within %g seconds; aborting them.",
                     len(self._connections),
                     self._settings.drain_timeout,
                 )
@@ -153,7 +153,8 @@ class Server:
         origins = request.headers.get_all("Origin")
         if not all(self._is_allowed(origin, request) for origin in origins):
             self._shared.logs.refused.warn(
-                "Refused a web page of %s; allowed_origins can allow it.", printable(origins[0])
+                "Refused a web page of %s. To allow it, use --allow-origin or allowed_origins.",
+                printable(origins[0]),
             )
             return socket.respond(HTTPStatus.FORBIDDEN, "This origin is not allowed.\n")
         host = socket.remote_address[0]
@@ -161,7 +162,9 @@ class Server:
             words = "Too many wrong keys came from this address.\n"
             return _try_later(socket, HTTPStatus.TOO_MANY_REQUESTS, words, seconds)
         if self._shared.is_full():
-            self._shared.logs.full.warn("Full: %d connections are open.", len(self._connections))
+            self._shared.logs.full.warn(
+                "Refused a connection: %d are open already.", len(self._connections)
+            )
             words = "The service has too many connections.\n"
             return _try_later(socket, HTTPStatus.SERVICE_UNAVAILABLE, words, _RETRY_AFTER)
         return None
@@ -190,6 +193,6 @@ class _Quiet(logging.LoggerAdapter[logging.Logger]):
     def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
         if str(msg).startswith("opening handshake failed"):
             error = sys.exc_info()[1]
-            self._failed.warn("A connection did not open: %s", printable(str(error)))
+            self._failed.warn("A handshake failed: %s", printable(str(error)))
         else:
             super().log(level, msg, *args, **kwargs)

@@ -74,7 +74,7 @@ class Turn:
             self._store.end_turn(held.lease.thread_id, held.lease.holder)
         except StoreError as error:
             logger.error(  # noqa: TRY400 - the lease ends, and the error says enough
-                "The turn on thread %s ends only when its lease does, in %d s: %s",
+                "The turn on thread %s could not be given back, so it ends in %d s: %s",
                 held.lease.thread_id,
                 leases.LEASE_SECONDS,
                 error,

@@ -225,7 +225,7 @@ def test_near_the_limit_of_files_others_are_closed(
         assert len(silent) == 200
         process.terminate()
         log = process.stderr.read()
-    assert "may hardly open more files" in log
+    assert "near its limit of open files" in log
     assert "Traceback" not in log
     assert len(log.splitlines()) < 20
 

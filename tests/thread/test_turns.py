@@ -319,4 +319,4 @@ def test_a_turn_that_cannot_be_given_back_is_logged(
     monkeypatch.setattr(leases, "LEASE_SECONDS", 0.05)
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert "ends only when its lease does, in 5 s: it is down" in record.getMessage()
+    assert "could not be given back, so it ends in 5 s: it is down" in record.getMessage()

@@ -283,7 +283,7 @@ class RedisStore(RedisTurns, MovingInRedis):
             except ERRORS as error:
                 # The next read of the thread tries again.
                 logger.debug(
-                    "Thread %s could not be renewed: %s",
+                    "The expiry of thread %s could not be postponed: %s",
                     thread_id,
                     error,
                     extra={"thread_id": thread_id},

@@ -81,7 +81,7 @@ class Ordering:
                 connection.execute(f"{_SETTLE} {_CHOSEN}", arguments)
         except StoreError as error:
             # Listings only take longer. A later write tries again.
-            logger.debug("Threads could not be put into the order of listings: %s", error)
+            logger.debug("The index of listings could not be updated: %s", error)
 
     def _find_oldest(self) -> None:
         """Choose the half of the stale threads that was updated least recently, if it is time."""

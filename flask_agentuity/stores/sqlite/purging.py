@@ -154,9 +154,8 @@ class Purging:
             is_empty = self._connections.empty_log(connection)
         if not is_empty:
             logger.warning(
-                "The log of the SQLite file is in use, for example by a backup, and may still"
-                " contain what was deleted. Run flask threads purge when nothing reads the file"
-                " for long."
+                "The write-ahead log of the SQLite file is in use, for example by a backup, and may"
+                " still contain deleted text. Run flask threads purge when the backup has ended."
             )
 
     def _copy_log(self) -> None:

@@ -278,4 +278,4 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         except StoreError as error:
             # Nothing is lost: the next read of the thread tries again.
             about = {"thread_id": thread_id}
-            logger.debug("The use of thread %s was not noted: %s", thread_id, error, extra=about)
+            logger.debug("The use of thread %s was not recorded: %s", thread_id, error, extra=about)

@@ -62,7 +62,7 @@ class _Watcher:
             try:
                 self._look(watched)
             except Exception as error:  # noqa: BLE001 - logged, and tried again
-                logger.debug("The turns of other processes could not be looked at: %s", error)
+                logger.debug("The turns of other processes could not be checked: %s", error)
 
     def add(self, lease: Lease) -> None:
         """Watch a turn that was found now. The caller has the lock."""

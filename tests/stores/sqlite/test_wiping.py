@@ -131,7 +131,7 @@ def test_a_log_in_use_is_told_and_emptied_later(
         with caplog.at_level(logging.WARNING, "flask_agentuity"):
             assert store.erase("ada") == 1
         (record,) = caplog.records
-        assert "The log of the SQLite file is in use" in record.getMessage()
+        assert "The write-ahead log of the SQLite file is in use" in record.getMessage()
         assert store.list(owner="ada").threads == []
         # Nothing waits for the reader.
         say(store, 2, "bob", KEPT)
