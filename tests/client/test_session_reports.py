@@ -246,7 +246,7 @@ def test_memory_is_bounded(
     assert {each.stage for each in dropped} == {Stage.LOST}
     assert (reports.stats()["waiting"], reports.stats()["dropped"]) == (3, 5)
     (record,) = caplog.records
-    assert "A session report was dropped: 3 wait for" in record.getMessage()
+    assert "A session report was dropped: 3 are waiting for" in record.getMessage()
 
 
 def test_the_size_of_what_waits_is_bounded(

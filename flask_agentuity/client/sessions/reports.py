@@ -232,8 +232,8 @@ class _Sender:
             others = self._warn_of_drops.take(self._clock())
         if others is not None:
             logger.warning(
-                "A session report was dropped: %d are waiting for %s, which is slow or unresponsive."
-                " (%d more since the last warning)",
+                "A session report was dropped: %d are waiting for %s, which is slow or"
+                " unresponsive. (%d more since the last warning)",
                 len(self._queue),
                 self._endpoint.base,
                 others,
