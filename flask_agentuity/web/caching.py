@@ -13,7 +13,6 @@ from werkzeug.datastructures import ResponseCacheControl
 from werkzeug.http import parse_cache_control_header
 
 from .provider import SignedIDProvider, ThreadIDProvider
-from .url_ids import url_thread_id
 
 logger = logging.getLogger("flask_agentuity")
 
@@ -32,6 +31,9 @@ _TARGETED = (
 #: The headers of a response, in lower case, that tell caches what to do with it.
 CACHE_HEADERS = frozenset({_CACHE_CONTROL, *_TARGETED})
 
+_DEPENDS = "it depends on the visitor's thread"
+_MAY_DEPEND = "it is a stream, whose generator may use the visitor's thread"
+
 
 class SharedCaches:
     """Forbids shared caches to store the responses of one app that depend on the visitor."""
@@ -39,13 +41,12 @@ class SharedCaches:
     def __init__(self, signed: SignedIDProvider) -> None:
         self._signed = signed
         self._warned: set[str | None] = set()
-        # The endpoints whose generators have used the thread.
-        self._using: set[str] = set()
 
-    def exclude(self, response: Response, endpoint: str | None) -> None:
+    def exclude(self, response: Response, endpoint: str | None, why: str = _DEPENDS) -> None:
         """Make *response* private. If the app has allowed caches to share it, warn once.
 
         :param endpoint: the endpoint of the request; each is warned of once.
+        :param why: the reason, for the warning.
         """
         allowed = [name for name in _TARGETED if _is_allowed(response.headers.getlist(name))]
         for name in allowed:
@@ -64,11 +65,12 @@ class SharedCaches:
         if allowed and endpoint not in self._warned:
             self._warned.add(endpoint)
             logger.warning(
-                "A response of the endpoint %s allows shared caches to store it (%s), but it"
-                " depends on the visitor's thread. It was made private. Do not use the thread"
-                " there, or exclude the view with ThreadManager.exempt().",
+                "A response of the endpoint %s allows shared caches to store it (%s), but %s."
+                " It was made private. Do not use the thread there, and exclude the view with"
+                " ThreadManager.exempt().",
                 endpoint,
                 ", ".join(allowed),
+                why,
             )
 
     def exclude_stream(
@@ -76,28 +78,13 @@ class SharedCaches:
     ) -> None:
         """Make a stream private before its headers leave, as its generator may use the thread.
 
-        A stream for a client that has no thread is left as it is, unless a stream of the same
-        endpoint was seen to use its thread.
+        That its generators have not used it so far says nothing about the next one.
 
         :param provider: the one that decides which thread a request belongs to.
         """
-        may_use = request.endpoint in self._using or self._may_have_thread(request, provider)
-        if may_use and not _is_error_page(response):
+        if not _is_made_by_werkzeug(response):
             response.vary.update((*provider.vary, *self._signed.vary))
-            self.exclude(response, request.endpoint)
-
-    def note_use(self, endpoint: str) -> None:
-        """Take note that a generator of *endpoint* uses the thread, for any client."""
-        self._using.add(endpoint)
-
-    def _may_have_thread(self, request: Request, provider: ThreadIDProvider) -> bool:
-        """Return whether *request* may carry the id of a thread. The id is not looked at."""
-        if self._signed.is_carried_by(request) or url_thread_id(request):
-            return True
-        if provider is self._signed:
-            return False
-        # A provider that depends on no header finds the id in the URL.
-        return not provider.vary or any(name in request.headers for name in provider.vary)
+            self.exclude(response, request.endpoint, _MAY_DEPEND)
 
 
 def _is_allowed(values: list[str]) -> bool:
@@ -105,6 +92,6 @@ def _is_allowed(values: list[str]) -> bool:
     return bool(text) and not any(word in text for word in ("no-store", "private")) and text != "0"
 
 
-def _is_error_page(response: Response) -> bool:
-    # Werkzeug passes its error pages on as iterators, like streams.
-    return response.status_code >= 400 and "Content-Length" in response.headers
+def _is_made_by_werkzeug(response: Response) -> bool:
+    # Werkzeug passes its error pages and redirects on as iterators, like streams.
+    return response.status_code >= 300 and "Content-Length" in response.headers

@@ -172,8 +172,6 @@ class RequestObserver(Observer):
         self._threads = threads
         self._scope = weakref.ref(scope)
         self.answered = answered
-        #: The endpoint of a stream whose view has not used the thread.
-        self.stream_endpoint: str | None = None
         self._has_begun = False
         #: The id of a thread that was first used too late for its cookie.
         self.unannounced: str | None = None
@@ -189,9 +187,6 @@ class RequestObserver(Observer):
         reporting = self._threads.reporting
         if reporting is not None and (scope := self._scope()) is not None:
             scope.report_started(reporting)
-        if self.stream_endpoint is not None:
-            # A shared cache may already have this stream, but it must not have the next one.
-            self._threads.shared_caches.note_use(self.stream_endpoint)
         if not contents_of(thread).source.is_new:
             return
         self.send(signals.thread_created, thread)

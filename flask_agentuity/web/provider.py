@@ -139,12 +139,6 @@ class SignedIDProvider(ThreadIDProvider):
         sent = self._sent(request)
         return sent.header or sent.cookie
 
-    def is_carried_by(self, request: Request) -> bool:
-        """Return whether *request* has a header or a cookie for an id, valid or not."""
-        return self.cookie.name in request.cookies or (
-            self._header != "never" and _HEADER_IN_ENVIRON in request.environ
-        )
-
     def set_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
         """Send the header if the client uses it, and the cookie if it has news.
 

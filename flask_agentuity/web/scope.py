@@ -180,9 +180,8 @@ class RequestScope:
         # A run saves the thread by itself, and the request ends with it.
         if self._streaming and not (self.run is not None and self.run.is_under_way):
             if not touched:
-                threads, current = self.threads, current_request()
-                self.observer.stream_endpoint = current.endpoint
-                threads.shared_caches.exclude_stream(response, current, threads.provider)
+                caches, provider = self.threads.shared_caches, self.threads.provider
+                caches.exclude_stream(response, current_request(), provider)
             if self.identity is not None:
                 # The generator may be the first to use the thread, without a context.
                 self.identity.prepare_stream()

@@ -10,7 +10,7 @@ from io import BytesIO
 from pathlib import Path
 
 import pytest
-from flask import Flask, Response, g, request, send_file
+from flask import Flask, Response, g, request, send_file, stream_with_context
 from support.proxies import PROXIES, caching_proxy
 from support.servers import PATIENCE
 from werkzeug.serving import make_server
@@ -62,6 +62,13 @@ def make_app(folder: Path) -> Flask:
             yield str(thread.state.get("name", "unknown"))
 
         return Response(generate(), mimetype="text/plain")
+
+    @app.get("/late")
+    def late() -> Response:
+        def generate() -> Iterator[str]:
+            yield str(g.thread.state.get("name", "unknown"))
+
+        return Response(stream_with_context(generate()), mimetype="text/plain")
 
     return app
 
@@ -129,3 +136,13 @@ def test_a_visitor_is_not_shown_what_is_anothers(proxy: tuple[str, int], path: s
             text, cache = visitor.get(path)
             assert text == name
             assert "hit" not in cache
+
+
+def test_the_first_stream_of_a_process_is_not_shown_to_another(proxy: tuple[str, int]) -> None:
+    """The first visitor has no id yet, and the generator is the first to use the thread."""
+    assert Browser(proxy).get("/late")[0] == "unknown"
+    visitor = Browser(proxy)
+    visitor.get("/name?name=ada")
+    text, cache = visitor.get("/late")
+    assert text == "ada"
+    assert "hit" not in cache
