@@ -80,14 +80,21 @@ def encode_unchecked(value: Any, path: str = "state") -> bytes:
     their values, and the result is :class:`Unusual` if the value nests too deep or holds
     integers too large. So it must not be stored unless :func:`check` has seen it.
     """
-    try:
-        return orjson.dumps(value, option=_OPTIONS)
-    except TypeError:
-        pass
+    encoded = encode_plain(value)
+    if encoded is not None:
+        return encoded
     try:
         return _dumps(value)
     except TypeError as error:
         raise find_refused(value, path) or StateNotSerializable(path, str(error)) from None
+
+
+def encode_plain(value: Any) -> bytes | None:
+    """Like :func:`encode_unchecked`, but return None for what orjson cannot write."""
+    try:
+        return orjson.dumps(value, option=_OPTIONS)
+    except TypeError:
+        return None
 
 
 def encode_again(value: Any, path: str, stored: bytes | None) -> bytes:

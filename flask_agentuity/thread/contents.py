@@ -14,7 +14,7 @@ from ..stores.writing import Written
 from .degraded import Degraded
 from .difference import KeyChange
 from .entries import Changes, Entries
-from .entry import Entry, Status, Stored
+from .entry import Entry, Status, Stored, encode_value
 from .metadata import Metadata
 from .queued import NOTHING, Queued, QueuedPush
 from .source import Source
@@ -107,7 +107,7 @@ class Contents:
         if entry.status is Status.HELD and not entry.queue:
             before = entry.function_result if entry.functions else entry.base
             # It can be applied again if nothing else has changed the value.
-            repeatable = codec.encode_unchecked(entry.value, entry.path) == before
+            repeatable = encode_value(entry) == before
         else:
             repeatable = not entry.in_memory and not entry.removed and not self.entries.is_cleared
         functions = [*entry.functions, function] if repeatable else []

@@ -9,7 +9,7 @@ from ..document import codec
 from ..document.apply import apply_operations
 from ..document.diff import diff_list
 from ..document.operations import Change, Delete, Edit, Operation, Push, Set
-from .entry import Entry, Status
+from .entry import Entry, Status, encode_value
 from .queued import Queued, QueuedPush, Watched
 
 
@@ -90,7 +90,7 @@ def _edit_watched(entry: Entry, watched: Watched, now: Sequence[bytes]) -> Edit:
 
 
 def _find_assigned(entry: Entry) -> KeyChange:
-    encoded = codec.encode_unchecked(entry.value, entry.path)
+    encoded = encode_value(entry)
     change = KeyChange(encoded)
     if encoded != entry.stored:
         change.operations.append(Set(entry.key, encoded))
@@ -100,7 +100,7 @@ def _find_assigned(entry: Entry) -> KeyChange:
 
 def _find_held(entry: Entry) -> KeyChange:
     key, base = entry.key, entry.base
-    encoded = codec.encode_unchecked(entry.value, entry.path)
+    encoded = encode_value(entry)
     if encoded == base:
         # Keep the one that is there: the encoder gives each new one some kilobytes.
         encoded = base
@@ -204,7 +204,7 @@ def _edit(
 def _find_queue_in_memory(entry: Entry) -> KeyChange:
     """Find what differs from the base beside operations that the difference cannot tell."""
     key, base = entry.key, entry.base
-    encoded = codec.encode_unchecked(entry.value, entry.path)
+    encoded = encode_value(entry)
     change = KeyChange(encoded)
     if encoded.__class__ is not bytes:
         _find_unusual(entry, encoded, change)

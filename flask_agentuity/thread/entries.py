@@ -12,7 +12,7 @@ from ..document.operations import Clear, MetadataOperation, Operation, Push
 from ..stores.writing import Written
 from .committing import commit_change
 from .difference import KeyChange, find_change
-from .entry import Entry, Status, Stored
+from .entry import Entry, Status, Stored, encode_value
 from .queued import NOTHING
 
 
@@ -166,11 +166,7 @@ class Entries:
 
     def encode(self) -> dict[str, bytes]:
         """Return the values in memory, encoded."""
-        return {
-            entry.key: codec.encode_unchecked(entry.value, entry.path)
-            for entry in self
-            if entry.in_memory
-        }
+        return {entry.key: encode_value(entry) for entry in self if entry.in_memory}
 
     def degrade(self, thread_id: str) -> None:
         """Drop what was computed from the store, which turned out to be unreadable."""

@@ -285,3 +285,10 @@ class Entry:
                 if encoded[index] == sent:
                     value[index], end = item, index
                     break
+
+
+def encode_value(entry: Entry) -> bytes:
+    """Return the value in memory, encoded as by :func:`.codec.encode_unchecked`."""
+    encoded = codec.encode_plain(entry.value)
+    # Most requests never need the path.
+    return codec.encode_unchecked(entry.value, entry.path) if encoded is None else encoded

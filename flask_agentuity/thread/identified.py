@@ -53,18 +53,18 @@ class IdentifiedThread:
     observer: ThreadObserver
     lock: threading.RLock
     #: The id, once it was used.
-    known_id: str | None
+    known_id: str | None = None
     #: Decides about the thread with the first read; None once it has.
     guard: Guard | None
     #: Whom the thread belongs to; a new one, to the person for whom the request works.
     owner: str | None
     #: The fencing token of the turn that the request has.
-    turn: int | None
+    turn: int | None = None
     #: Whether a write has found that another has taken the turn over.
-    has_lost_turn: bool
+    has_lost_turn = False
     _person: str | None
     _identify: Callable[[], tuple[str, bool]] | None
-    _thread: weakref.ref[Thread] | None
+    _thread: weakref.ref[Thread] | None = None
 
     @property
     def id(self) -> str:
@@ -83,7 +83,8 @@ class IdentifiedThread:
     @property
     def unguarded_id(self) -> str:
         """The thread's id, which may be that of another person's thread. For logs only."""
-        self.touch()
+        if self.known_id is None:
+            self.touch()
         assert self.known_id is not None
         return self.known_id
 

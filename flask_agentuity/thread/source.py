@@ -61,6 +61,16 @@ class Source(IdentifiedThread):
 
     #: Whether a write may begin a thread again that was deleted before the request began.
     revives_deleted = True
+    #: Whether the first read found nothing stored; None before it.
+    was_missing: bool | None = None
+    #: Whether a save was dropped because another request had deleted the thread.
+    gone = False
+    #: Whether a save has stored something.
+    saved = False
+    #: The version of the thread that the first read found; 0 without one.
+    version = 0
+    _seen: Any = None
+    _has_told_restored = False
 
     def __init__(
         self,
@@ -76,28 +86,10 @@ class Source(IdentifiedThread):
         self.observer = observer
         self.restore_policy = restore_policy
         self.lock = threading.RLock()
-        #: The id, once it was used.
-        self.known_id: str | None = None
-        #: Whether the first read found nothing stored; None before it.
-        self.was_missing: bool | None = None
-        #: Whether a save was dropped because another request had deleted the thread.
-        self.gone = False
-        #: Whether a save has stored something.
-        self.saved = False
-        #: Decides about the thread with the first read; None once it has.
         self.guard = guard
-        #: Whom the thread belongs to; a new one, to the person for whom the request works.
         self.owner = self._person = owner
-        self.version = 0
-        #: The fencing token of the turn that the request has.
-        self.turn: int | None = None
-        #: Whether a write has found that another has taken the turn over.
-        self.has_lost_turn = False
-        self._seen: Any = None
         self._began = time.monotonic() if began is None else began
         self._identify: Callable[[], tuple[str, bool]] | None = identify
-        self._thread: weakref.ref[Thread] | None = None
-        self._has_told_restored = False
 
     @property
     def entries_size(self) -> int | None:

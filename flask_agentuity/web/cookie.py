@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Literal
 
 from flask import Request
@@ -77,27 +78,29 @@ class ThreadCookie:
         for name in (self.settings.name, self._at_name):
             headers.add("Set-Cookie", f"{name}={attributes}")
 
-    def is_due(
-        self, request: Request, thread_id: str, began: float | None, *, is_current: bool
-    ) -> bool:
-        """Return whether the client's cookie with *thread_id* is to be renewed.
+    def is_due(self, set_at: int, began: float | None, *, is_current: bool) -> bool:
+        """Return whether the client's cookie is to be renewed.
 
+        :param set_at: when it was set, in seconds since 1970; 0 if it is not known.
         :param began: when the request began, by :func:`time.monotonic`; None for now.
         :param is_current: whether the cookie is signed with the secret that signs now.
         """
-        age = abs(time.time() - self._set_at(request, thread_id))
+        age = abs(time.time() - set_at)
         if is_current and age < self.settings.max_age * _RENEWED_AFTER:
             return False
         is_prompt = began is None or time.monotonic() - began < _PROMPT
         return is_prompt or age > self.settings.max_age * _OVERDUE_AFTER
 
-    def latest(self, request: Request, thread_ids: Iterable[str]) -> str:
-        """Return that one of *thread_ids* whose cookie was set last.
+    def latest(self, request: Request, thread_ids: Iterable[str]) -> tuple[str, int]:
+        """Return that one of *thread_ids* whose cookie was set last, and when it was set.
+
+        The time is in seconds since 1970, and 0 if it is not known.
 
         A browser sends cookies of one name together if their domains or paths differ, as after
         a change of the configuration.
         """
-        return max(thread_ids, key=lambda each: self._set_at(request, each))
+        times = {each: self._set_at(request, each) for each in thread_ids}
+        return max(times.items(), key=itemgetter(1))
 
     def _set_at(self, request: Request, thread_id: str) -> int:
         """Return when the cookie was set, in seconds since 1970; 0 if it is not known."""

@@ -24,8 +24,10 @@ _HEADER_IN_ENVIRON = "HTTP_X_THREAD_ID"
 
 # A browser sends cookies of the same name once for each domain and path that set one.
 _MOST_COOKIES = 8
-# How many verified ids are remembered, in half a megabyte. A full cache starts again.
+# How many verified ids are remembered, in half a megabyte, and how many headers with cookies, in
+# a megabyte. A full cache starts again.
 _MOST_VERIFIED = 1024
+_LONGEST_REMEMBERED = 1000
 
 
 class ThreadIDProvider(ABC):
@@ -76,11 +78,13 @@ class _Sent(NamedTuple):
     """The valid thread ids that a request has brought; *cookie* is only read without a header.
 
     *is_current*: whether the cookie is as it would be written now, with the secret that signs.
+    *set_at*: when the cookie was set, in seconds since 1970; 0 if it is not known.
     """
 
     header: str | None
     cookie: str | None = None
     is_current: bool = False
+    set_at: int = 0
 
 
 class SignedIDProvider(ThreadIDProvider):
@@ -112,6 +116,8 @@ class SignedIDProvider(ThreadIDProvider):
         self._sent_key = f"flask_agentuity.sent.{id(self)}"
         # Only ids that a client has sent with a valid signature, so that others cannot fill it.
         self._verified: dict[str, _Signed] = {}
+        # What whole headers with such cookies contain, and the secrets that this depends on.
+        self._cookies: dict[str, tuple[tuple[bytes, ...], _Sent]] = {}
 
     def identify(self, request: Request) -> tuple[str, bool]:
         """Return the thread id of *request*, and whether it was generated for this request."""
@@ -158,7 +164,7 @@ class SignedIDProvider(ThreadIDProvider):
         sent: _Sent = vars(request).get(self._sent_key) or self._sent(request)
         if sent.header is None:
             has_news = sent.cookie != thread_id or self._thread_cookie.is_due(
-                request, thread_id, began, is_current=sent.is_current
+                sent.set_at, began, is_current=sent.is_current
             )
         else:
             # A client with the header keeps the id itself. Its cookie may be of another thread.
@@ -208,19 +214,28 @@ class SignedIDProvider(ThreadIDProvider):
         return sent
 
     def _sent_cookie(self, request: Request) -> _Sent:
-        values = request.cookies.getlist(self.cookie.name)[:_MOST_COOKIES]
-        if not values:
+        text = request.environ.get("HTTP_COOKIE")
+        if not text:
             return _Sent(None)
         secrets = tuple(self._secrets())
-        if len(values) == 1:
-            thread_id = self._read(values[0], ".", secrets)
-        else:
-            ids = [each for value in values if (each := self._read(value, ".", secrets))]
-            thread_id = self._thread_cookie.latest(request, ids) if ids else None
-        if thread_id is None:
+        if (known := self._cookies.get(text)) is not None and known[0] == secrets:
+            return known[1]
+        sent = self._find_cookie(request, secrets)
+        if sent.cookie is not None and len(text) <= _LONGEST_REMEMBERED:
+            if len(self._cookies) >= _MOST_VERIFIED:
+                # Replaced rather than cleared, because other threads may be using it.
+                self._cookies = {}
+            self._cookies[text] = secrets, sent
+        return sent
+
+    def _find_cookie(self, request: Request, secrets: tuple[bytes, ...]) -> _Sent:
+        values = request.cookies.getlist(self.cookie.name)[:_MOST_COOKIES]
+        ids = [each for value in values if (each := self._read(value, ".", secrets))]
+        if not ids:
             return _Sent(None)
+        thread_id, set_at = self._thread_cookie.latest(request, ids)
         known = self._verified.get(thread_id)
-        return _Sent(None, thread_id, known is not None and known.cookie in values)
+        return _Sent(None, thread_id, known is not None and known.cookie in values, set_at)
 
     def _read(
         self, text: str, separator: Literal[";", "."], secrets: tuple[bytes, ...]

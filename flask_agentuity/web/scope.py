@@ -46,6 +46,16 @@ class RequestScope:
     turn: RequestTurn | None = None
     #: What the view has passed to ``threads.stream()``.
     run: RequestRun | None = None
+    #: The exception that ended the request.
+    error: BaseException | None = None
+    #: Whether the response is an error of the server, so that nothing was saved.
+    failed = False
+    _session: Session | None = None
+    _streaming = False
+    _body: weakref.ref[SavingBody] | None = None
+    _ended = False
+    _status: int | None = None
+    _is_reported = False
 
     def __init__(
         self,
@@ -84,17 +94,7 @@ class RequestScope:
         )
         #: Those that it replaced; they are saved as well.
         self.earlier: list[Thread] = []
-        self._session: Session | None = None
-        #: The exception that ended the request.
-        self.error: BaseException | None = None
         self._worker = threading.get_ident()
-        self._streaming = False
-        self._body: weakref.ref[SavingBody] | None = None
-        #: Whether the response is an error of the server, so that nothing was saved.
-        self.failed = False
-        self._ended = False
-        self._status: int | None = None
-        self._is_reported = False
         if began is None:
             report_at_exit(self.thread)
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, Request, g
+from flask import Flask, Request, Response, g
 from support.visitor import json_of
 from werkzeug.test import EnvironBuilder, TestResponse
 
@@ -59,6 +60,10 @@ def remembered(ours: SignedIDProvider) -> dict[str, Any]:
     return ours._verified
 
 
+def remembered_headers(ours: SignedIDProvider) -> dict[str, Any]:
+    return ours._cookies
+
+
 def test_a_remembered_id_is_accepted_in_each_spelling_and_no_other() -> None:
     ours = provider(SECRET)
     signature = sign(ID, SECRET)
@@ -99,17 +104,37 @@ def test_what_was_never_verified_is_not_remembered() -> None:
         # A new visitor's id, too, costs no memory before it comes back.
         ours.cookie_value(thread_id)
     assert remembered(ours) == {}
+    assert remembered_headers(ours) == {}
 
 
 def test_what_is_remembered_is_bounded() -> None:
     ours = provider(SECRET)
-    most = 0
+    most = most_headers = 0
     for number in range(3000):
         thread_id = f"thrd_{number:032x}"
         for _ in range(2):
             assert ours.find_thread_id(with_cookie(ours.cookie_value(thread_id))) == thread_id
         most = max(most, len(remembered(ours)))
-    assert most == 1024
+        most_headers = max(most_headers, len(remembered_headers(ours)))
+    assert most == most_headers == 1024
+
+
+def test_a_header_with_many_other_cookies_is_not_remembered() -> None:
+    ours = provider(SECRET)
+    cookie = ours.cookie_value(ID)
+    for length in (10, 1000):
+        assert ours.find_thread_id(with_cookie(f"{cookie}; other={'x' * length}")) == ID
+    assert [len(text) < 1000 for text in remembered_headers(ours)] == [True]
+
+
+def test_a_remembered_header_has_the_time_of_its_own_cookie() -> None:
+    ours = provider(SECRET)
+    value, now = ours.cookie_value(ID), int(time.time())
+    for age, is_renewed in ((0, False), (90_000, True), (0, False), (90_000, True)):
+        request = with_cookie(f"{value}; atid_at={now - age}.{ID[-8:]}")
+        response = Response()
+        ours.tell(request, response, ID, None)
+        assert ("Set-Cookie" in response.headers) is is_renewed
 
 
 def test_a_remembered_id_does_not_outlive_its_secret() -> None:

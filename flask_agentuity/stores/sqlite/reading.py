@@ -12,7 +12,7 @@ from typing import Any, cast
 from ...document import codec
 from ...document.codec import Snapshot
 from . import schema
-from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, TailRow
+from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, TailRow, new
 
 _first_column = itemgetter(0)
 
@@ -61,7 +61,7 @@ def read_thread(
     rows = found.fetchmany(schema.MOST_NAMED + 2)
     if not rows:
         return None
-    head = Head(*rows[0][1:12])
+    head = new(Head, rows[0][1:12])
     del rows[0]
     if len(rows) > schema.MOST_NAMED:
         return head, _large_snapshot(thread_id, head, chain(rows, found), keys)
@@ -93,7 +93,7 @@ def _snapshot(
             tails[key] = number, items, len(body), before, epoch, body, kind, nulls
             # The row of the entry is kept, but not the value.
             entries[index] = row[:6]
-    seen = Seen(thread_id, head, entries, tails)
+    seen = new(Seen, (thread_id, head, entries, tails))
     version = head.stored_version or head.version
     return Snapshot(encoded, head.metadata, {}, without_null, version, seen, head.owner)
 
