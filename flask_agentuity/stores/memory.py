@@ -6,7 +6,7 @@ import copy
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ..document import codec
 from ..document.apply import apply_operations
@@ -210,6 +210,9 @@ class MemoryStore(MovingInMemory):
         if tombstone.deleted >= began or (
             write.version and (stored is None or stored.born > write.version)
         ):
+            # If the clock was set back since the deletion, that counts as one of this moment.
+            deleted = min(tombstone.deleted, time.time())
+            self._tombstones[thread_id] = replace(tombstone, deleted=deleted)
             raise ThreadGone(thread_id)
 
     def _next_version(self, thread_id: str, version: int, now: float) -> int:

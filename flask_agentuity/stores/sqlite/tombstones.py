@@ -5,11 +5,14 @@ from __future__ import annotations
 import sqlite3
 from typing import NamedTuple
 
+from ...errors import ThreadGone
 from ..base import TOMBSTONE_SECONDS
 from ..writing import Write
 
 _FIND = "SELECT deleted, version FROM tombstones WHERE thread_id = ?"
 _PUT = "INSERT OR REPLACE INTO tombstones (thread_id, deleted, version) VALUES (?, ?, ?)"
+_DATE_TOMBSTONE = "UPDATE tombstones SET deleted = ? WHERE thread_id = ?"
+_DATE_THREAD = "UPDATE threads SET deleted = ? WHERE id = ?"
 _PURGE = (
     "DELETE FROM tombstones WHERE thread_id IN"
     " (SELECT thread_id FROM tombstones WHERE deleted <= ? LIMIT ?)"
@@ -39,6 +42,21 @@ def put_tombstone(
     """Note that a thread was deleted; *version* is the last one that it had."""
     earlier = find_tombstone(connection, thread_id)
     connection.execute(_PUT, (thread_id, deleted, max(version, earlier.version)))
+
+
+def refuse(
+    connection: sqlite3.Connection, thread_id: str, deleted: float | None, now: float
+) -> ThreadGone:
+    """Return the error for a write to a deleted thread, inside its transaction.
+
+    If the clock was set back since the deletion, that counts from now on as one of this moment.
+    Otherwise every request would be older than the deletion until the clock has caught up.
+    """
+    if deleted and deleted > now:
+        connection.execute(_DATE_TOMBSTONE, (now, thread_id))
+        connection.execute(_DATE_THREAD, (now, thread_id))
+        connection.execute("COMMIT")
+    return ThreadGone(thread_id)
 
 
 def purge_tombstones(connection: sqlite3.Connection, now: float, limit: int) -> None:

@@ -16,7 +16,7 @@ from .planned import AS_SEEN, UPDATE_STORED_ROW, Planned, next_version
 from .seen import Head, Seen
 from .statements import CollectedStatements, DirectStatements, NotSeen
 from .steps import Step, keys_of
-from .tombstones import Tombstone, find_tombstone, is_gone
+from .tombstones import Tombstone, find_tombstone, is_gone, refuse
 
 _UPDATE_METADATA = tuple(
     update.replace(" WHERE", ", metadata = ? WHERE") for update in UPDATE_STORED_ROW
@@ -72,11 +72,13 @@ def open_for_write(
     if stored is None or stored.head.is_expired(now, ttl, thread_id):
         tombstone = find_tombstone(connection, thread_id)
         if is_gone(tombstone.deleted, None, write, began, now):
-            raise ThreadGone(thread_id)
+            raise refuse(connection, thread_id, tombstone.deleted, now)
         return _begin(connection, thread_id, stored, tombstone, now, write.owner, write.counted)
     head = stored.head
-    if not write.may_change(head.owner) or is_gone(head.deleted, head.born, write, began, now):
+    if not write.may_change(head.owner):
         raise ThreadGone(thread_id)
+    if is_gone(head.deleted, head.born, write, began, now):
+        raise refuse(connection, thread_id, head.deleted, now)
     return open_stored(connection, stored, next_version(head.version, now), write.counted)
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import closing
+import time
+from contextlib import closing, suppress
 from typing import Any
 
 import pytest
 
 from ...document.operations import Push, Set
-from ...errors import StoreError
+from ...errors import StoreError, ThreadGone
 from ...stores import ThreadStore
+from .requests import write
 from .stored import listed, new_id
 from .suite import Clock, Suite, needs
 
@@ -25,6 +27,11 @@ def pages(store: ThreadStore) -> list[str]:
         found += [thread.id for thread in page.threads]
         if (cursor := page.cursor) is None:
             return found
+
+
+def push(store: ThreadStore, thread_id: str, item: bytes, version: int = 0) -> None:
+    """Push *item* in a request that begins now."""
+    write(store, thread_id, Push("l", item), version=version, began=time.monotonic())
 
 
 class ClockConformance(Suite):
@@ -60,6 +67,56 @@ class ClockConformance(Suite):
                 versions.append(snapshot.version)
                 clock.advance(jump)
             assert versions == sorted(set(versions))
+
+    @needs("edits")
+    @pytest.mark.parametrize("jump", [HOUR - 60, -HOUR, -DAY])
+    def test_a_deleted_thread_stays_deleted(
+        self, place: Any, thread_id: str, clock: Clock, jump: int
+    ) -> None:
+        """For an hour of the clock, a request that has read the thread does not bring it back."""
+        with closing(self.open(place)) as store:
+            version = write(store, thread_id, Set("a", b"1")).version
+            store.delete(thread_id)
+            clock.advance(jump)
+            for _ in range(2):
+                with pytest.raises(ThreadGone):
+                    push(store, thread_id, b"1", version)
+            assert store.restore(thread_id) is None
+
+    @needs("edits")
+    @pytest.mark.parametrize("jump", [HOUR, -HOUR, -DAY])
+    def test_an_id_can_be_used_again(
+        self, place: Any, thread_id: str, clock: Clock, jump: int
+    ) -> None:
+        """After a jump back, the writes of one moment at most are dropped, as those of before."""
+        with closing(self.open(place)) as store:
+            write(store, thread_id, Set("a", b"1"))
+            store.delete(thread_id)
+            clock.advance(jump)
+            with suppress(ThreadGone):
+                push(store, thread_id, b"1")
+                store.delete(thread_id)
+            clock.advance(1)
+            push(store, thread_id, b"2")
+            push(store, thread_id, b"3")
+            assert store.restore(thread_id) == b'{"state":{"l":[2,3]}}'
+
+    @needs("edits")
+    def test_a_thread_that_began_again_before_a_jump_back(
+        self, place: Any, thread_id: str, clock: Clock
+    ) -> None:
+        with closing(self.open(place)) as store:
+            write(store, thread_id, Set("a", b"1"))
+            store.delete(thread_id)
+            clock.advance(1)
+            push(store, thread_id, b"1")
+            clock.advance(-HOUR)
+            with suppress(ThreadGone):
+                push(store, thread_id, b"2")
+            clock.advance(1)
+            push(store, thread_id, b"3")
+            document = store.restore(thread_id) or b""
+            assert document.endswith(b"3]}}")
 
     @needs("lists")
     @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])

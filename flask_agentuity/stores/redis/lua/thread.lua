@@ -64,6 +64,11 @@ if left > 0 then
   local since_read = read_version ~= '0' and (is_new or tonumber(head.born) > tonumber(read_version))
   local began = math.min(micros - age, latest == '0' and micros or latest + 0)
   if deleted + 0 >= began or since_read then
+    if deleted + 0 > micros then
+      -- The clock was set back since the deletion, which counts from now on as one of this moment.
+      -- Otherwise every request would be older until the clock has caught up.
+      redis.pcall('HSET', thread_name, 'gone', string.format('%.0f ', micros) .. deleted_version)
+    end
     return {'gone'}
   end
   -- The new thread must not expire before its tombstone.
