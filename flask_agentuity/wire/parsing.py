@@ -66,7 +66,7 @@ def parse_request(frame: Frame, max_operations: int = MAX_OPERATIONS) -> ThreadR
     id = message["id"]
     if not isinstance(id, str) or not 0 < len(id) <= MAX_ID_LENGTH:
         repeated = id if isinstance(id, str | int | float) else None
-        words = f"The id must be a text of 1 to {MAX_ID_LENGTH} characters."
+        words = f"The id must be a string of 1 to {MAX_ID_LENGTH} characters."
         return Refusal(repeated, words, has_id=True)
     action = message.get("action")
     if not isinstance(action, str):
@@ -79,7 +79,7 @@ def parse_request(frame: Frame, max_operations: int = MAX_OPERATIONS) -> ThreadR
     thread_id = data.get("thread_id")
     if not isinstance(thread_id, str) or not 0 < len(thread_id) <= MAX_THREAD_ID_LENGTH:
         return Refusal(
-            id, f"The thread_id must be a text of 1 to {MAX_THREAD_ID_LENGTH} characters."
+            id, f"The thread_id must be a string of 1 to {MAX_THREAD_ID_LENGTH} characters."
         )
     try:
         metadata = _metadata(data)
