@@ -17,6 +17,8 @@ html_theme = "flask"
 html_title = f"flask_agentuity {version}"
 html_show_sourcelink = False
 autodoc_typehints = "description"
+# Not of parameters without a description, such as those of classes that users do not create.
+autodoc_typehints_description_target = "documented_params"
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 # Built without a network, so other projects' pages are not linked by name.

@@ -1,8 +1,7 @@
-"""Every exception the package raises.
+"""The exceptions of the package.
 
-All of them are :exc:`AgentuityError`, so one ``except`` clause catches what this
-package can do to a request; where Python has a word for the fault (a wrong type, a
-wrong value) they are that as well.
+All of them are subclasses of :exc:`AgentuityError`, and where Python has a fitting exception, for
+example ``ValueError``, of that too.
 """
 
 from __future__ import annotations
@@ -15,20 +14,19 @@ class AgentuityError(Exception):
 class ConfigurationError(AgentuityError, ValueError):
     """A setting is wrong, or the extension is used in a way that cannot work.
 
-    Raised by :meth:`~flask_agentuity.ThreadManager.init_app`; the message names the
-    key, the value and what is allowed.
+    For a setting, the message names the key, the value and what is allowed.
     """
 
 
 class InvalidThreadId(AgentuityError, ValueError):
-    """A thread id breaks the rule: ``thrd_``, then only ``[a-zA-Z0-9-]``, 32 to 64 characters."""
+    """A thread id is not ``thrd_`` followed by ``[a-zA-Z0-9-]``, 32 to 64 characters in total."""
 
 
 class ThreadNotFound(AgentuityError, LookupError):
-    """There is no such thread for this person: it does not exist, or belongs to someone else.
+    """The current user has no such thread: it does not exist, or belongs to another user.
 
-    In a request it is answered with 404 Not Found, unless the app handles it. The message is the
-    same in all cases, also for what is not a thread id.
+    In a request, the response is 404 Not Found unless the app handles the exception. The message
+    does not tell which of the two is the case.
     """
 
     def __init__(self, thread_id: object) -> None:
@@ -42,16 +40,13 @@ class ThreadNotFound(AgentuityError, LookupError):
 class InvalidArgument(AgentuityError, ValueError):
     """An argument that often comes from a client is wrong: a limit, a cursor, a filter, a number.
 
-    In a request it is answered with 400 Bad Request, unless the app handles it. The message says
-    what is allowed.
+    In a request, the response is 400 Bad Request unless the app handles the exception. The message
+    says what is allowed.
     """
 
 
 class InvalidCursor(InvalidArgument):
-    """The cursor is not one that a listing has returned.
-
-    In a request it is answered with 400 Bad Request, unless the app handles it.
-    """
+    """The cursor did not come from a listing."""
 
     def __init__(self, cursor: object) -> None:
         super().__init__(f"{_shown(cursor)} is not the cursor of a listing.")
@@ -62,7 +57,7 @@ class InvalidCursor(InvalidArgument):
 
 
 class StateTooLarge(AgentuityError, ValueError):
-    """The thread's document would be over the limit; what was stored before stays whole."""
+    """The document would exceed the limit. What was stored before is unchanged."""
 
     def __init__(self, size: int, limit: int, thread_id: str | None = None) -> None:
         """*size* and *limit* are in UTF-8 bytes of the whole document."""
@@ -80,7 +75,7 @@ class StateTooLarge(AgentuityError, ValueError):
 
 
 class StateNotSerializable(AgentuityError, TypeError):
-    """A value that JSON cannot hold; :attr:`path` says where it is, e.g. ``state["a"][3].b``."""
+    """A value cannot be JSON. ``path`` says where it is, for example ``state["a"][3].b``."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path} cannot be stored: {reason}")
@@ -92,19 +87,19 @@ class StateNotSerializable(AgentuityError, TypeError):
 
 
 class StateTypeError(AgentuityError, TypeError):
-    """A push onto a value that is not a list."""
+    """A push to a value that is not a list, or an increment of one that is not a number."""
 
 
 class StoreError(AgentuityError):
-    """The store could not do what was asked: it is down, busy, refuses, or holds damaged data."""
+    """The store failed: it is unavailable, busy or full, or the stored data is damaged."""
 
 
 class ThreadGone(StoreError):
-    """The thread was deleted, or got another id, after this request began; the write was dropped.
+    """The thread was deleted or got another id after the request began. Its changes were dropped.
 
-    A thread gets another id by :meth:`ThreadManager.claim` and :meth:`ThreadManager.rotate`.
-    Raised by :meth:`Thread.save` and :meth:`ThreadManager.open`. A response is never
-    replaced because of it: the request logs a warning instead.
+    :meth:`ThreadManager.claim` and :meth:`ThreadManager.rotate` change the id. Raised by
+    :meth:`Thread.save` and :meth:`ThreadManager.open`. At the end of a request, a warning is logged
+    instead, and the response is sent.
     """
 
     def __init__(self, thread_id: str) -> None:
@@ -119,11 +114,10 @@ class ThreadGone(StoreError):
 
 
 class TurnLost(StoreError):
-    """Another request has taken over the turn of this one; the write was dropped.
+    """Another request has taken over the turn of this one. Its changes were dropped.
 
-    A turn is taken over if its holder did not renew it for some seconds, because its process
-    or its machine was suspended or cut off from the store. See
-    :meth:`ThreadManager.one_at_a_time`.
+    A turn is taken over if it was not renewed for some seconds, because the process or the machine
+    was suspended, or cut off from the store. See :meth:`ThreadManager.one_at_a_time`.
     """
 
     def __init__(self, thread_id: str) -> None:
@@ -138,27 +132,27 @@ class TurnLost(StoreError):
 
 
 class ServiceUnavailable(StoreError):
-    """There is no connection to the service now; nothing was sent."""
+    """There is no connection to the service at the moment. Nothing was sent."""
 
 
 class RequestTimeout(StoreError):
-    """No answer came in time, and repeating the call can do no harm."""
+    """There was no reply in time. The call can be repeated safely."""
 
 
 class OutcomeUnknown(StoreError):
-    """The call was sent and not answered: it may have been applied, so repeat nothing blindly."""
+    """The call was sent, but there was no reply. It may or may not have been applied."""
 
 
 class Overloaded(StoreError):
-    """Too much is waiting to be sent already; nothing was sent."""
+    """Too much data is waiting to be sent. Nothing was sent."""
 
 
 class AuthenticationFailed(StoreError):
-    """The service refused the key."""
+    """The service rejected the key."""
 
 
 class ServiceError(StoreError):
-    """The service answered with an error, or with something that is no answer."""
+    """The service replied with an error, or with an invalid reply."""
 
 
 def _shown(value: object) -> str:

@@ -1,4 +1,4 @@
-"""Help for people who test an app that uses threads.
+"""A test client for apps that use threads.
 
 ::
 
@@ -29,10 +29,10 @@ from .runs import Received, receive
 
 
 class ThreadTestClient(FlaskClient):
-    """A test client that goes on with a thread of the test's choice.
+    """A test client that knows its thread.
 
-    Made by ``app.test_client(thread_id=..., state=..., metadata=...)``; with none of them
-    it is a visitor who was never here.
+    Set ``app.test_client_class = ThreadTestClient``, and pass the arguments to
+    ``app.test_client()``. Without them, the client is a new visitor.
     """
 
     def __init__(
@@ -44,10 +44,12 @@ class ThreadTestClient(FlaskClient):
         owner: str | int | None = None,
         **kwargs: Any,
     ) -> None:
-        """Make the client, and store *state* and *metadata* in its thread.
+        """Create the client, and store its thread if *state* or *metadata* is given.
 
-        :param owner: the person that the thread belongs to. The client still has to be logged in
-            to use it.
+        :param thread_id: the id of the thread; by default, a new one.
+        :param state: the state to store.
+        :param metadata: the metadata to store.
+        :param owner: the owner of the thread. The client has to log in before it can use it.
         """
         super().__init__(*args, **kwargs)
         if thread_id is None and state is None and metadata is None:
@@ -69,14 +71,17 @@ class ThreadTestClient(FlaskClient):
 
     @property
     def thread_id(self) -> str | None:
-        """The id in this client's cookie; None before a response has set one."""
+        """The thread id in the client's cookie; None before a response has set it."""
         provider = threads_of(self.application).signed_provider
         cookie = self.get_cookie(provider.cookie.name, path=provider.cookie.path)
         return None if cookie is None else provider.read_cookie_value(cookie.value)
 
     @contextmanager
     def thread(self) -> Iterator[Thread]:
-        """Open this client's thread, to look at it or to change it between two requests."""
+        """Open the thread of the client's cookie, to read or change it between two requests.
+
+        :raises LookupError: if no response has set the cookie yet.
+        """
         thread_id = self.thread_id
         if thread_id is None:
             raise LookupError("This client has no thread yet: no response has set its cookie.")
@@ -84,14 +89,14 @@ class ThreadTestClient(FlaskClient):
             yield thread
 
     def run_to_end(self, response: TestResponse, timeout: float = 30.0) -> bytes:
-        """Read a response of ``threads.stream()`` and wait until its run is completely over.
+        """Read a response of ``threads.stream()``, wait until the run has ended, return the body.
 
-        The thread is saved then, and the receivers of ``thread_run_finished`` were called::
+        Then the thread is saved, and the receivers of ``thread_run_finished`` were called::
 
             body = client.run_to_end(client.post("/chat", json={"text": "Hello"}))
 
         :param timeout: how long to wait, in seconds.
-        :raises TimeoutError: if the run is still at work.
+        :raises TimeoutError: if the run has not ended.
         """
         with response:
             data = response.get_data()
@@ -99,23 +104,23 @@ class ThreadTestClient(FlaskClient):
         return data
 
     def finish_runs(self, timeout: float = 30.0) -> None:
-        """Wait until all runs of the app are completely over, whether they are read or not.
+        """Wait until all runs of the app have ended.
 
-        :raises TimeoutError: if some are still at work.
+        :raises TimeoutError: if some have not.
         """
         self._finish(timeout, None)
 
     def cut(self, response: TestResponse, chunks: int) -> Received:
-        """Read some chunks of a response of ``threads.stream()``, and disconnect.
+        """Read *chunks* chunks of a response of ``threads.stream()``, and disconnect.
 
-        The run goes on, see :meth:`resume`. A chunk may contain several items.
+        The run continues, see :meth:`resume`. A chunk may contain several items.
 
         :raises ValueError: if the response is not that of a run.
         """
         return receive(response, chunks)
 
     def resume(self, received: Received, path: str) -> TestResponse:
-        """Ask for what follows what was received, as a client does after it has reconnected.
+        """Request the rest of the output, as a client does that reconnects.
 
         ::
 
@@ -130,7 +135,7 @@ class ThreadTestClient(FlaskClient):
 
     def _finish(self, timeout: float, run_id: str | None) -> None:
         if not threads_of(self.application).runs.here.wait_for_end(timeout, run_id):
-            raise TimeoutError(f"A run is still at work after {timeout:g} s.")
+            raise TimeoutError(f"A run has not ended within {timeout:g} s.")
 
     @contextmanager
     def _open(self, thread_id: str, owner: str | int | None = None) -> Iterator[Thread]:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class SessionReporter(ABC):
-    """Reports the sessions of an app elsewhere, for example to a log or a warehouse::
+    """The base class of reporters, which send an app's sessions to a log or another service::
 
         class LogReporter(SessionReporter):
             def started(self, session):
@@ -22,14 +22,14 @@ class SessionReporter(ABC):
         threads = ThreadManager(app, session_reporter=LogReporter())
 
     Only sessions that used their thread are reported. Both methods are called while the request
-    is being handled, so they must be quick; they may be coroutine functions. What they raise is
-    logged and does not affect the response.
+    is being handled, so they must be quick; they may be coroutine functions. Exceptions that they
+    raise are logged, and do not affect the response.
     """
 
     @abstractmethod
     def started(self, session: Session) -> None:
-        """Note that *session* has used its thread for the first time."""
+        """Report that *session* has used its thread for the first time."""
 
     @abstractmethod
     def completed(self, session: Session) -> None:
-        """Note that *session* has ended: its thread is saved, its listeners were called."""
+        """Report that *session* has ended. Its thread is saved, its listeners were called."""

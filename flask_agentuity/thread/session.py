@@ -31,10 +31,10 @@ def _make_random_id() -> str:
 
 
 class Session:
-    """One request and its response: ``g.session``. Its data ends with the request.
+    """One request and its response: ``g.session``. It is not Flask's ``session``.
 
-    ``state`` is shared by the parts of one request, and is what a session report contains;
-    ``metadata`` describes the session. Both are plain dictionaries.
+    ``state`` is shared by the functions that handle the request, and is part of a session report;
+    ``metadata`` describes the session. Both are plain dictionaries, and are not stored.
     """
 
     def __init__(
@@ -70,8 +70,7 @@ class Session:
     def serialize_user_data(self) -> str | None:
         """Return :attr:`state` as JSON; None if it is empty or cannot be reported.
 
-        A state over 1 MiB, or one that is not JSON, is logged as an error and gives None: a
-        report must not fail a request.
+        For a state over 1 MiB, or one that cannot be JSON, an error is logged and None returned.
         """
         if not self.state:
             return None
@@ -94,10 +93,10 @@ class Session:
         return encoded.decode()
 
     def add_event_listener(self, event: str, listener: Listener) -> None:
-        """Have *listener* called with the event's name and this session.
+        """Register *listener*, which is called with the name of the event and the session.
 
-        :param event: ``"completed"``: the response is on its way out, or the request failed.
-        :param listener: a function or a coroutine function; what it raises is logged.
+        :param event: ``"completed"``: the response is complete, or the request has failed.
+        :param listener: a function or a coroutine function. Exceptions that it raises are logged.
         :raises ValueError: for any other event.
         """
         _require_event(event)
@@ -106,7 +105,7 @@ class Session:
         self._listeners.append(listener)
 
     def remove_event_listener(self, event: str, listener: Listener) -> None:
-        """Undo :meth:`add_event_listener`; a listener that is not there is no error."""
+        """Remove a listener, if it is registered."""
         _require_event(event)
         if self._listeners and listener in self._listeners:
             self._listeners.remove(listener)

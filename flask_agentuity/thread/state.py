@@ -17,19 +17,19 @@ from .source import Source
 class ThreadState(MutableMapping[str, Any]):
     """The data of a thread, a mapping from string keys to JSON values.
 
-    Nothing is read before it is needed, and writing needs no reading: ``state[k] = v``,
-    :meth:`push`, :meth:`increment`, ``update`` and ``clear`` cost no round trip. Changes are
-    found when the thread is saved, also those made deep inside a value::
+    A key is read when it is first needed. ``state[k] = v``, :meth:`push`, :meth:`increment`,
+    ``update`` and ``clear`` do not need to read. Changes are found when the thread is saved,
+    including those inside values::
 
         state["profile"]["name"] = "Ada"
         state["messages"].append({"role": "user", "content": "hello"})
 
-    A change to a value that was read is merged with what other requests have changed
-    meanwhile. A value that was assigned without reading replaces what is stored.
+    A change to a value that was read is merged with concurrent changes of other requests. A value
+    that is assigned without reading replaces what is stored. Values that cannot be JSON raise
+    :exc:`~flask_agentuity.errors.StateNotSerializable`.
 
-    Values that JSON cannot hold raise :exc:`~flask_agentuity.errors.StateNotSerializable`.
-    A key is read when it is first needed and keeps that value for the rest of the request;
-    :meth:`Thread.refresh` reads again.
+    A value that was read stays the same for the rest of the request; :meth:`Thread.refresh` reads
+    again.
     """
 
     def __init__(self, contents: Contents, source: Source) -> None:
@@ -39,12 +39,12 @@ class ThreadState(MutableMapping[str, Any]):
 
     @property
     def loaded(self) -> bool:
-        """Whether it is known what the state holds, by a read or after ``clear()``."""
+        """Whether the contents are known, because the state was read or cleared."""
         return self._contents.is_loaded
 
     @property
     def dirty(self) -> bool:
-        """Whether a save would have something to do. Reads nothing."""
+        """Whether there are changes to save. Reads nothing."""
         with self._lock:
             return self._contents.is_dirty()
 
@@ -99,20 +99,20 @@ class ThreadState(MutableMapping[str, Any]):
         return dict, (self.copy(),)
 
     def copy(self) -> dict[str, Any]:
-        """Return the state as a plain dictionary that shares nothing with it."""
+        """Return the state as a plain dictionary, as a deep copy."""
         with self._lock:
             return {key: codec.decode(encoded) for key, encoded in self._contents.encoded().items()}
 
     def clear(self) -> None:
-        """Remove every key. Nothing is read for it, and nothing needs to be read after it."""
+        """Remove all keys, without reading them."""
         with self._lock:
             self._contents.clear()
 
     def setdefault(self, key: str, default: Any = None) -> Any:
         """Return the value of *key*, which becomes *default* if it is missing.
 
-        A default never replaces what another request writes at the same time, and what is
-        appended to a default list is appended to the other request's list.
+        The default does not replace a value that another request writes concurrently. If both
+        requests append to a default list, the list has the items of both.
         """
         key = codec.require_key(key)
         with self._lock:
@@ -138,14 +138,15 @@ class ThreadState(MutableMapping[str, Any]):
             state.push("messages", message, max_records=50, keep_first=1)
             state.push("events", {"id": "e1", "kind": "paid"}, unique="id")
 
-        An item that is changed after a save is found by the next save, for the last 1,000
-        items that were pushed without reading the list.
+        The last 1,000 items that were pushed without reading the list may still be changed: the
+        next save finds the changes.
 
-        :param max_records: how many items the list keeps at most.
-        :param keep_first: how many items at the beginning stay, such as a system prompt;
-            the oldest of the others go.
-        :param unique: the name of a field. Nothing is appended if an item of the list has
-            the same value in that field, so a repeated call appends once.
+        :param max_records: the maximum length of the list. If it is exceeded, the oldest items are
+            removed.
+        :param keep_first: how many items at the beginning are not removed, for example a system
+            prompt.
+        :param unique: the name of a field. Nothing is appended if an item of the list has the same
+            value in that field.
         :raises StateTypeError: if it is already known that the value is not a list.
         :raises ValueError: if *max_records* is not a positive integer, *keep_first* is not
             an integer from 0 to *max_records*, or *value* has no field *unique*.
@@ -161,8 +162,9 @@ class ThreadState(MutableMapping[str, Any]):
     def increment(self, key: str, by: int | float = 1) -> None:
         """Add *by* to the number at *key* without reading it. A missing key counts as 0.
 
-        Increments of requests that run at once all count.
+        Concurrent increments are all counted.
 
+        :param by: a negative number subtracts.
         :raises StateTypeError: if it is already known that the value is not a number.
         :raises InvalidArgument: a ValueError; if *by* is not a finite number.
         """
@@ -176,6 +178,7 @@ class ThreadState(MutableMapping[str, Any]):
     def truncate(self, key: str, keep: int) -> None:
         """Keep the first *keep* items of the list at *key*, without reading it.
 
+        :param keep: 0 removes all items.
         :raises StateTypeError: if it is already known that the value is not a list.
         :raises InvalidArgument: a ValueError; if *keep* is not an integer from 0 on.
         """
@@ -188,8 +191,8 @@ class ThreadState(MutableMapping[str, Any]):
     def pop_last(self, key: str) -> None:
         """Remove the last item of the list at *key*, without reading it.
 
-        If the list was read, it is the last item that was seen; else the one that is last
-        when the thread is saved. An empty or missing list is left alone.
+        If the list was read, that is the last item that was read, otherwise the last one when the
+        thread is saved. If the list is empty or missing, nothing happens.
 
         :raises StateTypeError: if it is already known that the value is not a list.
         """
@@ -198,16 +201,15 @@ class ThreadState(MutableMapping[str, Any]):
             self._contents.apply(key, PopLast(key))
 
     def change(self, key: str, function: Callable[[Any], Any]) -> Any:
-        """Replace the value of *key* by what *function* makes of it, and return that.
+        """Replace the value of *key* with the result of *function*, and return the result.
 
-        It takes effect in memory at once and is saved with everything else. If another
-        request has changed the value meanwhile, *function* is called again with that value
-        instead of merging, so it should do nothing but compute::
+        If another request has changed the value when the thread is saved, *function* is called
+        again, with that value. So it should have no side effects::
 
             state.change("budget", lambda budget: max(0, (budget or 100) - cost))
 
-        :param function: is called with a copy of the value, None for a missing key.
-        :raises StateNotSerializable: if the result is something JSON cannot hold.
+        :param function: called with a copy of the value, or None for a missing key.
+        :raises StateNotSerializable: if the result cannot be JSON.
         """
         key = codec.require_key(key)
         with self._lock:

@@ -21,10 +21,10 @@ Listener = Callable[[str, "Thread"], Any]
 
 
 class Thread:
-    """One conversation: ``g.thread`` in a request, or what ``manager.open()`` gives.
+    """One conversation: ``g.thread`` in a request, or opened with ``threads.open()``.
 
-    It knows its store, so it can be saved without a Flask context. Nothing is read or written
-    before its id, state or metadata is used.
+    Nothing is read or written before its id, state or metadata is used. It can be saved without a
+    Flask context.
     """
 
     def __init__(
@@ -61,8 +61,8 @@ class Thread:
     def id(self) -> str:
         """The thread's id, ``thrd_...``.
 
-        In an app with an owner loader, an id that the request has not made is first checked,
-        by one small read.
+        In an app with an owner loader, the owner is checked first, by one small read, unless the
+        thread is new.
         """
         source = self._source
         if source.known_id is None:
@@ -73,9 +73,9 @@ class Thread:
 
     @property
     def owner(self) -> str | None:
-        """The person that the thread belongs to; None if it has no owner.
+        """The id of the user to whom the thread belongs; None if it has no owner.
 
-        It is stored with the first save, see :meth:`ThreadManager.owner_loader`.
+        It is stored with the first save; see :meth:`ThreadManager.owner_loader`.
         """
         source = self._source
         source.touch()
@@ -95,7 +95,7 @@ class Thread:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """A small mapping stored beside the state, in clear, for finding threads.
+        """A small dictionary stored beside the state, for finding threads.
 
         Requests that change different keys do not affect each other. Assigning replaces all of it.
         """
@@ -114,18 +114,18 @@ class Thread:
 
     @property
     def is_new(self) -> bool:
-        """Whether the thread's id was made in this request, so that nothing can be stored."""
+        """Whether the id was made in this request, so that nothing is stored under it."""
         self.id  # noqa: B018 - a thread of another person is replaced by a new one
         return self._source.is_new
 
     @property
     def loaded(self) -> bool:
-        """Whether the state was read."""
+        """Whether the state has been read."""
         return self._contents.is_loaded
 
     @property
     def dirty(self) -> bool:
-        """Whether :meth:`save` would have something to write. Reads nothing."""
+        """Whether there are changes to save. Reads nothing."""
         if self._source.destroyed or self._source.known_id is None:
             return False
         with self._lock:
@@ -133,7 +133,7 @@ class Thread:
 
     @property
     def degraded(self) -> bool:
-        """Whether the thread could not be read: what is computed without it is not saved."""
+        """Whether the thread could not be read. Values computed without it are not saved."""
         return self._contents.is_degraded
 
     @property
@@ -149,11 +149,11 @@ class Thread:
         return self._source.store.max_bytes
 
     def save(self) -> None:
-        """Write what has changed; nothing is sent when nothing has.
+        """Save the changes now; without changes, do nothing.
 
-        Changes to values that were read are merged with what other requests have written.
-        The values in memory stay as they are; see :meth:`refresh`. A view may call this as
-        a commit point: what is saved stays saved, even if the request fails afterwards.
+        What is saved stays saved, even if the request fails later. Changes to values that were
+        read are merged with those of other requests. The values in memory stay as they are; see
+        :meth:`refresh`.
 
         :raises StateNotSerializable: a value was changed to what JSON cannot hold.
         :raises StateTooLarge: the document would be over the limit.
@@ -172,16 +172,16 @@ class Thread:
             raise
 
     def refresh(self) -> None:
-        """Forget what was read, so that the next use reads again.
+        """Discard what was read, so that the next use reads again.
 
-        For a WebSocket handler or a job that works on a thread for a long time. Values that
-        were read before no longer belong to the state.
+        For WebSocket handlers and jobs that use a thread for a long time. Changes of values that
+        were read before are not saved any more.
 
-        After :exc:`~flask_agentuity.ThreadGone` it drops the changes in memory, and the request
-        counts as one that begins now: it may use the id for a new thread. A block of
-        :meth:`ThreadManager.open` may do so with ``create=True`` only.
+        After :exc:`~flask_agentuity.ThreadGone` it also drops the changes in memory. Then the
+        request may start a new thread with the id; a block of :meth:`ThreadManager.open` may do
+        so only with ``create=True``.
 
-        :raises RuntimeError: if there are other changes that were not saved.
+        :raises RuntimeError: if there are unsaved changes.
         """
         with self._lock:
             if self.dirty and not self._source.gone:
@@ -194,13 +194,13 @@ class Thread:
                 self._contents.forget()
 
     def destroy(self) -> None:
-        """Delete the thread for good. Nothing that began earlier brings it back.
+        """Delete the thread permanently. Changes of requests that began earlier are dropped.
 
-        Its listeners and ``thread_destroyed`` are told; in a request its cookie ends. A thread that
-        began under its id after what this request has read was deleted stays.
+        Its cookie is deleted too. Calls the listeners, and sends ``thread_destroyed``. If another
+        request has deleted the thread and a new one was started under its id, that one stays.
 
         :raises StoreError: if the store could not delete it, or the turn was lost
-            (:exc:`.TurnLost`); it is then not destroyed.
+            (:exc:`.TurnLost`). Then it is not deleted.
         """
         self._source.id  # noqa: B018 - destroying the thread touches it
         with self._lock:
@@ -213,28 +213,28 @@ class Thread:
         self._observer.thread_destroyed(self)
 
     def empty(self) -> bool:
-        """Return whether the thread holds neither state nor metadata. Reads it."""
+        """Return whether the thread has neither state nor metadata. Reads it."""
         return not len(self.state) and not self.metadata
 
     def get_serialized_state(self) -> str:
-        """Return the document as it is now, changes included; ``""`` when it is empty."""
+        """Return the state and metadata as JSON, with unsaved changes; ``""`` if both are empty."""
         self.metadata  # noqa: B018 - it has to be known
         with self._lock:
             metadata = self._contents.metadata.encode()
             return codec.join_document(self._contents.encoded(), metadata).decode()
 
     def add_event_listener(self, event: str, listener: Listener) -> None:
-        """Have *listener* called with the event's name and this thread.
+        """Register *listener*, which is called with the name of the event and the thread.
 
         :param event: ``"destroyed"``.
-        :param listener: a function or a coroutine function; what it raises is logged.
+        :param listener: a function or a coroutine function. Exceptions that it raises are logged.
         :raises ValueError: for any other event.
         """
         _require_event(event)
         self._listeners.append(listener)
 
     def remove_event_listener(self, event: str, listener: Listener) -> None:
-        """Undo :meth:`add_event_listener`; a listener that is not there is no error."""
+        """Remove a listener, if it is registered."""
         _require_event(event)
         if listener in self._listeners:
             self._listeners.remove(listener)

@@ -16,49 +16,49 @@ class Conversations(Owners):
     """Begins, selects, copies, deletes and lists conversations."""
 
     def new(self) -> Thread:
-        """Start another conversation: it replaces ``g.thread`` and the client's cookie.
+        """Start another conversation, which becomes ``g.thread`` and that of the cookie.
 
-        The earlier thread is kept, and its changes are saved with the response.
+        The earlier one is kept, and its changes are saved with the response.
 
         :raises RuntimeError: outside a request, and in a request without threads.
         """
         return start_another(*self._in_request())
 
     def select(self, thread: Thread | str) -> Thread:
-        """Return to a stored conversation: it replaces ``g.thread`` and the client's cookie.
+        """Return to a stored conversation, which becomes ``g.thread`` and that of the cookie.
 
-        For example, when a person selects one in a list::
+        For example, when a user selects one in a list::
 
             @app.post("/conversations/<conversation_id>")
             def go_back(conversation_id):
                 threads.select(conversation_id)
                 return redirect(url_for("show"))
 
-        The earlier thread is kept, and its changes are saved with the response.
+        The earlier one is kept, and its changes are saved with the response.
 
-        With an owner loader, the conversation has to belong to the current person. Without one,
-        any stored conversation is selected: check the id before.
+        With an owner loader, the conversation has to belong to the current user. Without one, any
+        stored conversation can be selected: check the id first.
 
         :param thread: a thread or its id.
-        :raises ThreadNotFound: a LookupError; if there is no such conversation for this person.
-            Unless the view handles it, the response is 404 Not Found.
+        :raises ThreadNotFound: a LookupError; if the current user has no such conversation. If the
+            view does not catch it, the response is 404 Not Found.
         :raises RuntimeError: outside a request, and in a request without threads.
         :raises StoreError: if the thread cannot be read.
         """
         return select(*self._in_request(), thread)
 
     def delete(self, thread: Thread | str) -> None:
-        """Delete a conversation of the current person for good, see :meth:`Thread.destroy`.
+        """Delete a conversation of the current user permanently, see :meth:`Thread.destroy`.
 
-        If it is the request's own, its cookie ends; call :meth:`new` or :meth:`select` to go on
-        with another one.
+        If it is that of the request, its cookie is deleted too. Call :meth:`new` or :meth:`select`
+        to continue with another one.
 
-        With an owner loader, the conversation has to belong to the current person. Without one,
-        any stored conversation is deleted: check the id before.
+        With an owner loader, the conversation has to belong to the current user. Without one, any
+        stored conversation can be deleted: check the id first.
 
         :param thread: a thread or its id.
-        :raises ThreadNotFound: a LookupError; if there is no such conversation for this person.
-            Unless the view handles it, the response is 404 Not Found.
+        :raises ThreadNotFound: a LookupError; if the current user has no such conversation. If the
+            view does not catch it, the response is 404 Not Found.
         :raises RuntimeError: outside a request, and in a request without threads.
         :raises StoreError: if the thread cannot be deleted.
         """
@@ -71,25 +71,25 @@ class Conversations(Owners):
         keep: Mapping[str, int] | None = None,
         metadata: Mapping[str, Any] | None = None,
     ) -> Thread:
-        """Return a copy of a conversation, which is made inside the store.
+        """Copy a conversation inside the store, and return the copy.
 
-        The request stays with its thread; what it changes in the copy is saved with the
-        response. For example, to try another answer to the second question::
+        The thread of the request stays the same. Changes of the copy are saved with the response.
+        For example, to try another answer to the second question::
 
             other = threads.fork(keep={"messages": 3})
             threads.select(other)
 
-        If the conversation is the request's own, its changes are saved first, as by
-        :meth:`Thread.save`. The copy belongs to the current person. It gets a new id, and begins
-        its time to live again.
+        If it is the conversation of the request, its changes are saved first, as by
+        :meth:`Thread.save`. The copy belongs to the current user, and has a new id and a full time
+        to live.
 
         :param thread: a thread or its id; None: the thread of the request. With an owner loader,
-            it has to belong to the current person; without one, check the id before.
-        :param keep: for keys with lists, how many of the first items the copy has. Other values
-            are copied whole.
+            it has to belong to the current user; without one, check the id first.
+        :param keep: for keys with lists, how many items the copy has, from the beginning. Other
+            values are copied completely.
         :param metadata: the metadata of the copy; None copies them.
-        :raises ThreadNotFound: a LookupError; if there is no such conversation for this person,
-            or nothing is stored of it.
+        :raises ThreadNotFound: a LookupError; if the current user has no such conversation, or it
+            is not stored.
         :raises InvalidArgument: a ValueError; if *keep* contains something else than integers from
             0 on. Unless the view handles it, the response is 400 Bad Request.
         :raises RuntimeError: outside a request, and in a request without threads.
@@ -105,16 +105,16 @@ class Conversations(Owners):
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page:
-        """Return stored threads of anyone, the most recently updated first.
+        """Return stored threads, the most recently updated first. Owners are not checked.
 
-        For example, the conversations of one person that are about one topic::
+        For example, a user's conversations about one topic::
 
             page = threads.list({"topic": "billing"}, owner=user.id)
             page.threads[0].metadata["title"]
             threads.list({"topic": "billing"}, owner=user.id, cursor=page.cursor)
 
         :param metadata: only threads whose metadata contains these keys and values.
-        :param owner: only the threads of this person; None for those of all.
+        :param owner: only the threads of this user; None for those of all users.
         :param limit: the maximum number of threads.
         :param cursor: the cursor of the previous page.
         :raises InvalidArgument: a ValueError; if a value in *metadata* is not a scalar, or *limit*

@@ -22,14 +22,14 @@ def claim(threads: AppThreads, scope: RequestScope) -> Thread:
     """Give the guest's conversation to the current person, under a new id."""
     if threads.owner_loader is None:
         raise ConfigurationError(
-            "claim() needs to know the current person. Register a function with"
+            "claim() needs to know the current user. Register a function with"
             " @threads.owner_loader, or use rotate(), which gives a new id without an owner."
         )
     _require_exchangeable(threads)
     person = load_person(threads, scope, keep_guest_changes=True)
     if person is None:
         raise RuntimeError(
-            "claim() needs a person, and the owner loader has returned None. Call it after the"
+            "claim() needs a logged-in user, but the owner loader returned None. Call it after the"
             " login."
         )
     thread, source = scope.thread, contents_of(scope.thread).source

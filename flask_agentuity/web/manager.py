@@ -47,8 +47,7 @@ class ThreadManager(Conversations, StreamedRuns):
         def chat():
             g.thread.state.push("messages", {"role": "user", "content": request.json["text"]})
 
-    One manager can serve several apps, each with its own configuration and store; see
-    :meth:`init_app`.
+    One manager can serve several apps, each with its own configuration and store.
     """
 
     def __init__(
@@ -61,10 +60,10 @@ class ThreadManager(Conversations, StreamedRuns):
     ) -> None:
         """Create a manager, and initialize *app* if it is given.
 
-        :param store: a store or its URL, instead of the one that the app's configuration names.
+        :param app: None to call :meth:`init_app` later.
+        :param store: a store or its URL, instead of the app's configuration.
         :param thread_id_provider: see :meth:`set_thread_id_provider`.
-        :param session_reporter: is told of the sessions, instead of the one that reports them
-            to Agentuity if the configuration says so.
+        :param session_reporter: replaces the reporter of sessions to Agentuity.
         """
         super().__init__()
         self._given_store = store
@@ -75,7 +74,7 @@ class ThreadManager(Conversations, StreamedRuns):
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Add threads to the requests of *app*; nothing is opened or connected yet.
+        """Add threads to the requests of *app*. The store is opened when it is first used.
 
         :raises ConfigurationError: if a setting is wrong, if the app has a manager already, or
             if it has already handled a request.
@@ -98,10 +97,9 @@ class ThreadManager(Conversations, StreamedRuns):
             logger.warning("The configuration may be wrong: %s", warning)
 
     def exempt(self, view_or_blueprint: _Exempt) -> _Exempt:
-        """Exclude a view, or all views of a blueprint, from having a thread.
+        """Do not give a view, or the views of a blueprint, a thread; for example a health check.
 
-        Use it for health checks and the like; static files never have a thread. It can be
-        used as a decorator, above or below ``@app.route``::
+        Static files never have one. As a decorator, it may be above or below ``@app.route``::
 
             @app.get("/health")
             @threads.exempt
@@ -113,9 +111,9 @@ class ThreadManager(Conversations, StreamedRuns):
         return view_or_blueprint
 
     def set_thread_id_provider(self, provider: ThreadIDProvider | None) -> None:
-        """Let *provider* decide which thread a request belongs to.
+        """Have *provider* decide which thread a request belongs to.
 
-        None restores the default: a signed header or cookie.
+        :param provider: None for the default, a signed header or cookie.
         """
         self._provider = provider
         for threads in self._apps.values():
@@ -127,23 +125,23 @@ class ThreadManager(Conversations, StreamedRuns):
         timeout: float = 30.0,
         max_waiting: int = MOST_WAITING,
     ) -> Callable[[View], View]:
-        """Return a decorator for views whose requests take turns if they share a thread.
+        """Decorate a view to handle one request of each thread at a time.
 
-        A turn lasts until the response has ended, including a streamed one. It excludes
-        requests in other threads and processes, and on other machines if the store is shared
-        (with the thread service only in the same process). Waiting requests are not
-        queued; any of them may be next::
+        A request has the turn until its response has ended, including a streamed one. Other
+        requests wait or are rejected, also in other processes, and on other machines if the store
+        is shared by them (with a thread service, only in the same process). They are not queued:
+        any waiting request may be next::
 
             @app.post("/chat")
             @threads.one_at_a_time(timeout=60)
             def chat(): ...
 
-        What a ``before_request`` function has used of the state was read before the turn and
-        is not read again. Decorate that function too; it then takes the turn.
+        If a ``before_request`` function reads the state, decorate it too: it then takes the turn.
+        Otherwise the state was read before the turn, and may be out of date.
 
-        The turn of a killed worker can be taken over 5 seconds after others have begun to wait
-        for it. If a worker was suspended for so long, another may have its turn: then it saves
-        nothing, and ``save()`` raises :exc:`~flask_agentuity.TurnLost`.
+        The turn of a killed worker is taken over after 5 seconds of waiting. If a worker was
+        suspended for that long and continues, it may have lost its turn. Then it saves nothing:
+        ``save()`` raises :exc:`~flask_agentuity.TurnLost`.
 
         :param on_busy: ``"wait"`` for the turn, or ``"reject"`` with 409 Conflict.
         :param timeout: how long to wait, in seconds; then the response is 409 Conflict.
@@ -160,26 +158,26 @@ class ThreadManager(Conversations, StreamedRuns):
         create: bool | None = None,
         owner: str | int | None = None,
     ) -> AbstractContextManager[Thread]:
-        """Work on a thread outside a request: in a background job, a shell or a test.
+        """Open a thread outside a request: in a background job, a shell or a test.
 
         The thread is saved at the end of the block, unless the block raises. Errors of the
-        store raise here, regardless of the app's configuration::
+        store are raised, regardless of the app's configuration::
 
             with threads.open(thread_id) as thread:
                 thread.state.push("messages", {"role": "assistant", "content": answer})
 
-        It is trusted: it does not ask whom the thread belongs to.
+        The owner of the thread is not checked: do not pass an id that a client has sent.
 
-        :param thread_id: the thread's id; None, together with *create*, generates one.
-        :param create: True starts the thread if it does not exist; False requires a stored
-            thread. By default the thread may exist or not, but an id that was deleted, or that
-            :meth:`claim` or :meth:`rotate` has replaced, within the last hour is not used again.
-        :param owner: the person that the thread belongs to if it is new. If it belongs to
-            another one, nothing is saved.
+        :param thread_id: None, together with ``create=True``, for a new thread.
+        :param create: what happens if nothing is stored under the id. True starts a new thread,
+            False raises LookupError. By default, a new thread is started, unless the id was in
+            use within the last hour, before a deletion, :meth:`claim` or :meth:`rotate`.
+        :param owner: the owner of the thread if it is new. If the thread has another owner,
+            nothing is saved.
         :raises InvalidThreadId: if *thread_id* is not a valid thread id.
         :raises LookupError: with ``create=False``, if nothing is stored.
-        :raises ThreadGone: if the thread was deleted or got another id, or belongs to another
-            person than *owner*; the changes are dropped.
+        :raises ThreadGone: if the thread was deleted, got another id, or has another owner than
+            *owner*. The changes are dropped.
         :raises StoreError: if the thread cannot be read or saved.
         """
         name = None if owner is None else owner_name(owner)

@@ -30,25 +30,22 @@ class Owners(ServedApps):
         self._owner_loader: OwnerLoader | None = None
 
     def owner_loader(self, function: _Loader) -> _Loader:
-        """Register the function that returns the current person's id, or None for a guest.
+        """Register the function that returns the current user's id, or None for a guest.
 
-        It is a decorator. With Flask-Login, for example::
+        As a decorator, for example with Flask-Login::
 
             @threads.owner_loader
             def load_owner():
                 return current_user.get_id()
 
-        A conversation that a person begins belongs to that person, and requests of others do
-        not reach it: for them it is as if it did not exist. A guest's conversation has no owner
-        and is reached with its signed cookie or header only; :meth:`claim` gives it to the
-        person who has logged in.
+        A conversation belongs to the user who starts it. For requests of other users, it does not
+        exist. A guest's conversation has no owner, and is reached only with its signed cookie or
+        header; :meth:`claim` gives it to the user who has logged in.
 
-        The function is called in requests that use their thread, once in each, and by the methods
-        of this manager that are about the current person. It may be async. It cannot use the
-        thread. The id is a string or an integer; an integer is stored as a string.
-
-        :raises ConfigurationError: in a request, if the function raises, or returns something
-            else.
+        The function is called once in each request that uses its thread, and by the methods of
+        this manager that are about the current user. It may be async. It cannot use the thread.
+        It returns a string or an integer, which is stored as a string. If it raises or returns
+        another type, the request raises :exc:`~flask_agentuity.ConfigurationError`.
         """
         self._owner_loader = function
         for threads in self._apps.values():
@@ -56,23 +53,22 @@ class Owners(ServedApps):
         return function
 
     def claim(self) -> Thread:
-        """Give the guest's conversation to the person who has logged in, under a new id.
+        """Give the guest's conversation to the user who has logged in, under a new id.
 
-        Call it in the view that logs a person in, after the login::
+        Call it in the login view, after the login::
 
             login_user(user)
             threads.claim()
 
-        State, metadata and times are kept. The new id protects against session fixation: a person
-        who planted or copied the guest's cookie does not read on. What other requests are writing
-        under the former id is dropped, as for a deleted thread. What was read before is read
-        again.
+        State, metadata and times are kept. The new id protects against session fixation: an
+        attacker who planted or copied the guest's cookie cannot read what follows. Changes that
+        other requests save under the former id are dropped, as for a deleted thread.
 
-        If the conversation belongs to the person already, nothing happens. If the request has
-        none that the person may take, it goes on with a new one.
+        If the conversation already belongs to the user, nothing changes. If it cannot be claimed,
+        the request gets a new one.
 
         :returns: the thread of the request.
-        :raises RuntimeError: if no person is logged in, if the id comes from the app's thread ID
+        :raises RuntimeError: if no user is logged in, if the id comes from the app's thread ID
             provider, and outside a request.
         :raises ConfigurationError: if there is no owner loader.
         :raises StoreError: if the thread cannot be saved or moved.
@@ -80,11 +76,11 @@ class Owners(ServedApps):
         return claim(*self._in_request())
 
     def rotate(self) -> Thread:
-        """Give the request's conversation a new id, for example when rights change.
+        """Give the conversation of the request a new id, for example when privileges change.
 
-        It is :meth:`claim` for apps without an owner loader: call it after a login, so that a
-        cookie from before the login does not give access to what is said after it. The owner
-        stays as it is.
+        In an app without an owner loader, call it after a login, in place of :meth:`claim`, so
+        that a cookie from before the login does not give access to what is said after it. The
+        owner does not change.
 
         :returns: the thread of the request.
         :raises RuntimeError: if the id comes from the app's thread ID provider, and outside a
@@ -100,16 +96,16 @@ class Owners(ServedApps):
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page:
-        """Return the current person's conversations, the most recently updated first.
+        """Return the current user's conversations, the most recently updated first.
 
-        A guest has none. The parameters and errors are those of :meth:`list`.
+        For a guest, the page is empty. The parameters and errors are those of :meth:`list`.
 
         :raises ConfigurationError: if there is no owner loader.
         """
         threads = self._threads_of(current_app_object())
         if threads.owner_loader is None:
             raise ConfigurationError(
-                "mine() needs to know the current person. Register a function with"
+                "mine() needs to know the current user. Register a function with"
                 " @threads.owner_loader."
             )
         scope = threads.find_scope(current_request()) if has_request_context() else None
@@ -121,15 +117,15 @@ class Owners(ServedApps):
         return threads.store.list(metadata, owner=person, limit=limit, cursor=cursor)
 
     def erase(self, owner: str | int, progress: Callable[[int], None] | None = None) -> int:
-        """Delete all conversations of a person for good, some at a time.
+        """Delete all conversations of a user permanently, a few at a time.
 
-        It can be repeated, for example after an error. It works outside a request as well, and
-        does not check who asks. Nothing of the text is left in an SQLite file and its log.
+        It can be repeated after an error, works outside a request as well, and does not check the
+        current user. No text is left in an SQLite file and its log.
 
-        :param owner: the person's id, as the owner loader returns it.
-        :param progress: called with the number of conversations that each step has deleted.
+        :param owner: the user's id, as the owner loader returns it.
+        :param progress: called after each step with the number of conversations deleted in it.
         :returns: how many conversations were deleted.
-        :raises ValueError: if *owner* cannot be the id of a person.
+        :raises ValueError: if *owner* cannot be the id of a user.
         :raises StoreError: if the store fails, or cannot list threads.
         """
         return self._threads_at_work().store.erase(owner_name(owner), progress)

@@ -111,7 +111,7 @@ def load_owner(app: Flask, loader: OwnerLoader) -> str | None:
     :raises ConfigurationError: if *loader* raises, or returns something else.
     """
     name = getattr(loader, "__qualname__", repr(loader))
-    must = "It must return the id of the current person, a string or an integer, or None."
+    must = "It must return the id of the current user, a string or an integer, or None."
     try:
         person: object = app.ensure_sync(loader)()
     except HTTPException:

@@ -31,37 +31,37 @@ _LONGEST_REMEMBERED = 1000
 
 
 class ThreadIDProvider(ABC):
-    """Decides which thread a request belongs to, and tells the client.
+    """The base class of providers, which decide which thread a request belongs to.
 
-    Write your own provider if the id comes from elsewhere, for example one thread for each
-    logged-in user, and set it with :meth:`ThreadManager.set_thread_id_provider`.
+    Write a provider if the id does not come from a cookie or header, for example for one thread
+    per user, and set it with :meth:`ThreadManager.set_thread_id_provider`.
     """
 
-    #: The request headers that the id depends on; they are added to the response's ``Vary``.
+    #: The request headers that the id depends on. They are added to the response's ``Vary``.
     vary: Sequence[str] = ("Cookie",)
 
     @abstractmethod
     def get_thread_id(self, app: Flask, request: Request) -> str | None:
         """Return the thread id of *request*, or None to use the signed header or cookie.
 
-        An invalid id raises :exc:`~flask_agentuity.errors.InvalidThreadId` in the request.
+        For an invalid id, the request raises :exc:`~flask_agentuity.errors.InvalidThreadId`.
         """
 
     @abstractmethod
     def set_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
-        """Tell the client the id, in the response to a request that used its thread."""
+        """Send the id to the client, in the response to a request that used its thread."""
 
     def end_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:  # noqa: B027
-        """Tell the client that the thread was deleted. Does nothing unless overridden."""
+        """Remove the id from the client, after the thread was deleted. By default, do nothing."""
 
     def new_thread_id(self, app: Flask, request: Request) -> str:
-        """Return the id of another conversation, for :meth:`ThreadManager.new`."""
+        """Return an id for :meth:`ThreadManager.new`: by default, a random one."""
         return make_thread_id()
 
     def is_made_now(self, thread_id: str, request: Request) -> bool:
         """Return whether *thread_id* was generated for this request, so nothing is stored yet.
 
-        Returns False unless overridden: a thread is then new if nothing is stored under its id.
+        By default, return False. Then a thread is new if nothing is stored under its id.
         """
         return False
 

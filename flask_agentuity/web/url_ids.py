@@ -80,6 +80,6 @@ def _require_guard(threads: AppThreads) -> None:
         raise ConfigurationError(
             "A URL with <thread:...> opens the conversation to everyone who learns the URL: from"
             " a history, a log or a forwarded link. Register a function with"
-            " @threads.owner_loader, so that each person reaches only their own conversations, or"
+            " @threads.owner_loader, so that each user reaches only their own conversations, or"
             " set AGENTUITY_THREAD_PUBLIC_URLS=True if they are meant to be public."
         )

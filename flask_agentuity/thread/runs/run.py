@@ -7,9 +7,9 @@ from .formats import FORMATS
 
 
 class Run:
-    """One streamed answer: what :meth:`ThreadManager.stream` has begun.
+    """One streamed answer, started by :meth:`ThreadManager.stream`.
 
-    It shows what was stored when it was looked up; look it up again for news.
+    It does not change after :meth:`ThreadManager.run` has returned it; call that again for news.
     """
 
     __slots__ = ("_store", "_stored")
@@ -25,7 +25,10 @@ class Run:
 
     @property
     def status(self) -> RunStatus:
-        """``running``, ``done``, ``stopped``, ``failed`` or ``interrupted``."""
+        """``running``, ``done``, ``stopped``, ``failed`` or ``interrupted``.
+
+        It is interrupted if its worker ended, or its thread was deleted or got another id.
+        """
         return self._stored.status
 
     @property
@@ -39,7 +42,7 @@ class Run:
         return self._stored.truncated
 
     def text(self) -> str:
-        """Return the text that it has yielded so far, without its dicts.
+        """Return the text that the generator has yielded, without dicts.
 
         :raises StoreError: if it cannot be read.
         """

@@ -96,7 +96,7 @@ def owner_option(*, required: bool = False) -> Callable[[_Command], _Command]:
         "--owner",
         metavar="ID",
         required=required,
-        help="Only threads of this person: the id that the app's owner loader returns.",
+        help="Only threads of this user: the id that the app's owner loader returns.",
     )
 
 

@@ -22,11 +22,11 @@ class StreamedRuns(ServedApps):
     """Streams answers that continue without their client."""
 
     def stream(self, output: Output, format: Literal["text", "sse", "ui"] = "text") -> Response:
-        """Return a response with the output of a generator, which continues without its reader.
+        """Return a response that streams a generator, which continues if the client disconnects.
 
-        The generator runs in a thread of this process, in a copy of the request's context, even
-        if the client disconnects. Other requests can read what it yields from any place, see
-        :attr:`blueprint`. The thread is saved before a reader can see the end::
+        The generator is a run: it runs in a Python thread of this process, in a copy of the
+        request's context. Other requests can read its output from any position, see
+        :attr:`blueprint`. The thread is saved before a client can see the end::
 
             @app.post("/chat")
             @threads.one_at_a_time(on_busy="reject")
@@ -34,18 +34,21 @@ class StreamedRuns(ServedApps):
                 g.thread.state.push("messages", {"role": "user", "content": request.json["text"]})
                 return threads.stream(answer(g.thread.state), format="sse")
 
-        The run has the turn of the thread until it ends. If the view has not taken the turn,
-        this method does, without waiting. The generator begins after the response was saved; if
-        the view raises or returns another response, it does not begin at all.
+        The run has the turn of the thread (see :meth:`one_at_a_time`) until it ends. If the view
+        has not taken the turn, this method does, without waiting. The generator starts after the
+        changes of the view are saved; if the view raises or returns another response, it does not
+        start.
 
-        If the generator raises, its changes are not saved and the run has failed.
+        If the generator raises, its changes are not saved, and the status of the run is
+        ``failed``.
 
         :param output: a generator, an asynchronous generator or another iterable. It yields
-            ``str``, ``bytes`` or dicts, which are sent as JSON; None is left out.
+            ``str``, ``bytes`` or dicts, which are sent as JSON; None is ignored.
         :param format: ``"text"``, ``"sse"`` for server-sent events, or ``"ui"`` for the UI message
             stream of the Vercel AI SDK.
-        :raises Conflict: 409, if another request has the turn.
-        :raises ServiceUnavailable: 503, if there are ``AGENTUITY_RUN_MAX_PER_PROCESS`` runs.
+        :raises Conflict: of Werkzeug (409), if another request has the turn.
+        :raises ServiceUnavailable: of Werkzeug (503), if the process has
+            ``AGENTUITY_RUN_MAX_PER_PROCESS`` runs.
         :raises TypeError: if *output* cannot be run.
         :raises ValueError: for another format.
         :raises StoreError: if the store cannot be reached.
@@ -53,7 +56,7 @@ class StreamedRuns(ServedApps):
         return plan_run(self._threads_of(current_app_object()), output, format)
 
     def run(self, thread: Thread | str | None = None) -> Run | None:
-        """Return the latest run of a thread; None if there is none, or it is too long ago.
+        """Return the latest run of a thread; None if there is none, or it is no longer kept.
 
         A run is kept for ``AGENTUITY_RUN_KEEP`` seconds after its end::
 
@@ -61,9 +64,8 @@ class StreamedRuns(ServedApps):
             if last and last.status in ("failed", "interrupted"):
                 ...  # offer to try again
 
-        :param thread: a thread or its id; the thread of the request if None, which does not
-            count as a use of it. In a request of an app with an owner loader, the thread of
-            another person has no run.
+        :param thread: a thread or its id; None: the thread of the request, which this does not
+            use. With an owner loader, there is no run of another user's thread in a request.
         :raises StoreError: if the store cannot be reached.
         """
         threads = self._threads_at_work()
@@ -72,10 +74,10 @@ class StreamedRuns(ServedApps):
         return None if stored is None else threads.runs.as_run(stored)
 
     def stop(self, thread: Thread | str | None = None) -> bool:
-        """Ask the run of a thread, in any process, to stop; return whether there is one.
+        """Ask the run of a thread to stop, in any process. Return whether there is one.
 
-        What it has said is saved, and its status is ``stopped``. A generator stops when it
-        yields next: until then it is not interrupted. An asynchronous one is cancelled at once.
+        A generator is closed when it yields the next time; an asynchronous one is cancelled at
+        once. Its changes are saved, and the status of the run is ``stopped``.
 
         :param thread: as for :meth:`run`.
         :raises StoreError: if the store cannot be reached.
@@ -87,11 +89,11 @@ class StreamedRuns(ServedApps):
 
     @cached_property
     def blueprint(self) -> Blueprint:
-        """The routes by which clients read and stop the runs of their own thread.
+        """The routes with which clients read and stop the runs of their own thread.
 
-        ``GET stream`` reads, from the place that ``Last-Event-ID`` or ``?run=&after=`` says;
-        204 if nothing runs or everything was read. ``GET status`` returns the latest run as JSON.
-        ``POST stop`` stops it::
+        ``GET stream`` reads a run from the position given by ``Last-Event-ID`` or
+        ``?run=&after=``; 204 if no run is under way, or everything was read. ``GET status``
+        returns the latest run as JSON. ``POST stop`` stops it::
 
             app.register_blueprint(threads.blueprint, url_prefix="/chat")
         """
