@@ -84,7 +84,7 @@ def test_another_type_is_a_clear_error(wrong: Any) -> None:
         tested.app.test_client().get("/")
     message = str(caught.value)
     assert f"load_person returned a {type(wrong).__name__}" in message
-    assert "the id of the current person, a string or an integer, or None" in message
+    assert "the id of the current user, a string or an integer, or None" in message
 
 
 @pytest.mark.parametrize("wrong", ["", "half an \ud83d"])

@@ -117,7 +117,7 @@ def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
 @yes_option
 @json_option
 def erase(owner: str, yes: bool, as_json: bool) -> None:
-    """Delete all threads of a person permanently.
+    """Delete all threads of a user permanently.
 
     Threads are deleted one after the other. After an error or an interruption, run the command
     again.
