@@ -88,7 +88,7 @@ class AppThreads:
         #: Receivers of signals, which hold them weakly.
         self.receivers: list[Callable[..., Any]] = []
         self._app = weakref.ref(app)
-        self._config_watch = ConfigWatch(app.config)
+        self.config_watch = ConfigWatch(app.config)
         #: The streamed answers of the app.
         self.runs = AppRuns(self)
         self._exempt = exempt
@@ -134,7 +134,7 @@ class AppThreads:
         if exempt is None:
             # The app may have replaced its JSON provider since it was initialized.
             render_states(self.app)
-            self._config_watch.look(self.app.config)
+            self.config_watch.look(self.app.config)
             exempt = self._exempt_endpoints[endpoint] = self._is_exempt(current, endpoint)
         if exempt:
             return None

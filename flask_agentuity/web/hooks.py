@@ -125,9 +125,12 @@ def _note_beginning(app: Flask, threads: AppThreads) -> None:
     request begins with the first use of its thread.
     """
     wsgi_app, began_key = app.wsgi_app, threads.began_key
+    config, watch = app.config, threads.config_watch
 
     def noting_wsgi_app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         environ[began_key] = time.monotonic()
+        if len(config) != watch.length:
+            watch.look(app.config)
         return wsgi_app(environ, start_response)
 
     app.wsgi_app = noting_wsgi_app  # type: ignore[method-assign]

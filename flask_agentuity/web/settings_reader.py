@@ -89,13 +89,20 @@ class SettingsReader:
 
 
 class ConfigWatch:
-    """Warns of settings in an app's configuration that are changed too late to be read."""
+    """Warns of settings in an app's configuration that are changed too late to be read.
+
+    Comparing all of them in each request would take too long. It is done in the first request, when
+    a key was added, and when an endpoint first uses its thread.
+    """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._known = _settings_in(config)
+        #: The number of keys at the last look; -1 before the first one.
+        self.length = -1
 
     def look(self, config: Mapping[str, Any]) -> None:
         """Compare *config* with what it was, and warn once of each difference."""
+        self.length = len(config)
         now = _settings_in(config)
         changed = [key for key in {**self._known, **now} if self._known.get(key) != now.get(key)]
         self._known = now

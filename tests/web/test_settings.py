@@ -211,6 +211,21 @@ def test_a_setting_that_is_changed_after_init_app_is_named(
     ]
 
 
+def test_late_settings_are_named_in_the_next_request(caplog: pytest.LogCaptureFixture) -> None:
+    """Also if no request uses its thread."""
+    app = make_app(THREAD_TTL=604_800)
+    app.config["AGENTUITY_THREAD_TTL"] = 60
+    client = app.test_client()
+    assert client.get("/nothing").status_code == 404
+    app.config["AGENTUITY_THREAD_MAX_BYTES"] = 1000
+    for _ in range(2):
+        assert client.get("/nothing").status_code == 404
+    assert [warning.partition(" in ")[0] for warning in warnings(caplog)] == [
+        "AGENTUITY_THREAD_TTL",
+        "AGENTUITY_THREAD_MAX_BYTES",
+    ]
+
+
 @pytest.mark.parametrize(
     ("settings", "named", "offline"),
     [
