@@ -53,6 +53,13 @@ class Finding:
         page = self.find(self._query(metadata, owner, limit, cursor))
         return page if self.owners else _name_owners(page)
 
+    def list_owned(self, owner: str, limit: int) -> Sequence[ListedThread]:
+        """Return some threads of *owner*, with those of which nothing else is stored yet.
+
+        :raises StoreError: if this store cannot list.
+        """
+        return self.list(owner=owner, limit=limit).threads
+
     def find(self, query: Query) -> Page:
         """Return the page that *query* asks for. Override it to list threads.
 

@@ -136,7 +136,7 @@ class MovingStore(DocumentStore, TurnStore, Finding):
         """
         deleted: set[str] = set()
         while True:
-            threads = self.list(owner=owner, limit=_ERASED).threads
+            threads = self.list_owned(owner, _ERASED)
             # A listing may still show threads that were deleted a moment ago.
             remaining = [thread.id for thread in threads if thread.id not in deleted]
             if not remaining:

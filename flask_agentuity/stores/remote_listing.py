@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from ..client import ThreadClient
 from ..client.directory import MAX_LIMIT, FoundThread, FoundThreads, ThreadDirectory
@@ -23,6 +25,26 @@ class RemoteFinding(Finding):
     client: ThreadClient
     _directories: PerProcess[ThreadDirectory]
 
+    def list(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        owner: str | None = None,
+        limit: int = 20,
+        cursor: str | None = None,
+    ) -> Page:
+        query = self._query(metadata, owner, limit, cursor)
+        found: list[ListedThread] = []
+        while True:
+            page = self.find(replace(query, limit=query.limit - len(found), cursor=cursor))
+            found += [thread for thread in page.threads if not _is_empty(thread)]
+            cursor = page.cursor
+            if cursor is None or len(found) >= query.limit:
+                return Page(found, cursor)
+
+    def list_owned(self, owner: str, limit: int) -> Sequence[ListedThread]:
+        return self.find(self._query(None, owner, limit)).threads
+
     def find(self, query: Query) -> Page:
         found: list[ListedThread] = []
         cursor = query.cursor
@@ -34,7 +56,8 @@ class RemoteFinding(Finding):
 
     def describe(self, thread_id: str) -> ListedThread | None:
         found = self._directory().get(thread_id)
-        return None if found is None else _listed(found)
+        listed = None if found is None else _listed(found)
+        return None if listed is None or _is_empty(listed) else listed
 
     def scan(self) -> Iterator[ListedThread]:
         newest: float | None = None
@@ -55,14 +78,14 @@ class RemoteFinding(Finding):
         cursor: str | None = None
         while True:
             page = self.find(Query(limit=MAX_LIMIT, cursor=cursor))
-            yield from page.threads
+            yield from (thread for thread in page.threads if not _is_empty(thread))
             cursor = page.cursor
             if cursor is None:
                 return
 
     def _some(
         self, query: Query, cursor: str | None, wanted: int
-    ) -> tuple[list[ListedThread], str | None]:
+    ) -> tuple[Sequence[ListedThread], str | None]:
         """Return what one call finds, and the cursor of what follows."""
         limit = min(wanted, MAX_LIMIT)
         offset = _offset_of(cursor)
@@ -110,6 +133,16 @@ def _offset_of(cursor: str | None) -> int | None:
         return None
     after = Query(cursor=cursor).after
     return int(after[0]) if after is not None and after[1] == _OFFSET else None
+
+
+def _is_empty(thread: ListedThread) -> bool:
+    """Return whether nothing but the owner is stored, as of a conversation that has just begun.
+
+    Stores with a field for the owner do not list such a thread.
+    """
+    if thread.owner is None or len(thread.metadata) != 1:
+        return False
+    return thread.size == codec.document_size(0, len(codec.encode(thread.metadata, "metadata")))
 
 
 def _listed(found: FoundThread) -> ListedThread:
