@@ -4,34 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 from collections import OrderedDict
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from . import open_files
 from .addresses import TrustedAddresses, source_of
 from .limited_log import LimitedLog
 from .listener import AcceptedSocket
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Files that are left for the store and for the rest of the process.
-_RESERVED_FILES = 64
 #: Seconds after its time in which a client can still be told that it was too slow.
 _LAST_WORDS = 1.0
-
-
-def _files_left(number: int) -> float:
-    """Return how many files can be opened after the one with this *number*.
-
-    A new file has the lowest number that is free.
-    """
-    try:
-        import resource
-    except ModuleNotFoundError:
-        return math.inf
-    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return math.inf if limit == resource.RLIM_INFINITY else limit - number
 
 
 @dataclass(frozen=True)
@@ -64,12 +49,12 @@ class Admission:
 
     def admit(self, accepted: AcceptedSocket) -> bool:
         """Have *accepted* wait for its key. Return False if there are hardly any files left."""
-        if (left := _files_left(accepted.number)) < _RESERVED_FILES:
+        if (left := open_files.files_left(accepted.number)) < open_files.RESERVED:
             self.refuse_for_lack_of_files()
             # It can be gone before the files that are left are needed.
             if self._waiting:
                 self._evict(next(iter(self._waiting)))
-            if left < _RESERVED_FILES // 2:
+            if left < open_files.RESERVED // 2:
                 return False
         loop = asyncio.get_running_loop()
         patience = self._limits.timeout + _LAST_WORDS

@@ -78,7 +78,7 @@ class ServiceSettings:
     #: have restored. Beyond it, the largest connection of the key that holds most is closed.
     max_memory_bytes: int = DEFAULT_MAX_MEMORY_BYTES
     #: Further clients are told to try again later (503). If there are several keys, one of them
-    #: can have three quarters of the connections.
+    #: can have three quarters of the connections. The limit of open files can lower both.
     max_connections: int = 1000
     #: How many clients may be connected that have not sent their key, in total and for each
     #: address (of IPv6: each /64 network). Beyond it, the one that has waited longest is closed.
@@ -150,13 +150,6 @@ class ServiceSettings:
             move_former_threads(namespace, self.store, store)
             self._moved.add(namespace)
         return Tenant(namespace, store, namespace, lists=store.owners)
-
-    @property
-    def max_per_key(self) -> int:
-        """How many connections one key may have: one of several leaves some to the others."""
-        if len(self.keys) == 1:
-            return self.max_connections
-        return max(1, self.max_connections * 3 // 4)
 
     @property
     def reserved_workers(self) -> int:

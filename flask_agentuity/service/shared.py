@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from . import open_files
 from .addresses import source_of
 from .admission import Admission, AdmissionLimits
 from .buffers import Buffers
@@ -69,10 +70,18 @@ class Shared:
         return self.wrong_keys.wait(source_of(host))
 
     def is_full(self, tenant: str | None = None) -> bool:
-        """Return whether no more connections are taken, or none of *tenant*."""
-        if self.connections.total() >= self._settings.max_connections:
+        """Return whether no more connections are taken, or none of *tenant*.
+
+        One of several keys leaves a quarter of them to the others, also if the limit of open files
+        allows fewer than the settings.
+        """
+        most = min(self._settings.max_connections, open_files.most_connections())
+        if self.connections.total() >= most:
             return True
-        return tenant is not None and self.connections[tenant] >= self._settings.max_per_key
+        if tenant is None:
+            return False
+        share = most if len(self._settings.keys) == 1 else max(1, most * 3 // 4)
+        return self.connections[tenant] >= share
 
     def close(self) -> None:
         """Begin nothing more."""
