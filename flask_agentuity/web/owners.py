@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar, cast
 
 from flask import Flask, has_request_context
@@ -13,6 +13,7 @@ from ..stores.listing import Query, require_owner
 from ..thread.thread import Thread
 from .app_threads import AppThreads
 from .exchanging import claim, rotate
+from .exporting import export_owner
 from .flask_internals import current_app_object, current_request
 from .ownership import OwnerLoader
 from .person_changes import load_person
@@ -129,6 +130,25 @@ class Owners(ServedApps):
         :raises StoreError: if the store fails, or cannot list threads.
         """
         return self._threads_at_work().store.erase(owner_name(owner), progress)
+
+    def export(self, owner: str | int) -> Iterator[bytes]:
+        """Return a user's conversations, each as a line of JSON, as ``flask threads export`` does.
+
+        For example, to let users download their data::
+
+            @app.get("/export")
+            @login_required
+            def export():
+                return Response(threads.export(current_user.get_id()), mimetype="application/jsonl")
+
+        It works outside a request as well, and does not check the current user. A damaged thread is
+        left out, and an error is logged.
+
+        :param owner: the user's id, as the owner loader returns it.
+        :raises ValueError: if *owner* cannot be the id of a user.
+        :raises StoreError: if the store cannot be read, or cannot list threads.
+        """
+        return export_owner(self._threads_at_work().store, owner_name(owner))
 
     def _in_request(self) -> tuple[AppThreads, RequestScope]:
         threads = self._threads_of(current_app_object())

@@ -15,19 +15,13 @@ from flask.cli import AppGroup
 from ...document import codec
 from ...errors import (
     AgentuityError,
-    AuthenticationFailed,
     ConfigurationError,
-    RequestTimeout,
-    ServiceUnavailable,
 )
 from ...stores import ThreadStore
 from ...stores.listing import require_filter
 from ..app_threads import AppThreads, threads_of
 from ..flask_internals import current_app_object
 from .output import escape
-
-#: Errors that do not concern one thread: the next call would fail in the same way.
-UNREACHABLE = (AuthenticationFailed, RequestTimeout, ServiceUnavailable)
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

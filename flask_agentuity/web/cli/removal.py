@@ -9,8 +9,8 @@ import click
 
 from ...errors import StoreError
 from ...stores import ThreadStore
+from ..exporting import UNREACHABLE
 from .group import (
-    UNREACHABLE,
     Failure,
     app_store,
     checked_owner,

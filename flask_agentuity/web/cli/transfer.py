@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 import click
 
 from ...errors import StateNotSerializable, StoreError
-from ...stores import ListedThread, ThreadStore
+from ...stores import ThreadStore
+from ..export_format import from_line, to_line
+from ..exporting import UNREACHABLE, each_once
 from .export_file import export_file
-from .export_format import from_line, to_line
 from .group import (
-    UNREACHABLE,
     Failure,
     app_store,
     checked_owner,
@@ -53,7 +52,7 @@ def export_threads(file: str, where: tuple[str, ...], owner: str | None, as_json
     exported = 0
     damaged: list[str] = []
     with export_file(file) as output, counter("Threads exported:") as count:
-        for thread in _once(found):
+        for thread in each_once(found):
             try:
                 line = to_line(thread, store.restore_without_renewing(thread.id))
             except UNREACHABLE:
@@ -71,15 +70,6 @@ def export_threads(file: str, where: tuple[str, ...], owner: str | None, as_json
     else:
         click.echo(f"Exported {count_threads(exported)}.", err=file == "-")
     sys.exit(1 if damaged else 0)
-
-
-def _once(found: Iterable[ListedThread]) -> Iterator[ListedThread]:
-    """Yield each thread once."""
-    seen: set[str] = set()
-    for thread in found:
-        if thread.id not in seen:
-            seen.add(thread.id)
-            yield thread
 
 
 @threads.command("import", epilog=examples("import threads.jsonl", "import - < threads.jsonl"))

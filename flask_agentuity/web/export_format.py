@@ -9,11 +9,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from ...document import codec
-from ...stores import ListedThread
-from ...stores.base import complete
-from ...stores.listing import require_owner, require_times
-from ..thread_ids import require_thread_id
+from ..document import codec
+from ..stores import ListedThread
+from ..stores.base import complete
+from ..stores.listing import require_owner, require_times
+from .thread_ids import require_thread_id
 
 
 def to_line(thread: ListedThread, document: bytes | None) -> bytes | None:
