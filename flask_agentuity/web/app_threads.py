@@ -41,9 +41,9 @@ _EXTENSION = "agentuity.app_threads"
 class AppThreads:
     """The threads of one app, as the hooks, the command line and the test client use them."""
 
-    #: Is told of the sessions, unless it is None.
+    #: Reports sessions. None: they are not reported.
     reporting: Reporting | None = None
-    #: Returns the current person, if the app has registered such a function.
+    #: The app's owner loader, if it has one.
     owner_loader: OwnerLoader | None = None
     #: Whether a URL of the app contains a thread id.
     has_url_ids = False
@@ -74,7 +74,8 @@ class AppThreads:
         )
         #: Decides which thread a request belongs to.
         self.provider: ThreadIDProvider = self.signed_provider
-        #: The attributes of a request for its scope, and for having been answered without one.
+        #: The names of the request's attributes that hold its scope, and say that it was answered
+        #: without one.
         self.scope_key = f"flask_agentuity.{id(self)}"
         self.answered_key = f"{self.scope_key}.answered"
         #: The key in the WSGI environment for the time at which the request began.
@@ -83,7 +84,7 @@ class AppThreads:
         self.shared_caches = SharedCaches(self.signed_provider)
         #: Knows which threads are about to reach their size limit.
         self.nearly_full = NearlyFull()
-        #: The attribute of a request for what the app's own provider has said of it.
+        #: The name of the request's attribute that holds the id from the app's own provider.
         self.given_key = f"{self.scope_key}.given"
         #: Receivers of signals, which hold them weakly.
         self.receivers: list[Callable[..., Any]] = []
@@ -172,7 +173,7 @@ class AppThreads:
             signals.send(signal, app, thread=thread, session=session, error=error, **more)
 
     def forget_exempt(self) -> None:
-        """Take notice of a change of the exempt views and blueprints."""
+        """Read the exempt views and blueprints again, after a change."""
         self._exempt_endpoints.clear()
 
     def load_person(self) -> str | None:

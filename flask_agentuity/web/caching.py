@@ -1,4 +1,4 @@
-"""What keeps the responses of one visitor out of the caches that all visitors share.
+"""Keeping the responses to one visitor out of caches that all visitors share.
 
 A response that used its thread depends on the visitor, and often sets the visitor's cookie. A
 shared cache that stores it gives both to the next visitor.
@@ -45,7 +45,7 @@ class SharedCaches:
     def exclude(self, response: Response, endpoint: str | None, why: str = _DEPENDS) -> None:
         """Make *response* private. If the app has allowed caches to share it, warn once.
 
-        :param endpoint: the endpoint of the request; each is warned of once.
+        :param endpoint: the endpoint of the request; there is one warning for each.
         :param why: the reason, for the warning.
         """
         allowed = [name for name in _TARGETED if _is_allowed(response.headers.getlist(name))]

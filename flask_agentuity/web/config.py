@@ -44,14 +44,14 @@ class AppSettings:
     on_restore_error: Literal["empty", "raise"]
     on_save_error: Literal["log", "raise"]
     on_too_large: Literal["log", "raise"]
-    #: What is configured of the client's options; the others have the client's own defaults.
+    #: The options of the client that are configured; the client has defaults for the others.
     client_options: Mapping[str, Any]
     #: Where sessions are reported; None: nowhere.
     reports: ReportSettings | None
-    #: Whether responses tell the session's id.
+    #: Whether responses have a header with the session's id.
     session_header: bool
     runs: RunSettings
-    #: What is likely to be a mistake, each with how to correct it.
+    #: Likely mistakes, each with its correction.
     warnings: Sequence[str]
 
 
@@ -106,7 +106,7 @@ def _find_warnings(read: SettingsReader, settings: AppSettings) -> list[str]:
     read.expect("CLOUD_DEPLOYMENT_ID", "ENVIRONMENT", "SDK_DEV_MODE")
     warnings = read.find_unknown()
     warnings += find_guessable(settings.sdk_key, settings.secret)
-    # A thread service has its own time after which threads expire.
+    # A thread service has its own time to live.
     if not settings.store.startswith(("ws:", "wss:")):
         warnings += find_mismatch(settings.cookie, settings.ttl)
     return warnings
@@ -119,7 +119,7 @@ def configured_reporter(settings: AppSettings) -> SessionReporter | None:
     """
     if settings.reports is None:
         return None
-    # Only here, because it imports what speaks to the service.
+    # Imported only here, because it imports the service's client.
     from .reporting import make_reporter
 
     return make_reporter(settings.reports, settings.client_options)

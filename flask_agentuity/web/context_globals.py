@@ -25,7 +25,7 @@ class _OfRequest:
         if instance is None:
             return self
         try:
-            # A shorter way than scope(), for a scope that has begun.
+            # Faster than scope(), if the scope has begun.
             current = current_request()
             scope = current.__dict__.get(self._scope_key) or self._threads.begin_scope(current)
         except RuntimeError as error:

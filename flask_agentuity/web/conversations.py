@@ -90,8 +90,8 @@ class Conversations(Owners):
         :param metadata: the metadata of the copy; None copies them.
         :raises ThreadNotFound: a LookupError; if the current user has no such conversation, or it
             is not stored.
-        :raises InvalidArgument: a ValueError; if *keep* contains something else than integers from
-            0 on. Unless the view handles it, the response is 400 Bad Request.
+        :raises InvalidArgument: a ValueError; if *keep* contains anything but integers from 0 on.
+            Unless the view handles it, the response is 400 Bad Request.
         :raises RuntimeError: outside a request, and in a request without threads.
         :raises StoreError: if the thread cannot be saved or copied.
         """

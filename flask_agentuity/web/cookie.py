@@ -15,11 +15,11 @@ from werkzeug.http import dump_cookie
 #: The part of its maximum age after which a cookie is renewed.
 _RENEWED_AFTER = 0.1
 # A response that took longer than this, in seconds, does not renew the cookie: the client may
-# have another conversation by then, to which the response would put an end.
+# have another conversation by then, which the response would replace.
 _PROMPT = 2.0
 # From this part of its maximum age on, every response renews it.
 _OVERDUE_AFTER = 0.5
-#: Beginnings of names that browsers take only from cookies with certain attributes.
+#: Prefixes of cookie names. Browsers accept such cookies only with certain attributes.
 PREFIXES = ("__Host-", "__Secure-")
 # The characters of a thread id by which the time of its cookie is recognized.
 _HINT = 8
@@ -39,7 +39,7 @@ class CookieSettings:
 
     @property
     def requires_secure(self) -> str | None:
-        """Return the reason for which browsers accept the cookie with ``Secure`` only, if any."""
+        """Return why browsers require ``Secure`` for the cookie; None if they do not."""
         if self.samesite == "None":
             return "SameSite=None"
         if self.partitioned:
@@ -52,28 +52,29 @@ class ThreadCookie:
     """Writes the two cookies of an app, and decides when they have to be written again.
 
     The cookie ``<name>_at`` is not signed. It contains when the cookie was set, in seconds since
-    1970, and the end of the thread id. A forged one has the cookie renewed earlier or later, or
-    selects another one of the validly signed cookies that the client has sent.
+    1970, and the end of the thread id. If it is forged, the cookie is renewed earlier or later, or
+    another one of the client's validly signed cookies is used.
     """
 
     def __init__(self, settings: CookieSettings) -> None:
         self.settings = settings
         self._at_name = f"{settings.name}_at"
-        # The attributes as Set-Cookie contains them: most of the work of writing a cookie.
+        # The attributes as they are in Set-Cookie. To format them is most of the work of writing
+        # it.
         self._attributes = {secure: _attributes(settings, secure) for secure in (False, True)}
         self._ending = {
             secure: _attributes(settings, secure, ended=True) for secure in (False, True)
         }
 
     def set(self, headers: Headers, request: Request, thread_id: str, value: str) -> None:
-        """Have the client keep *value*, the signed *thread_id*."""
+        """Set the client's cookie to *value*, the signed *thread_id*."""
         attributes = self._attributes[self._is_secure(request)]
         headers.add("Set-Cookie", f"{self.settings.name}={value}{attributes}")
         at = f"{int(time.time())}.{thread_id[-_HINT:]}"
         headers.add("Set-Cookie", f"{self._at_name}={at}{attributes}")
 
     def end(self, headers: Headers, request: Request) -> None:
-        """Have the client forget its cookie."""
+        """Delete the client's cookie."""
         attributes = self._ending[self._is_secure(request)]
         for name in (self.settings.name, self._at_name):
             headers.add("Set-Cookie", f"{name}={attributes}")
@@ -92,7 +93,7 @@ class ThreadCookie:
         return is_prompt or age > self.settings.max_age * _OVERDUE_AFTER
 
     def latest(self, request: Request, thread_ids: Iterable[str]) -> tuple[str, int]:
-        """Return that one of *thread_ids* whose cookie was set last, and when it was set.
+        """Return the one of *thread_ids* whose cookie was set last, and when it was set.
 
         The time is in seconds since 1970, and 0 if it is not known.
 
@@ -132,6 +133,6 @@ def _attributes(settings: CookieSettings, secure: bool, *, ended: bool = False) 
         samesite=settings.samesite,
         sync_expires=False,
     )
-    # Werkzeug knows it from 3.1 on only.
+    # Werkzeug supports it only from 3.1 on.
     partitioned = "; Partitioned" if settings.partitioned else ""
     return cookie.removeprefix(f"{settings.name}=") + partitioned

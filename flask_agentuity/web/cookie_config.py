@@ -1,4 +1,4 @@
-"""The settings of the cookie, and which of them fit together."""
+"""The settings of the cookie, and whether they are consistent."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from . import setting_values as values
 from .cookie import CookieSettings
 from .settings_reader import SettingsReader
 
-# Browsers keep no cookie longer: 400 days.
+# Browsers keep cookies for at most 400 days.
 _LONGEST_KEPT = 400 * 86_400
 
 

@@ -84,7 +84,7 @@ def call(app: Flask, function: Callable[..., Any], *arguments: Any, **named: Any
 
 
 class Reporting:
-    """Tells a reporter of sessions. If it raises, that is logged."""
+    """Calls a session reporter. If the reporter raises, that is logged."""
 
     def __init__(self, started: Callable[[Any], Any], completed: Callable[[Any], Any]) -> None:
         """Call these functions, which are not async."""
@@ -93,11 +93,11 @@ class Reporting:
 
     @classmethod
     def to(cls, app: Flask, reporter: SessionReporter) -> Reporting:
-        """Return what tells *reporter*, whose methods may be async, of the sessions of *app*."""
+        """Return an object that calls *reporter*, whose methods may be async, for *app*."""
         return cls(app.ensure_sync(reporter.started), app.ensure_sync(reporter.completed))
 
     def started(self, session: Session) -> None:
-        """Tell that *session* has used its thread."""
+        """Report that *session* has used its thread."""
         try:
             self._started(session)
         except Exception:
@@ -106,7 +106,7 @@ class Reporting:
             )
 
     def completed(self, session: Session) -> None:
-        """Tell that *session* has ended."""
+        """Report that *session* has ended."""
         try:
             self._completed(session)
         except Exception:

@@ -72,7 +72,7 @@ def fork(
     """Copy a thread that the request may use."""
     person = load_person(threads, scope)
     original = _admitted(scope.thread) if thread is None else find(threads, scope, thread)
-    # What the request has changed belongs to what its view sees as the conversation.
+    # The view's changes are part of the conversation that it copies.
     original.save()
     store = threads.store
     new_id = store.propose_id(original.id, make_thread_id)

@@ -1,6 +1,6 @@
-"""The parts of Flask that are used without being its public API, each with the reason.
+"""The parts of Flask that this package uses although they are not public, each with the reason.
 
-Everything else in this package uses public hooks. A change of Flask concerns this module only.
+Everything else in this package uses public hooks, so a change in Flask affects only this module.
 """
 
 from __future__ import annotations

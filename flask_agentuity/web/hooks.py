@@ -54,7 +54,7 @@ logger = logging.getLogger("flask_agentuity")
 
 
 def register(app: Flask, threads: AppThreads) -> None:
-    """Have *app* call *threads* in each of its requests.
+    """Register the hooks of *threads* with *app*.
 
     :raises ConfigurationError: if the app has handled a request already.
     """
@@ -72,7 +72,7 @@ def register(app: Flask, threads: AppThreads) -> None:
 
 
 def _register_end(app: Flask, threads: AppThreads) -> None:
-    """Save and answer after everything else that happens after the view.
+    """Save the thread, and write its headers, after all other ``after_request`` functions.
 
     The hooks are functions, because Flask inspects each hook in each request, which takes
     longer for a bound method.
@@ -87,7 +87,7 @@ def _register_end(app: Flask, threads: AppThreads) -> None:
             scope = threads.begin_scope(current)
             response = _require_url_thread(app, scope, response)
         if scope is None:
-            # The usual body is a list; the property is_streamed takes longer to find out.
+            # The usual body is a list, and the property is_streamed is slower.
             if response.response.__class__ is list or not response.is_streamed:
                 current.__dict__[answered_key] = True
                 return response
@@ -120,9 +120,9 @@ def _note_beginning(app: Flask, threads: AppThreads) -> None:
     A thread that is deleted during a request must not be written by it, even if the request
     first uses the thread afterwards. Flask does not record when a request began. Wrapping
     ``wsgi_app`` costs less than a ``before_request`` function, and the environment is the same
-    in copied contexts. If a request is made with the environment of another one, both count
-    from the beginning of the later one. Without a server (``test_request_context()``) a
-    request begins with the first use of its thread.
+    in copied contexts. If two requests have the same environment, the beginning of the later one
+    counts for both. Without a server (``test_request_context()``) a request begins with the first
+    use of its thread.
     """
     wsgi_app, began_key = app.wsgi_app, threads.began_key
     config, watch = app.config, threads.config_watch
@@ -176,7 +176,7 @@ def _connect(
 
 def _answer_too_large(error: StateTooLarge) -> Any:
     if scope := threads_of(current_app_object()).begin_scope(current_request()):
-        # Nothing else would tell that the view has failed: the response is not a 5xx.
+        # The failure would be unknown otherwise, because the response is not a 5xx.
         scope.error = error
     if handler := find_error_handler(AgentuityError):
         return current_app.ensure_sync(handler)(error)
@@ -188,7 +188,7 @@ def _answer_too_large(error: StateTooLarge) -> Any:
 def _require_url_thread(app: Flask, scope: RequestScope | None, response: Response) -> Response:
     """Return *response*, or an error if the request may not use the thread that its URL names.
 
-    The view may have used its id in other ways than by using the thread.
+    The view may have used the id without using the thread.
     """
     if scope is None or response.status_code >= 500:
         return response

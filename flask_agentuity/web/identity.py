@@ -1,4 +1,4 @@
-"""Which thread a request belongs to, and who asks for it."""
+"""Which thread a request belongs to, and which user it is for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class RequestIdentity:
-    """The thread that one request asks for, and the person who asks.
+    """The thread that one request asks for, and the user it is for.
 
     It is the guard of that thread, if the app has an owner loader. It holds no reference to the
     request, which refers to it.
@@ -35,7 +35,7 @@ class RequestIdentity:
 
     @property
     def person(self) -> str | None:
-        """For whom the request works; None for a guest. It is found out once."""
+        """The user whom the request is for; None for a guest. It is loaded once."""
         if not self._is_person_known:
             if self._loading_in == threading.get_ident():
                 raise ConfigurationError(
@@ -51,19 +51,19 @@ class RequestIdentity:
         return self._person
 
     def is_for_another(self, person: str | None) -> bool:
-        """Return whether the request has worked for another person than *person* until now."""
+        """Return whether the request was for another user than *person* until now."""
         return self._is_person_known and self._person != person
 
     def become(self, person: str | None) -> str | None:
-        """Work for *person* from now on; return for whom the request has worked."""
+        """Make *person* the user of the request, and return the former one."""
         former = self._person
         self._person, self._is_person_known = person, True
         return former
 
     def prepare_stream(self) -> None:
-        """Find out who asks while the request's context exists."""
+        """Load the user while the request's context exists."""
         if self._threads.owner_loader is not None:
-            # An error is raised again where the person is needed.
+            # An error is raised again where the user is needed.
             with suppress(ConfigurationError, HTTPException):
                 _ = self.person
 
@@ -89,7 +89,7 @@ class RequestIdentity:
 
 
 def given_id(threads: AppThreads, current: Request) -> str | None:
-    """Return what the app's own provider says of *current*; it is asked once."""
+    """Return the id that the app's own provider returns for *current*. It is called once."""
     if not threads.has_own_provider:
         return None
     found = current.__dict__

@@ -12,7 +12,7 @@ from ..thread.state import ThreadState
 
 
 class _WithStates:
-    """The function of a JSON provider for values that JSON does not have, and for states."""
+    """A JSON provider's function for values that JSON does not have, which also renders states."""
 
     def __init__(self, default: Callable[[Any], Any]) -> None:
         self._default = default

@@ -10,7 +10,7 @@ _MOST_REMEMBERED = 10_000
 
 
 class NearlyFull:
-    """Tells once in this process of each thread that has reached 80 % of the limit."""
+    """Finds threads that have reached 80 % of the limit, each once in this process."""
 
     def __init__(self) -> None:
         self._told: set[str] = set()

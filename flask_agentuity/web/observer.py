@@ -97,7 +97,7 @@ class Observer:
         known, is_new = source.unguarded_id, source.is_new
         # The thread itself is gone.
         thread = Thread(source.store, lambda: (known, is_new), self)
-        # Its use was told before.
+        # Its first use was reported before.
         contents_of(thread).source.become(known, source.owner, is_new=is_new)
         self._report_loss(thread, source.destroyed, None)
 
@@ -152,7 +152,7 @@ class Observer:
         self.send(signals.thread_destroyed, thread)
 
     def _about(self, thread: Thread) -> dict[str, str | None]:
-        # After a stream there is no request any more that would tell.
+        # After a stream, there is no current request to take the ids from.
         session = self.session
         return {"thread_id": _id_of(thread), "session_id": session.id if session else None}
 

@@ -28,7 +28,7 @@ def open_thread(
             "open() needs a thread id. Use open(create=True) to start a conversation."
         )
     if isinstance(thread_id, URLThreadId) and has_request_context():
-        # It is as the client has written it, and nothing has decided about it yet.
+        # It is as the client sent it, and has not been checked yet.
         require_url_thread(threads.scope())
     known = make_thread_id() if thread_id is None else require_thread_id(thread_id)
     thread = Thread(
@@ -47,7 +47,7 @@ def open_thread(
     try:
         yield thread
     except BaseException:
-        # That the block has failed is known.
+        # The caller knows that the block has failed.
         forget_late_changes(contents_of(thread))
         raise
     thread.save()

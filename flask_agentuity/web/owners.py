@@ -1,4 +1,4 @@
-"""The methods of a manager that are about the people whom conversations belong to."""
+"""The methods of a manager that are about the owners of conversations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _Loader = TypeVar("_Loader", bound=OwnerLoader)
 
 
 class Owners(ServedApps):
-    """Knows the current person, and does what concerns all of a person's conversations."""
+    """Loads the current user, and claims, lists and erases a user's conversations."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ class Owners(ServedApps):
 
 
 def owner_name(owner: str | int) -> str:
-    """Return a person's id as stores keep it.
+    """Return a user's id as stores keep it.
 
     :raises ValueError: if it cannot be one.
     """

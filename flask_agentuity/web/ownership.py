@@ -1,4 +1,4 @@
-"""Whether a request may use a thread: one function decides for every way in.
+"""Whether a request may use a thread: one function decides, however the request got the id.
 
 A thread that a person began belongs to that person; a thread that a guest began has no owner. A
 thread that a request may not use is as if it did not exist.
@@ -67,7 +67,7 @@ def may_use(
 
 
 class ThreadGuard:
-    """Asks :func:`may_use` about one thread, for one request."""
+    """Decides about one thread for one request, with :func:`may_use`."""
 
     def __init__(
         self, way: Way, person: str | None, *, has_owners: bool = True, is_signed: bool = False

@@ -1,4 +1,4 @@
-"""People who log in or out within a request that has used its thread before."""
+"""Logins and logouts within a request that has used its thread before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def load_person(
     threads: AppThreads, scope: RequestScope, *, keep_guest_changes: bool = False
 ) -> str | None:
-    """Return the current person; if it is another one than before, leave what belongs to that one.
+    """Return the current user. If it has changed, leave the threads of the former user.
 
     What the request has changed there until now is saved. It cannot use those threads any more,
     and goes on with a new one.
@@ -35,7 +35,7 @@ def load_person(
     if identity.is_for_another(person) and not (keep_guest_changes and identity.person is None):
         for thread in (*scope.earlier, scope.thread):
             if contents_of(thread).source.guard is identity and thread.dirty:
-                # Nothing has decided about it yet: for the former person.
+                # It has not been checked yet. It is checked for the former user.
                 _save(thread)
     former_person = identity.become(person)
     for thread in (*scope.earlier, scope.thread):

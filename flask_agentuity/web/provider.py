@@ -75,7 +75,7 @@ class _Signed(NamedTuple):
 
 
 class _Sent(NamedTuple):
-    """The valid thread ids that a request has brought; *cookie* is only read without a header.
+    """The valid thread ids in a request; *cookie* is only read without a header.
 
     *is_current*: whether the cookie is as it would be written now, with the secret that signs.
     *set_at*: when the cookie was set, in seconds since 1970; 0 if it is not known.
@@ -124,7 +124,7 @@ class SignedIDProvider(ThreadIDProvider):
         if request.environ.get(_HEADER_IN_ENVIRON):
             sent = self._sent(request)
         else:
-            # A shorter way than _sent(), for most requests.
+            # Faster than _sent(), for most requests.
             sent = vars(request)[self._sent_key] = self._sent_cookie(request)
         if (found := sent.header or sent.cookie) is not None:
             return found, False
@@ -146,11 +146,12 @@ class SignedIDProvider(ThreadIDProvider):
         return sent.header or sent.cookie
 
     def set_thread_id(self, app: Flask, response: Response, thread_id: str) -> None:
-        """Send the header if the client uses it, and the cookie if it has news.
+        """Send the header if the client uses it, and the cookie if it tells the client something
+        new.
 
-        The cookie has news if the thread is new to this client, or replaces the one that its
-        cookie names, or if the cookie has to be renewed. A response that only repeated the
-        cookie would put a client back into this thread that has begun another one meanwhile.
+        That is so if the thread is new to this client, or replaces the one that its cookie names,
+        or if the cookie has to be renewed. If a response only repeated the cookie, a client that
+        has begun another thread meanwhile would get back to this one.
         """
         self.tell(current_request(), response, thread_id, None)
 

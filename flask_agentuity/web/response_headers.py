@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 def write_headers(scope: RequestScope, response: Response) -> None:
     """Add the headers to *response*, whose request has used its thread.
 
-    They keep it out of shared caches, and tell the client which thread it has from now on, where
-    that is news to it.
+    They keep it out of shared caches, and tell the client its thread id if that has changed.
     """
     threads, identity, current = scope.threads, scope.identity, current_request()
     signed = threads.signed_provider

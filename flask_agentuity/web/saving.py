@@ -18,7 +18,8 @@ from ..thread.thread import Thread, contents_of
 if TYPE_CHECKING:
     from .scope import RequestScope
 
-# Threads of contexts that nothing answers. At the end of the process they can still be reported.
+# Threads of contexts without a response. Their unsaved changes are reported at the end of the
+# process.
 _unanswered: PerProcess[weakref.WeakSet[Thread]] = PerProcess(weakref.WeakSet)
 
 
@@ -62,7 +63,7 @@ def settle_late_changes(
     """
     view_failed = not scope.observer.answered and isinstance(error, Exception)
     if (failed_before or view_failed) and not is_copy:
-        # A failed request changes nothing, and that it failed is known.
+        # A failed request changes nothing, and its failure is known.
         _discard(scope)
     elif error is None and not scope.failed and not had_turn:
         _save(scope)
@@ -93,9 +94,9 @@ def is_event_of_a_socket(request: Request) -> bool:
 
 
 def report_at_exit(thread: Thread) -> None:
-    """Report what is not saved of *thread* at the end of the process.
+    """Report unsaved changes of *thread* at the end of the process.
 
-    It is for contexts that nothing answers, and that may never end.
+    This is for contexts without a response, which may never end.
     """
     _unanswered.get().add(thread)
 

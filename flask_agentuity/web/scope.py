@@ -120,7 +120,7 @@ class RequestScope:
             reporting.started(self.session)
 
     def acquire_turn(self, timeout: float, most_waiting: int) -> bool:
-        """Keep other requests off the thread until this one has ended.
+        """Take the turn of the thread until this request has ended.
 
         :param timeout: how long to wait for the turn, in seconds.
         :param most_waiting: do not wait if more others do.
@@ -210,7 +210,7 @@ class RequestScope:
     def end_run(self, error: BaseException | None, status: RunStatus | None) -> None:
         """End the request after its run and the reader have ended.
 
-        :param status: what has become of the run.
+        :param status: the status with which the run has ended.
         """
         # What a failed run has changed is not saved, which is reported.
         self._streaming = False

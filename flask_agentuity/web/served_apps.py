@@ -13,7 +13,7 @@ from .scope import RequestScope
 
 
 class ServedApps:
-    """Finds the app, and the request, that a call of a manager's method is about."""
+    """Finds the app and the request for which a method of a manager was called."""
 
     def __init__(self) -> None:
         self._apps: weakref.WeakKeyDictionary[Flask, AppThreads] = weakref.WeakKeyDictionary()

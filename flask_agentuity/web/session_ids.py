@@ -32,7 +32,7 @@ def describe_request(environ: WSGIEnvironment, began: float | None) -> SessionRe
     age = 0.0 if began is None else time.monotonic() - began
     path = environ.get("SCRIPT_NAME", "") + environ.get("PATH_INFO", "")
     if not path.isascii():
-        # WSGI has bytes as text in this encoding.
+        # WSGI decodes bytes with this encoding.
         path = path.encode("latin-1", "replace").decode(errors="replace")
     is_upgrade = "HTTP_UPGRADE" in environ and environ["HTTP_UPGRADE"].lower() == "websocket"
     return SessionRequest(

@@ -1,4 +1,4 @@
-"""What the values of settings may be.
+"""Checks of the values of settings.
 
 Each function returns a value as the package uses it, or raises ValueError with what is allowed.
 """

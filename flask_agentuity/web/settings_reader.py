@@ -13,7 +13,7 @@ from ..errors import ConfigurationError
 logger = logging.getLogger("flask_agentuity")
 
 PREFIX = "AGENTUITY_"
-# How similar a name is to that of a setting if it is meant to be that one.
+# How similar an unknown name must be to that of a setting to count as a typing error.
 _NEARLY = 0.85
 _SECRETS = ("SDK_KEY", "THREAD_SECRET")
 
@@ -27,14 +27,14 @@ class SettingsReader:
         self._names: set[str] = set()
 
     def expect(self, *names: str) -> None:
-        """Take note of settings that are read in some configurations only."""
+        """Note settings that are read only in some configurations."""
         self._names.update(names)
 
     def find_unknown(self) -> list[str]:
         """Return a warning for each setting that has not been read or expected.
 
-        In the environment there are also variables of other programs with this prefix, so there
-        only those count whose names are nearly those of settings.
+        Other programs may use environment variables with the same prefix, so a variable is reported
+        only if its name is similar to that of a setting.
         """
         warnings = []
         for key in self._config:
@@ -97,11 +97,11 @@ class ConfigWatch:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self._known = _settings_in(config)
-        #: The number of keys at the last look; -1 before the first one.
+        #: The number of keys at the last comparison; -1 before the first one.
         self.length = -1
 
     def look(self, config: Mapping[str, Any]) -> None:
-        """Compare *config* with what it was, and warn once of each difference."""
+        """Compare *config* with its former values, and warn once of each difference."""
         self.length = len(config)
         now = _settings_in(config)
         changed = [key for key in {**self._known, **now} if self._known.get(key) != now.get(key)]

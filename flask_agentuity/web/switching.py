@@ -1,4 +1,4 @@
-"""Other conversations than the one that a request began with: begin, find and select them."""
+"""Starting, finding and selecting other conversations in a request."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def select(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> Th
 
 
 def delete(threads: AppThreads, scope: RequestScope, thread: Thread | str) -> None:
-    """Delete a stored thread for good.
+    """Delete a stored thread permanently.
 
     :raises ThreadNotFound: if the request may not use it.
     """
@@ -87,7 +87,7 @@ def _guard_of_named(threads: AppThreads, person: str | None, *, is_signed: bool)
 
 
 def require_url_thread(scope: RequestScope) -> None:
-    """Have it decided whether the request may use the thread that its URL names.
+    """Check whether the request may use the thread that its URL names.
 
     :raises StoreError: if the owner of the thread cannot be read.
     :raises ThreadNotFound: if the request may not use it.
@@ -99,7 +99,7 @@ def require_url_thread(scope: RequestScope) -> None:
 
 
 def _find_known(scope: RequestScope, thread_id: str) -> Thread | None:
-    """Return the thread of that id which the request is using already, if there is one."""
+    """Return the thread with this id that the request uses already, if there is one."""
     for thread in (scope.thread, *scope.earlier):
         source = contents_of(thread).source
         if source.known_id == thread_id == thread.id and not source.destroyed:

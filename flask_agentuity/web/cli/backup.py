@@ -45,7 +45,7 @@ def backup(file: str, as_json: bool) -> None:
 def _require_unused(store: ThreadStore, path: Path) -> None:
     """Refuse to replace the app's own file, or one that another app has open.
 
-    :raises Failure: which says which.
+    :raises Failure: the message says why.
     """
     own = store.path if isinstance(store, SQLiteStore) else None
     if path.exists() and own is not None and own.exists() and path.samefile(own):

@@ -72,7 +72,7 @@ def _write_to_disk(path: Path) -> None:
 
 @contextmanager
 def _failing_as(name: str) -> Iterator[None]:
-    """Report an error of the system for the file that the user knows, not for a temporary one."""
+    """Report system errors with the file that the user named, not with the temporary one."""
     try:
         yield
     except OSError as error:

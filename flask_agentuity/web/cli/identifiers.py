@@ -13,10 +13,10 @@ _MOST_SHOWN = 5
 
 
 def find_id(store: ThreadStore, given: str) -> str:
-    """Return the id of the thread that *given* is the id, or the unambiguous beginning, of.
+    """Return the thread id that *given* is, or is the unambiguous beginning of.
 
-    :raises InvalidThreadId: if it cannot be the beginning of an id, or if no id begins so.
-    :raises Failure: if several ids begin so.
+    :raises InvalidThreadId: if it cannot be the beginning of an id, or if no id begins with it.
+    :raises Failure: if several ids begin with it.
     """
     if is_thread_id(given):
         return given
@@ -25,7 +25,7 @@ def find_id(store: ThreadStore, given: str) -> str:
         raise InvalidThreadId(
             f"Every thread has an id that begins with {_PREFIX}. Give more of it."
         )
-    # It is the beginning of an id if it becomes one at some length.
+    # It is the beginning of an id if adding characters can make it one.
     if not given or not is_thread_id(prefix.ljust(32, "0")):
         return require_thread_id(given)
     found = list(store.find_ids(prefix, _MOST_SHOWN + 1))

@@ -69,7 +69,7 @@ def list_threads(
 
 def _table(listed: list[ListedThread]) -> list[tuple[str, ...]]:
     """Return the rows of a table, without the columns that would be empty or wrong."""
-    # Only here, because it imports what speaks to the service.
+    # Imported only here, because it imports the service's client.
     from ...stores.remote import RemoteStore
 
     now = time.time()

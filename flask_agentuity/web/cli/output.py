@@ -97,7 +97,7 @@ def counter(label: str) -> Iterator[Callable[[int], None]]:
 
 
 def print_above_counter(line: str) -> None:
-    """Print *line* to standard error; the counter goes on below it."""
+    """Print *line* to standard error; the counter continues below it."""
     if sys.stderr.isatty():
         click.echo(_ERASE_LINE, nl=False, err=True)
     click.echo(escape(line), err=True)

@@ -93,7 +93,7 @@ def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove all expired threads, and return their space to the disk.
 
     Requests remove a few expired threads now and then, so this is needed only to remove many at
-    once. It pauses again and again, so that the app can write meanwhile.
+    once. It pauses repeatedly, so that the app can write in between.
     """
     store = app_store()
     if dry_run:

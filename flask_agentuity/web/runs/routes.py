@@ -91,7 +91,7 @@ def _vary(response: Response) -> Response:
 
 
 def _refuse_other_sites(current: Request) -> None:
-    """Refuse what a page of another site has a browser send with this site's cookie.
+    """Refuse requests that a page of another site makes a browser send with this site's cookie.
 
     :raises Forbidden: if the request comes from another site.
     """
