@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 from ...errors import StoreError
+from .reasons import reason_of
 from .schema import APPLICATION_ID, FORMAT_VERSION
 
 #: Milliseconds to wait for other writers.
@@ -21,7 +22,7 @@ def back_up(connection: sqlite3.Connection, path: Path) -> int:
     The copy has no unused pages, so nothing is left in it of threads that were deleted. While it
     is written, the log cannot be begun again.
 
-    :raises StoreError: if the copy is not as it should be.
+    :raises StoreError: if the copy cannot be written, or is not as it should be.
     """
     (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
     if not mode:
@@ -31,7 +32,7 @@ def back_up(connection: sqlite3.Connection, path: Path) -> int:
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute(f"PRAGMA busy_timeout = {before}")
     with ThreadPoolExecutor(1) as pool:
-        copying = pool.submit(connection.execute, "VACUUM INTO ?", (str(path),))
+        copying = pool.submit(_copy, connection, path)
         try:
             copying.result()
         except BaseException:
@@ -39,6 +40,18 @@ def back_up(connection: sqlite3.Connection, path: Path) -> int:
             connection.interrupt()
             raise
     return _verified(path)
+
+
+def _copy(connection: sqlite3.Connection, path: Path) -> None:
+    # SQLite refuses to replace a file with contents.
+    is_new = not path.exists() or path.stat().st_size == 0
+    try:
+        connection.execute("VACUUM INTO ?", (str(path),))
+    except sqlite3.Error as error:
+        if is_new:
+            path.unlink(missing_ok=True)
+        reason = reason_of(error, path.parent)
+        raise StoreError(f"The copy of the threads could not be written: {reason}") from error
 
 
 def _verified(path: Path) -> int:

@@ -15,6 +15,7 @@ from ...errors import StoreError
 from ..subjects import ALL_THREADS, subject
 from .file import open_file
 from .journal import Log, is_busy
+from .reasons import reason_of
 
 _IDLE_CONNECTIONS = 16
 #: Writes between two looks at the length of the log.
@@ -137,9 +138,10 @@ class Connections:
 
     def failure(self, thread_id: str, reason: object) -> StoreError:
         """Return the error for a thread that could not be served."""
-        return StoreError(
-            f"SQLite could not serve {subject(thread_id)} from {self._path}: {reason}"
-        )
+        words = reason
+        if isinstance(reason, BaseException):
+            words = reason_of(reason, self._path.parent)
+        return StoreError(f"SQLite could not serve {subject(thread_id)} from {self._path}: {words}")
 
     def close(self) -> None:
         with self._lock:

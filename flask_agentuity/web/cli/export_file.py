@@ -58,7 +58,7 @@ def replaced_file(name: str) -> Iterator[Path]:
             _write_to_disk(temporary)
             temporary.replace(path)
         except BaseException:
-            temporary.unlink()
+            temporary.unlink(missing_ok=True)
             raise
         finally:
             signal.signal(signal.SIGTERM, before)
