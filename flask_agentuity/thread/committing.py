@@ -1,4 +1,4 @@
-"""What is known of a key once its changes are stored."""
+"""Updating what is known of a key after its changes were stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .queued import NOTHING, QueuedPush, Watched
 
 
 def commit_change(entry: Entry, change: KeyChange, written: Written | None) -> None:
-    """Take note that *change* is stored (*written* is None where that is not certain)."""
+    """Record that *change* is stored (*written* is None if that is not certain)."""
     if entry.removed:
         entry.removed, entry.base, entry.stored = False, None, Stored.MISSING
     version = written.version if written else 0
@@ -37,7 +37,7 @@ def commit_change(entry: Entry, change: KeyChange, written: Written | None) -> N
 
 
 def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> None:
-    """Find out where the items of the value in memory are stored now."""
+    """Determine where the items of the value in memory are stored now."""
     if not change.operations or not isinstance(entry.value, list | tuple):
         return
     if (
@@ -47,7 +47,7 @@ def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> No
         and not written.merged
         and written.preceding.get(entry.key) in (None, entry.base_length)
     ):
-        # The usual append: nothing came between.
+        # The usual case: nothing was appended in between.
         return
     if written is None:
         entry.uncertain = True
@@ -61,7 +61,7 @@ def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> No
 
 
 def _place_edited(entry: Entry, change: KeyChange, preceding: int | None) -> None:
-    """Find out where the items are, after edits whose places are known and pushes behind them."""
+    """Determine where the items are, after edits whose places are known, followed by pushes."""
     changes = [
         one
         for operation in change.operations
@@ -90,7 +90,7 @@ def _place_edited(entry: Entry, change: KeyChange, preceding: int | None) -> Non
 def _shifted(
     places: tuple[int | None, ...], changes: Sequence[Change]
 ) -> tuple[int | None, ...] | None:
-    """Return where the items are after *changes*; None if that cannot be told."""
+    """Return where the items are after *changes*; None if that is unknown."""
     moved = list(places)
     for one in reversed(changes):
         first, grown = moved[one.place], len(one.new) - len(one.gone)

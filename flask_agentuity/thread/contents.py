@@ -24,15 +24,15 @@ class Contents:
     """The state and the metadata of one thread. Callers hold the lock of the source."""
 
     def __init__(self, source: Source) -> None:
-        #: Where they come from, and what has become of the thread.
+        #: Where they are read from, and the state of the thread.
         self.source = source
         #: The keys of the state.
         self.entries = Entries()
         self._degraded: Degraded | None = None
-        # The failure that listeners are being told of.
+        # The failure that is being reported to listeners.
         self._failure: StoreError | None = None
         self.metadata = Metadata()
-        #: Whether the state was used since changes were last looked for.
+        #: Whether the state was used since the last search for changes.
         self.used = False
 
     def __del__(self) -> None:
@@ -56,7 +56,7 @@ class Contents:
         return self._degraded is not None
 
     def get(self, key: str) -> Any:
-        """Return the value of a key, which is read if need be.
+        """Return the value of a key, which is read if necessary.
 
         :raises KeyError: if the state does not have the key.
         """
@@ -71,14 +71,14 @@ class Contents:
         if entry.in_memory:
             return entry.value
         stored = NOTHING if entry.removed else self._fetch(entry)
-        # A failed read has taken everything into memory that was there to be taken.
+        # After a failed read, everything that can be in memory is there.
         return entry.value if entry.in_memory else entry.take(stored, self.thread_id)
 
     def has(self, key: str) -> bool:
         """Return whether the state has a key."""
         entry = self.entries.get(key)
         if entry.stored is Stored.UNKNOWN and not entry.exists and not entry.removed:
-            # The next step after asking for a key is to read it.
+            # Code that asks for a key usually reads it next.
             self.load((entry.key,))
             entry = self.entries.get(key)
         entry.looked_at = True
@@ -87,7 +87,7 @@ class Contents:
     def names(self, *, with_values: bool) -> list[str]:
         """Return the keys, in their order."""
         if not self.entries.is_complete or (with_values and self.entries.has_unfetched()):
-            # Iteration wants the values: all of one moment, in one read.
+            # Iteration needs all values, as of one moment, so they are read at once.
             self.load(None if with_values else ())
         return self.entries.names()
 
@@ -102,7 +102,7 @@ class Contents:
         entry.assign(value, encoded, after_clear=self.entries.is_cleared)
 
     def change(self, key: str, function: Callable[[Any], Any], value: Any, encoded: bytes) -> None:
-        """Assign what *function* has made of the value of a key that was read."""
+        """Assign the result of *function* for a key whose value was read."""
         entry = self.entries.get(key)
         if entry.status is Status.HELD and not entry.queue:
             before = entry.function_result if entry.functions else entry.base
@@ -184,12 +184,12 @@ class Contents:
             self.load()
 
     def fail(self, error: StoreError) -> None:
-        """Go on without what could not be read, or raise *error*: the policy decides.
+        """Continue without what could not be read, or raise *error*, as the policy says.
 
-        From now on only operations that need no reading are kept for a save.
+        From now on, only operations that need no reading are saved.
         """
         if self._failure is not None:
-            # A listener that is told of the failure looks at the state: it fails as well.
+            # A listener for the failure uses the state, which fails again.
             raise self._failure
         self._failure = error
         try:
@@ -202,9 +202,10 @@ class Contents:
         self._degraded = Degraded(safe, self.entries.encode())
 
     def find_changes(self) -> Changes:
-        """Return what brings the store to what the request has in memory. Reads nothing.
+        """Return the changes that make the store match what the request has in memory. Reads
+        nothing.
 
-        :raises StateNotSerializable: if a value was changed to what JSON cannot hold.
+        :raises StateNotSerializable: if a value was changed to something that is not JSON.
         """
         changes = Changes() if self._degraded else self.entries.find_changes()
         if self._degraded is not None:
@@ -227,7 +228,7 @@ class Contents:
         return bool(changes.all_operations or changes.lost)
 
     def commit(self, changes: Changes, written: Written | None) -> None:
-        """Take note that *changes* are stored; *written* is None where that is uncertain."""
+        """Record that *changes* are stored; *written* is None if that is uncertain."""
         self.metadata.commit(changes.metadata)
         if self._degraded is not None:
             encoded = {key: change.encoded or b"" for key, change in changes.keys.items()}
@@ -236,7 +237,7 @@ class Contents:
         self.entries.commit(changes, written)
 
     def become_deleted(self) -> None:
-        """Become those of a thread that was destroyed: empty, and without changes."""
+        """Become the contents of a destroyed thread: empty, and without changes."""
         self.source.become_deleted()
         self.entries, self.metadata, self._degraded = Entries(), Metadata(), None
         self.used = False
@@ -253,7 +254,7 @@ class Contents:
         return {key: encode_for(self, key, self.get(key)) for key in self.names(with_values=True)}
 
     def _fetch(self, entry: Entry) -> Any:
-        """Return the decoded value that is stored of a key."""
+        """Return the decoded stored value of a key."""
         if not isinstance(entry.stored, bytes) and entry.stored is not Stored.MISSING:
             self.load((entry.key,))
         if not isinstance(entry.stored, bytes):
@@ -269,14 +270,14 @@ class Contents:
 
 
 def forget_unseen(contents: Contents) -> bool:
-    """Have the state read again, if the app has not seen any of it; otherwise return False."""
+    """Forget what was read if the app has not seen any of it; otherwise return False."""
     return contents.is_degraded or contents.entries.forget_unseen()
 
 
 def encode_for(contents: Contents, key: str, value: Any) -> bytes:
-    """Encode a value of a key, which may be as unusual as what was read of the key.
+    """Encode a value of a key. It may have unusual JSON if the value that was read had it.
 
-    :raises StateNotSerializable: if it is something that JSON cannot hold.
+    :raises StateNotSerializable: if it is not JSON.
     """
     entry = contents.entries.find(key)
     stored = entry.read_as if entry is not None else None
@@ -284,7 +285,7 @@ def encode_for(contents: Contents, key: str, value: Any) -> bytes:
 
 
 def _initial(operation: Queued) -> Any:
-    """Return what an operation makes of a missing key before it applies; NOTHING: nothing."""
+    """Return the value that an operation gives a missing key before it applies; NOTHING: none."""
     match operation:
         case QueuedPush():
             return []

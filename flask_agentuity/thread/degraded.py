@@ -12,7 +12,7 @@ from .queued import Queued, QueuedPush
 
 @dataclass(slots=True)
 class Degraded:
-    """A state that goes on as if it were empty.
+    """A state that could not be read, and continues as if it were empty.
 
     ``before`` are the operations that were found when the read failed, ``seen`` is what the
     state held in memory then. ``later`` are operations since then that need no reading.
@@ -23,9 +23,9 @@ class Degraded:
     later: list[tuple[str, Queued]] = field(default_factory=list)
 
     def find_operations(self, now: dict[str, bytes]) -> tuple[list[Operation], list[str]]:
-        """Return what may be sent, and the keys with changes that are lost.
+        """Return the operations that may be sent, and the keys whose changes are lost.
 
-        :raises StateNotSerializable: if a pushed item was changed to what JSON cannot hold.
+        :raises StateNotSerializable: if a pushed item was changed to something that is not JSON.
         """
         later: list[Operation] = [
             one.encode(key) if isinstance(one, QueuedPush) else one for key, one in self.later

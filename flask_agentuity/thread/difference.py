@@ -32,9 +32,9 @@ class KeyChange:
 
 
 def find_change(entry: Entry) -> KeyChange:
-    """Return what has changed of a key.
+    """Return the changes of a key.
 
-    :raises StateNotSerializable: if its value was changed to what JSON cannot hold.
+    :raises StateNotSerializable: if its value was changed to something that is not JSON.
     """
     match entry.status:
         case Status.IDLE | Status.QUEUED:
@@ -48,7 +48,7 @@ def find_change(entry: Entry) -> KeyChange:
 
 
 def encode_queue(entry: Entry) -> list[Operation]:
-    """Return what waits, as operations."""
+    """Return the queue as operations."""
     return [_encode(entry.key, one) for one in entry.queue]
 
 
@@ -102,7 +102,7 @@ def _find_held(entry: Entry) -> KeyChange:
     key, base = entry.key, entry.base
     encoded = encode_value(entry)
     if encoded == base:
-        # Keep the one that is there: the encoder gives each new one some kilobytes.
+        # Keep the existing one: the encoder allocates some kilobytes for each new one.
         encoded = base
     change = KeyChange(encoded)
     if encoded.__class__ is not bytes:
@@ -132,13 +132,16 @@ def _find_unusual(entry: Entry, encoded: bytes, change: KeyChange) -> None:
 
 
 def _find_appended(entry: Entry, base: bytes, encoded: bytes, change: KeyChange) -> bool:
-    """Find what was appended to a list. Return whether that is all, and known to be JSON."""
+    """Find what was appended to a list.
+
+    Return whether that is the only change, and known to be JSON.
+    """
     tail = codec.appended_list(base, encoded) if codec.is_list(base) else None
     if tail is None or (not entry.without_null and codec.may_hold_null(encoded)):
         return False
     items = codec.decode(tail)
     value, count = entry.value, len(items)
-    # Equal to what it is decoded as: there is nothing in it that JSON cannot hold.
+    # It equals what it is decoded as, so it has nothing that is not JSON.
     if not isinstance(value, list) or (count and items != value[-count:]):
         return False
     key = entry.key
@@ -202,7 +205,7 @@ def _edit(
 
 
 def _find_queue_in_memory(entry: Entry) -> KeyChange:
-    """Find what differs from the base beside operations that the difference cannot tell."""
+    """Find the difference from the base, besides operations that a difference cannot express."""
     key, base = entry.key, entry.base
     encoded = encode_value(entry)
     change = KeyChange(encoded)
@@ -238,7 +241,7 @@ def _find_queue_in_memory(entry: Entry) -> KeyChange:
 def _edit_below_queue(
     entry: Entry, encoded: bytes, reference: bytes | None, queue: Sequence[Operation]
 ) -> list[Operation] | None:
-    """Return an edit of base's own items, and then the queue; None where that is not all."""
+    """Return an edit of the base's items, and then the queue; None if there are more changes."""
     base = entry.base
     if base is None or reference is None:
         return None
@@ -283,10 +286,10 @@ def _compose(entry: Entry) -> Callable[[bytes | None], bytes]:
 
 
 def _check(entry: Entry, change: KeyChange) -> None:
-    """Refuse what JSON cannot hold, in as little of the value as may be new."""
+    """Refuse values that are not JSON; check only the parts of the value that may be new."""
     encoded, path = change.encoded, entry.path
     assert encoded is not None
-    # NaN is encoded as null. Without one in what is stored, only what is new may hold it.
+    # NaN is encoded as null. If the stored value has no null, only new parts can have NaN.
     nullable = not entry.without_null and codec.may_hold_null(encoded)
     if change.operations:
         entry.without_null = False
@@ -302,7 +305,7 @@ def _check(entry: Entry, change: KeyChange) -> None:
 
 
 def _fresh_items(value: Any, change: KeyChange) -> list[tuple[int, bytes]] | None:
-    """Return the index and the encoding of each item that is new; None: look at everything."""
+    """Return the index and the encoding of each new item; None if everything must be checked."""
     pushes = [one.value for one in change.operations if isinstance(one, Push)]
     if len(pushes) == len(change.operations) == change.pushed:
         return list(enumerate(pushes, len(value) - len(pushes))) if pushes else []

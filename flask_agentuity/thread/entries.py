@@ -23,7 +23,7 @@ class Changes:
     operations: list[Operation] = field(default_factory=list)
     keys: dict[str, KeyChange] = field(default_factory=dict)
     metadata: MetadataOperation | None = None
-    #: The paths of what was changed after a failed read, and so may not be sent.
+    #: The paths of changes after a failed read, which may not be sent.
     lost: list[str] = field(default_factory=list)
 
     @property
@@ -35,7 +35,7 @@ class Changes:
 
     @property
     def counted(self) -> set[str]:
-        """The keys for whose pushes it matters where the items are then."""
+        """The keys for which the store must say where pushed items are."""
         return {one.key for one in self.operations if isinstance(one, Push)}
 
 
@@ -56,14 +56,14 @@ class Entries:
         return iter(self._entries.values())
 
     def find(self, key: str) -> Entry | None:
-        """Return the entry of a key; None if nothing is known of it."""
+        """Return the entry of a key; None if nothing is known about it."""
         return self._entries.get(key)
 
     def get(self, key: str) -> Entry:
-        """Return the entry of a key, which is made if nothing is known of it."""
+        """Return the entry of a key, which is created if nothing is known about it."""
         entry = self._entries.get(key)
         if entry is None and not key.isascii():
-            # It is stored without halves of surrogate pairs.
+            # Unpaired surrogates are replaced before it is stored.
             key = codec.require_key(key)
             entry = self._entries.get(key)
         if entry is None:
@@ -99,7 +99,7 @@ class Entries:
         self.is_complete = self.is_cleared = True
 
     def learn(self, snapshot: Snapshot, keys: Collection[str] | None) -> None:
-        """Take note of what a read of *keys* (None: of all) has found."""
+        """Record what a read of *keys* (None: of all) has found."""
         if self.is_complete:
             unfetched = [one.key for one in self if one.stored is Stored.UNFETCHED]
             for key in unfetched if keys is None else keys:
@@ -143,9 +143,9 @@ class Entries:
         return True
 
     def find_changes(self) -> Changes:
-        """Return what has changed.
+        """Return the changes.
 
-        :raises StateNotSerializable: if a value was changed to what JSON cannot hold.
+        :raises StateNotSerializable: if a value was changed to something that is not JSON.
         """
         changes = Changes()
         if self.is_cleared:
@@ -159,7 +159,7 @@ class Entries:
         return changes
 
     def commit(self, changes: Changes, written: Written | None) -> None:
-        """Take note that *changes* are stored."""
+        """Record that *changes* are stored."""
         self.is_cleared = False
         for key, change in changes.keys.items():
             commit_change(self._entries[key], change, written)

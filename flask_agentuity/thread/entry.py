@@ -15,7 +15,7 @@ logger = logging.getLogger("flask_agentuity.state")
 
 
 class Stored(enum.Enum):
-    """What is known of a stored value that is not in memory."""
+    """What is known about a stored value that is not in memory."""
 
     UNKNOWN = "not read yet"
     MISSING = "read, and missing"
@@ -27,23 +27,23 @@ class Status(enum.Enum):
 
     #: There is no value in memory, and nothing has changed.
     IDLE = "idle"
-    #: Operations wait for the save; the value was not read.
+    #: Operations are queued for the save; the value was not read.
     QUEUED = "queued"
-    #: The value in memory was read, or takes the place of one that was read.
+    #: The value in memory was read, or replaces one that was read.
     HELD = "held"
     #: The value in memory was assigned without reading.
     ASSIGNED = "assigned"
 
 
 class Entry:
-    """One key. Its status says which of the attributes have a meaning.
+    """One key. Its status says which of the attributes are used.
 
     The defaults are attributes of the class: most entries of a request never change, and
     making one has to be cheap.
     """
 
     status: Status = Status.IDLE
-    #: The app has asked for the key, so what it assigns now depends on what it saw.
+    #: The app has looked up the key, so a value that it assigns may depend on what it saw.
     looked_at: bool = False
     #: The key was deleted; a Delete comes before everything else.
     removed: bool = False
@@ -55,17 +55,17 @@ class Entry:
     uncertain: bool = False
     #: HELD, from a missing key: what is stored if the key is still missing.
     default: bytes | None = None
-    #: Operations that wait, in order. HELD: those that the difference cannot tell.
+    #: Queued operations, in order. HELD: those that the difference cannot express.
     queue: list[Queued] | tuple[()] = ()
     #: The length of the list in memory when it was taken, assigned, or pushed to.
     length: int = 0
     #: HELD: how many items ``base`` has.
     base_length: int = 0
-    #: What ``change()`` was given, in order, and the encoded result of the last one.
+    #: The functions passed to ``change()``, in order, and the encoded result of the last one.
     functions: Sequence[Callable[[Any], Any]] = ()
     function_result: bytes | None = None
     watched: Watched | None = None
-    #: What the store decoded on the way, for the first reader.
+    #: The value as the store decoded it anyway, for the first reader.
     decoded: Any = NOTHING
     without_null: bool = False
     #: The encoding that was last found to be valid JSON.
@@ -73,7 +73,7 @@ class Entry:
     _path: str = ""
 
     def __init__(self, key: str, stored: bytes | Stored = Stored.UNKNOWN, since: int = 0) -> None:
-        """Begin with what is known to be stored, at version *since* of the thread."""
+        """Start with what is known to be stored, at version *since* of the thread."""
         self.key = key
         self.stored = stored
         #: The version of the thread that ``base`` is from.
@@ -81,7 +81,7 @@ class Entry:
 
     @property
     def path(self) -> str:
-        """How errors and logs name the key."""
+        """The name of the key in errors and logs."""
         if not self._path:
             self._path = codec.child_path("state", self.key)
         return self._path
@@ -100,7 +100,7 @@ class Entry:
 
     @property
     def exists(self) -> bool:
-        """Whether the state has the key, as far as is known."""
+        """Whether the state has the key, as far as known."""
         if self.in_memory or self._is_created_by_queue():
             return True
         return not self.removed and (
@@ -167,14 +167,14 @@ class Entry:
         self._forget_queue()
 
     def hold_default(self, value: Any, default: bytes | None) -> None:
-        """Begin the value of a missing key; *default* is stored if it is still missing then."""
+        """Give a missing key *value*; *default* is stored if the key is still missing then."""
         self.status, self.value, self.base, self.places = Status.HELD, value, None, None
         self.default, self.base_length = default, 0
         self.length = len(value) if isinstance(value, list) else 0
         self._forget_queue()
 
     def delete(self) -> None:
-        """Remove the key. What it held before is kept, in case it is put back."""
+        """Remove the key. Its former value is kept, in case it is assigned again."""
         if self.status is not Status.HELD:
             self.base = None
         self.status, self.value = Status.IDLE, NOTHING
@@ -214,7 +214,7 @@ class Entry:
             self.length = len(self.value)
 
     def _queue_behind_appended(self, pushed: QueuedPush) -> None:
-        # What the app appended itself comes before this push and before its window.
+        # Items that the app has appended come before this push and its window.
         first = self.length if self.queue else self.base_length
         self._enqueue(*map(QueuedPush, self.value[first:]))
         if not pushed.is_in(self.value):
@@ -253,7 +253,7 @@ class Entry:
         return any(isinstance(operation, QueuedPush | Increment) for operation in self.queue)
 
     def _skip_list_operations(self, thread_id: str) -> None:
-        """Drop what a value that is not a list cannot take."""
+        """Drop operations that need a list, because the value is not one."""
         kept: list[Queued] = [one for one in self.queue if isinstance(one, Increment)]
         if len(kept) < len(self.queue):
             logger.warning(
@@ -265,7 +265,7 @@ class Entry:
         self.queue = kept
 
     def _keep_queue_in_memory(self) -> None:
-        """Forget what the difference between base and value will tell at the save."""
+        """Forget operations that the difference between base and value will include at the save."""
         if all(
             isinstance(one, Truncate | PopLast) or (isinstance(one, QueuedPush) and one.is_plain)
             for one in self.queue
@@ -275,7 +275,7 @@ class Entry:
                 self.default = codec.EMPTY_LIST
 
     def _put_watched_back(self, value: list[Any]) -> None:
-        """Put items that were pushed where their copies are, now that the list was read."""
+        """Replace the copies of pushed items in the list, which was just read, with the items."""
         assert self.watched is not None and isinstance(self.stored, bytes)
         encoded = codec.items_of(self.stored)
         end = len(encoded)

@@ -17,36 +17,36 @@ if TYPE_CHECKING:
 
 
 class Guard(Protocol):
-    """Decides whether a request may use a thread, once it is known whom the thread belongs to."""
+    """Decides whether a request may use a thread, once the thread's owner is known."""
 
     @property
     def person(self) -> str | None:
-        """For whom the request works; None for a guest."""
+        """The user whom the request is for; None for a guest."""
 
     def check(self, thread_id: str, owner: str | None, *, is_stored: bool) -> str | None:
         """Return None if the request may use the thread, else the id of a new one to use instead.
 
-        :raises ThreadNotFound: if nothing is to be used instead.
+        :raises ThreadNotFound: if the request may use none.
         """
 
 
 class IdentifiedThread:
     """The id and the owner of a thread. Its subclass reads and writes it."""
 
-    #: Whether the id was made by the request.
+    #: Whether the id was generated for the request.
     is_new = False
-    #: A save that failed may still have been applied.
+    #: Whether a failed save may have been applied.
     may_be_stored = False
     #: Whether the thread was destroyed.
     destroyed = False
-    #: Whether the guard has refused the thread, and named no other one.
+    #: Whether the guard has refused the thread without naming another one.
     is_refused = False
-    #: Whether a read has told whom the thread belongs to.
+    #: Whether a read has found the thread's owner.
     owner_is_known = False
     #: Whether the next save also stores a thread that is empty, because it has an owner.
     must_be_stored = False
-    # The guard has admitted the thread when nothing was stored of it. It decides again before the
-    # first write, because another person may have begun the thread meanwhile.
+    # The guard that admitted the thread when it was not stored. It decides again before the first
+    # write, because another user may have begun the thread meanwhile.
     _guard_of_unstored: Guard | None = None
 
     store: ThreadStore
@@ -54,13 +54,13 @@ class IdentifiedThread:
     lock: threading.RLock
     #: The id, once it was used.
     known_id: str | None = None
-    #: Decides about the thread with the first read; None once it has.
+    #: The guard that decides at the first read; None after it has.
     guard: Guard | None
-    #: Whom the thread belongs to; a new one, to the person for whom the request works.
+    #: The owner of the thread. A new one belongs to the user whom the request is for.
     owner: str | None
-    #: The fencing token of the turn that the request has.
+    #: The fencing token of the request's turn.
     turn: int | None = None
-    #: Whether a write has found that another has taken the turn over.
+    #: Whether a write has found that another request has taken the turn over.
     has_lost_turn = False
     _person: str | None
     _identify: Callable[[], tuple[str, bool]] | None
@@ -68,10 +68,10 @@ class IdentifiedThread:
 
     @property
     def id(self) -> str:
-        """The thread's id. Its first use touches the thread, and asks the guard.
+        """The thread's id. The first use touches the thread, and asks the guard.
 
         :raises StoreError: if the thread's owner cannot be read.
-        :raises ThreadNotFound: if the guard says so.
+        :raises ThreadNotFound: if the guard refuses.
         """
         if self.known_id is None:
             self.touch()
@@ -89,7 +89,7 @@ class IdentifiedThread:
         return self.known_id
 
     def become(self, thread_id: str, owner: str | None, *, is_new: bool) -> None:
-        """Go on as the source of a thread with another id, which belongs to *owner*.
+        """Become the source of a thread with another id, which belongs to *owner*.
 
         :param is_new: whether nothing is stored under that id.
         """
@@ -100,12 +100,12 @@ class IdentifiedThread:
         self.turn, self.has_lost_turn = None, False
 
     def guard_again(self, guard: Guard) -> None:
-        """Have *guard* decide about the thread with the next read."""
+        """Have *guard* decide about the thread at the next read."""
         self.guard, self._guard_of_unstored = guard, None
         self.owner_is_known = False
 
     def touch(self) -> None:
-        """Find out the thread's id, without asking the guard."""
+        """Determine the thread's id, without asking the guard."""
         with self.lock:
             if self.known_id is not None:
                 return
@@ -121,10 +121,10 @@ class IdentifiedThread:
             self.observer.thread_touched(thread)
 
     def ask_guard(self) -> None:
-        """Read whom the thread belongs to, and have the guard decide; keep nothing else.
+        """Read the thread's owner, and ask the guard; keep nothing else of what was read.
 
         :raises StoreError: if it cannot be read.
-        :raises ThreadNotFound: if the guard says so.
+        :raises ThreadNotFound: if the guard refuses.
         """
         with self.lock:
             if self.guard is not None:
@@ -133,9 +133,9 @@ class IdentifiedThread:
                     self._note_owner(snapshot)
 
     def _is_admitted(self, snapshot: Snapshot | None) -> bool:
-        """Have the guard decide; if it refuses, this becomes the source of a new thread."""
+        """Ask the guard; if it refuses, become the source of a new thread."""
         assert self.guard is not None
-        # The person may have changed since the id was found out.
+        # The user may have changed since the id was determined.
         self.owner = self._person = self.guard.person
         owner = snapshot.owner if snapshot else None
         try:

@@ -1,4 +1,4 @@
-"""Changes that were made since the last save, so that only another save would keep them."""
+"""Changes since the last save, which are lost without another save."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from .contents import Contents
 
 
 def has_late_changes(contents: Contents) -> bool:
-    """Return whether there are any. What was not used since the last save is not looked at."""
+    """Return whether there are any. Values that were not used since then are not compared."""
     with contents.source.lock:
         metadata = contents.metadata
         return (contents.used and contents.is_dirty()) or (metadata.used and metadata.is_dirty())
 
 
 def forget_late_changes(contents: Contents) -> None:
-    """Take note that the changes so far are known to be lost."""
+    """Record that the changes so far are known to be lost."""
     contents.used = contents.metadata.used = False

@@ -18,9 +18,9 @@ class Metadata:
     """What is stored of the metadata, what is in memory, and the difference."""
 
     status: Status = Status.IDLE
-    #: Whether a read, or the lack of a stored thread, has told what is stored.
+    #: Whether it is known what is stored, from a read or because the thread is not stored.
     known: bool = False
-    #: Whether it was used since it was last looked at for changes.
+    #: Whether it was used since the last search for changes.
     used: bool = False
     _stored: bytes = EMPTY
     _value: dict[str, Any]
@@ -46,7 +46,7 @@ class Metadata:
         return self._stored == EMPTY if self.status is Status.IDLE else not self._value
 
     def learn(self, stored: bytes) -> None:
-        """Take note of what is stored. What is in memory stays as it is."""
+        """Record what is stored. What is in memory does not change."""
         if not self.known:
             self.known = True
             self._stored = stored
@@ -61,16 +61,16 @@ class Metadata:
         return self._value
 
     def assign(self, value: dict[str, Any]) -> None:
-        """Replace the metadata as a whole. After it was read, that is an edit."""
+        """Replace the whole metadata. If it was read before, that is an edit."""
         self.used = True
         if self.status is Status.IDLE:
             self.status = Status.ASSIGNED
         self._value = CheckedMetadata(value)
 
     def find_operation(self) -> MetadataOperation | None:
-        """Return what a save has to send; None if there is nothing.
+        """Return the operation for a save; None if there is none.
 
-        :raises StateNotSerializable: if it was changed to something that JSON cannot hold.
+        :raises StateNotSerializable: if it was changed to something that is not JSON.
         """
         if self.status is Status.IDLE:
             return None
@@ -86,7 +86,7 @@ class Metadata:
         return EditMetadata(self._stored, encoded, known)
 
     def is_dirty(self) -> bool:
-        """Return whether a save would have something to send."""
+        """Return whether there is something to save."""
         try:
             return self.find_operation() is not None
         except StateNotSerializable:
@@ -107,18 +107,18 @@ class Metadata:
         return encoded
 
     def degrade(self) -> None:
-        """Go on without what could not be read: only what was assigned before is saved."""
+        """Continue without what could not be read: only what was assigned before is saved."""
         operation = self.find_operation()
         self._safe = operation.value if isinstance(operation, SetMetadata) else None
         self._seen = self.encode()
         self.known = True
 
     def is_lost(self) -> bool:
-        """Return whether it was changed after a failed read, so that the change is not saved."""
+        """Return whether it was changed after a failed read, so the change is not saved."""
         return self._seen is not None and self.encode() != self._seen
 
     def commit(self, operation: MetadataOperation | None) -> None:
-        """Take note that *operation* is stored."""
+        """Record that *operation* is stored."""
         if self._seen is not None:
             self._safe, self._seen = None, self.encode()
         elif isinstance(operation, SetMetadata | EditMetadata):

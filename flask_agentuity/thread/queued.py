@@ -1,4 +1,4 @@
-"""Operations that wait for the save, and items that were pushed without reading their list."""
+"""Operations queued for the save, and items pushed without reading their list."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Nothing(enum.Enum):
 
 NOTHING: Final = _Nothing.NOTHING
 
-#: How many items that were pushed without reading are watched for later changes.
+#: How many of the items that were pushed without reading are watched for later changes.
 MOST_WATCHED = 1000
 
 
@@ -38,7 +38,7 @@ class QueuedPush:
     def encode(self, key: str) -> Push:
         """Return the operation.
 
-        :raises StateNotSerializable: if the item has become something that JSON cannot hold.
+        :raises StateNotSerializable: if the item has become something that is not JSON.
         """
         encoded = codec.encode_item(self.item, codec.child_path("state", key))
         return Push(key, encoded, self.max_records, self.keep_first, self.unique)
@@ -99,7 +99,7 @@ class Watched:
 
 
 def apply_queued(operation: Queued, value: Any) -> Any:
-    """Return *value* (NOTHING: missing) after an operation that the store will do as well."""
+    """Return *value* (NOTHING: missing) after an operation that the store will apply too."""
     match operation:
         case QueuedPush():
             value = [] if value is NOTHING else value
@@ -121,7 +121,7 @@ def apply_queued(operation: Queued, value: Any) -> Any:
 
 
 def require_type(operation: Queued, value: Any, key: str) -> None:
-    """Refuse an operation on the *value* of *key* if that has another type.
+    """Refuse an operation on the *value* of *key* if the value has another type.
 
     :raises StateTypeError: which names the key.
     """

@@ -1,4 +1,4 @@
-"""Keep the turns that this process holds: one thread for each store renews all of them."""
+"""Renewing the turns of this process: one thread for each store renews all of them."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ THREAD_NAME = "flask_agentuity-turns"
 
 
 class Held:
-    """A turn that is renewed until it is let go, or lost."""
+    """A turn that is renewed until it is given up, or lost."""
 
     __slots__ = ("is_given_back", "is_let_go", "is_lost", "lease")
 
     def __init__(self, lease: Lease) -> None:
         self.lease = lease
         self.is_lost = False
-        #: It is renewed no more. It may be set by a finalizer, which must not wait for a lock.
+        #: Whether it is no longer renewed. A finalizer may set it, which must not wait for a lock.
         self.is_let_go = False
-        #: The store was told, or another has the turn.
+        #: Whether the store was told, or another request has the turn.
         self.is_given_back = False
 
     def let_go(self) -> None:
-        """Have it renewed no more, and given back with the next renewal."""
+        """Stop renewing it, and give it back with the next renewal."""
         self.is_let_go = True
 
 
@@ -71,7 +71,7 @@ class _Renewer:
         self._is_failing = False
         for each in held:
             if each.is_let_go and not each.lease.token:
-                # In a store of version 1, the renewal has taken again what was given back.
+                # In a store of version 1, the renewal has taken the turn that was given back.
                 each.is_given_back = False
                 self._give_back([each])
             elif each.lease.holder in lost:
@@ -99,7 +99,7 @@ class _Renewer:
 
 
 class _Running:
-    """The renewers of this process, by the ids of their stores, which they keep alive."""
+    """The renewers of this process by the ids of their stores, which they keep alive."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()

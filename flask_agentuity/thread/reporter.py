@@ -1,4 +1,4 @@
-"""What a session reporter is: it is told when sessions begin and when they have ended."""
+"""The base class of session reporters, which are told when sessions begin and end."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..document.operations import Operation
     from .thread import Thread
 
-#: What a failed read does: raise its error, or let the request go on with an empty state.
+#: What a failed read does: raise its error, or let the request continue with an empty state.
 RestorePolicy = Literal["empty", "raise"]
 
 
@@ -46,7 +46,7 @@ class ThreadObserver(Protocol):
         """The thread was deleted."""
 
     def changes_dropped(self, source: Source) -> None:
-        """The thread that *source* is of is no longer used, and its last changes are not saved."""
+        """The thread of *source* is no longer used, and its last changes were not saved."""
 
     def call_listener(self, listener: Callable[..., Any], *arguments: Any) -> None:
         """Call *listener*, which may be async, and log what it raises."""
@@ -59,7 +59,7 @@ class Source(IdentifiedThread):
     ends, without waiting for the garbage collector.
     """
 
-    #: Whether a write may begin a thread again that was deleted before the request began.
+    #: Whether a write may create a thread again that was deleted before the request began.
     revives_deleted = True
     #: Whether the first read found nothing stored; None before it.
     was_missing: bool | None = None
@@ -95,13 +95,13 @@ class Source(IdentifiedThread):
     def entries_size(self) -> int | None:
         """The size of all keys and values in the document at the last read or write.
 
-        None if the store did not say it.
+        None if the store did not say.
         """
         size: int | None = getattr(self._seen, "entries_size", None)
         return size
 
     def bind(self, thread: Thread) -> None:
-        """Have *thread* be the one that the observer is told about."""
+        """Make *thread* the one that is reported to the observer."""
         self._thread = weakref.ref(thread)
 
     def read(self, keys: Collection[str] | None) -> Snapshot | None:
@@ -125,7 +125,7 @@ class Source(IdentifiedThread):
         return snapshot
 
     def write(self, operations: list[Operation], counted: Collection[str]) -> Written:
-        """Write *operations*, merged with what others have written.
+        """Write *operations*, merged with what other requests have written.
 
         :raises StoreError: if the store cannot write them, the thread was deleted, or the turn
             was lost.
@@ -160,13 +160,13 @@ class Source(IdentifiedThread):
         return written
 
     def _write_to_living(self, thread_id: str, write: Write) -> Written:
-        """Write without having read, but do not begin a thread again that was deleted."""
+        """Write without having read, but do not create a deleted thread again."""
         try:
-            # As a request that began before the oldest deletion that is remembered.
+            # As if the request had begun before the oldest deletion that is remembered.
             first = replace(write, began=time.monotonic() - TOMBSTONE_SECONDS)
             return write_merged(self.store, thread_id, first)
         except ThreadGone:
-            # Something else may have begun it again.
+            # Another request may have created it again.
             snapshot = self.store.read(thread_id, ())
             if snapshot is None:
                 raise
@@ -188,27 +188,27 @@ class Source(IdentifiedThread):
                 raise
 
     def become_deleted(self) -> None:
-        """Count as a thread that was deleted: there is nothing to read."""
+        """Become the source of a deleted thread, of which nothing can be read."""
         self.destroyed = self.is_new = True
         self.may_be_stored = False
 
     def begin_again(self) -> None:
-        """Forget what reads have found: from now on the request counts as a new one."""
+        """Forget what reads have found; from now on the request counts as a new one."""
         self.was_missing, self.version, self._seen = None, 0, None
         self._has_told_restored = False
         self._began = time.monotonic()
 
     def tell_restored(self) -> None:
-        """Tell the observer of the first read, once."""
+        """Report the first read to the observer, once."""
         if self.was_missing is not None and not self._has_told_restored:
             self._has_told_restored = True
             if thread := self._bound():
                 self.observer.thread_restored(thread)
 
     def tell_restore_failed(self, error: StoreError) -> None:
-        """Tell the observer that a read failed.
+        """Report a failed read to the observer.
 
-        :raises StoreError: *error*, where the policy says so.
+        :raises StoreError: *error*, if the policy says so.
         """
         if thread := self._bound():
             self.observer.thread_restore_failed(thread, error)
@@ -216,5 +216,5 @@ class Source(IdentifiedThread):
             raise error
 
     def tell_dropped(self) -> None:
-        """Tell the observer that nothing will save the last changes of the thread."""
+        """Report to the observer that the last changes of the thread will not be saved."""
         self.observer.changes_dropped(self)

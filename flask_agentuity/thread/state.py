@@ -1,4 +1,4 @@
-"""The state of a thread: a mapping that is read when it is needed and forgets no change."""
+"""The state of a thread: a mapping that is read when needed, and finds its changes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ThreadState(MutableMapping[str, Any]):
     """
 
     def __init__(self, contents: Contents, source: Source) -> None:
-        """States are made by their thread, ``thread.state``."""
+        """Use ``thread.state``, which creates the state."""
         self._contents = contents
         self._lock = source.lock
 

@@ -38,16 +38,16 @@ class Thread:
         guard: Guard | None = None,
         owner: str | None = None,
     ) -> None:
-        """Make a thread whose id is determined when it is first used.
+        """Create a thread whose id is determined when it is first used.
 
-        :param identify: returns the id, and whether it was made just now.
-        :param observer: is told what happens to the thread; what it raises is raised.
+        :param identify: returns the id, and whether it was just generated.
+        :param observer: is told what happens to the thread; exceptions that it raises are raised.
         :param restore_policy: whether a failed read raises, or leaves an empty state.
         :param began: when the request began, by :func:`time.monotonic`; None for now. A thread
             that is deleted later is not written.
-        :param guard: decides with the first read whether the thread may be used, and says for
-            whom; None if it may.
-        :param owner: without a guard, whom the thread will belong to if it is not stored yet.
+        :param guard: decides at the first read whether the thread may be used, and knows the user;
+            None: it may be used.
+        :param owner: without a guard, the owner of the thread if it is not stored yet.
         """
         self._source = Source(store, identify, observer, restore_policy, began, guard, owner)
         self._source.bind(self)
@@ -114,7 +114,7 @@ class Thread:
 
     @property
     def is_new(self) -> bool:
-        """Whether the id was made in this request, so that nothing is stored under it."""
+        """Whether the id was generated in this request, so nothing is stored under it."""
         self.id  # noqa: B018 - a thread of another person is replaced by a new one
         return self._source.is_new
 
@@ -243,7 +243,7 @@ class Thread:
         return f"<Thread {self._source.known_id or '(not touched)'}>"
 
     def _look(self) -> None:
-        """Read what is needed to know the owner; the metadata and the keys come along."""
+        """Read what is needed to know the owner, with the metadata and the keys."""
         with self._lock:
             self._contents.load()
 
@@ -271,12 +271,12 @@ class Thread:
 
 
 def contents_of(thread: Thread) -> Contents:
-    """Return what this package knows of *thread* beyond what its users do."""
+    """Return the contents of *thread*, which are internal to this package."""
     return thread._contents
 
 
 def exchange_id(thread: Thread, thread_id: str, *, owner: str | None, is_stored: bool) -> None:
-    """Go on with *thread* under another id, under which it is stored, or will be.
+    """Give *thread* another id, under which it is stored, or will be.
 
     What was read of a stored thread is read again.
     """
@@ -287,14 +287,14 @@ def exchange_id(thread: Thread, thread_id: str, *, owner: str | None, is_stored:
 
 
 def leave(thread: Thread, guard: Guard) -> None:
-    """Have *guard* decide about *thread* again, of which nothing is known any more."""
+    """Forget what is known about *thread*, and have *guard* decide about it again."""
     with thread._lock:
         thread._contents.forget()
         thread._source.guard_again(guard)
 
 
 def begin_turn(thread: Thread, token: int | None) -> bool:
-    """Write *thread* from now on only while the request has the turn with this fencing token.
+    """From now on, write *thread* only while the request has the turn with this fencing token.
 
     What was read before is read again. Return False if the app has used some of it.
     """
@@ -304,7 +304,7 @@ def begin_turn(thread: Thread, token: int | None) -> bool:
 
 
 def end_turn(thread: Thread) -> None:
-    """Have later changes saved as those of a request without a turn, unless the turn was lost."""
+    """Save later changes as those of a request without a turn, unless the turn was lost."""
     if not thread._source.has_lost_turn:
         thread._source.turn = None
 

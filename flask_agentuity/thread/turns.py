@@ -1,7 +1,7 @@
-"""One request at a time on a thread: take the turn, keep it while it is used, give it back.
+"""One request at a time on a thread: taking the turn, keeping it, and giving it back.
 
-A turn is a lease in the store. Its holder renews it while it works, so the turn of a killed
-worker is taken over when it stands still; see :mod:`flask_agentuity.stores.leases`.
+A turn is a lease in the store, which its holder renews. If a worker is killed, its turn is no
+longer renewed, and is taken over; see :mod:`flask_agentuity.stores.leases`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Turn:
             with suppress(StoreError):
                 store.end_turn(lease.thread_id, lease.holder)
             raise
-        # What renews the turn must not keep the object alive.
+        # The renewer must not keep this object alive.
         self._finalizer = weakref.finalize(self, self._held.let_go)
 
     @property
@@ -49,7 +49,7 @@ class Turn:
 
     @property
     def is_lost(self) -> bool:
-        """Whether another has taken the turn over, as far as is known."""
+        """Whether another request has taken the turn over, as far as known."""
         return self._held.is_lost
 
     @property
@@ -58,7 +58,7 @@ class Turn:
         return self._held.lease
 
     def is_taken_over(self) -> bool:
-        """Ask the store whether another has taken the turn over.
+        """Ask the store whether another request has taken the turn over.
 
         :raises StoreError: if the store cannot be asked.
         """
@@ -93,9 +93,9 @@ def take_turn(
 ) -> Turn | None:
     """Wait up to *timeout* seconds (0: do not wait) for the turn; return None on timeout.
 
-    If the holder seems to have been killed, it may take as long as a lease to be sure of it.
+    If the holder was killed, it can take as long as a lease to be sure of that.
 
-    :param most_waiting: return None at once if so many others wait already.
+    :param most_waiting: return None at once if so many other requests are waiting.
     :param clock: instead of :func:`time.monotonic`.
     :param sleep: instead of :func:`time.sleep`.
     :raises StoreError: if the store cannot be asked.
@@ -104,14 +104,14 @@ def take_turn(
     lease: Lease | None = store.lease_turn(thread_id, holder)
     assert lease is not None
     if lease.holder != holder:
-        # Defaults would bind what gevent may replace after this module was imported.
+        # As default arguments, they would be bound before gevent replaces them.
         waiter = _Waiter(store, holder, clock or time.monotonic, sleep or time.sleep)
         lease = waiter.wait(lease, timeout, most_waiting)
     return None if lease is None else Turn(store, lease)
 
 
 class _Waiter:
-    """A request that waits for the turn that another has."""
+    """A request that waits for the turn of another request."""
 
     def __init__(
         self,
@@ -122,11 +122,11 @@ class _Waiter:
     ) -> None:
         self._store, self._holder = store, holder
         self._clock, self._sleep = clock, sleep
-        # The turn that this request is counted for.
+        # The turn for which this request is counted as waiting.
         self._waits_for: Lease | None = None
 
     def wait(self, lease: Lease, timeout: float, most_waiting: int) -> Lease | None:
-        """Return the turn when it was taken; None on timeout, or if too many others wait."""
+        """Return the turn when it was taken; None on timeout, or if too many others are waiting."""
         if timeout <= 0 and not lease.may_be_abandoned:
             return None
         taken = None
@@ -146,7 +146,7 @@ class _Waiter:
             watch.look(lease, now)
             if now >= deadline and lease != doubtful:
                 return None
-            # Jitter spreads the attempts of those who wait.
+            # Jitter spreads the attempts of waiting requests.
             seconds = random.uniform(pause / 2, pause)
             self._sleep(seconds if now >= deadline else min(deadline - now, seconds))
             pause = min(_LAST_LOOK, pause * 1.5)
@@ -159,15 +159,15 @@ class _Waiter:
                 self._enter(lease)
 
     def _enter(self, lease: Lease) -> int:
-        """Be counted among those who wait; return how many they are."""
+        """Count this request as waiting; return how many are waiting."""
         waiting = self._store.count_waiting(lease, 1)
-        # If the turn is over, the next look may take it.
+        # If the turn has ended, the next attempt may take it.
         self._waits_for = lease if waiting else None
         return waiting
 
     def _leave(self, taken: Lease | None) -> None:
         if self._waits_for is None or (taken is not None and taken.token):
-            # The count ended with the turn.
+            # The count was removed with the turn.
             return
         with suppress(StoreError):
             self._store.count_waiting(self._waits_for, -1)
