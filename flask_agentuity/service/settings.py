@@ -70,35 +70,38 @@ class ServiceSettings:
     host: str = "127.0.0.1"
     #: 0 chooses a free port.
     port: int = 0
-    #: The largest frame. A larger one closes its connection (1009).
+    #: The largest frame, in bytes. A connection that sends a larger one is closed (1009).
     max_frame_bytes: int = DEFAULT_MAX_FRAME_BYTES
-    #: The most operations in one merge, which is done in one step.
+    #: The maximum number of operations in one merge.
     max_operations: int = limits.MAX_OPERATIONS
-    #: What the service holds for all its clients: frames, replies, and what JavaScript clients
-    #: have restored. Beyond it, the largest connection of the key that holds most is closed.
+    #: Bytes that the service holds for all clients together: frames, replies, and what JavaScript
+    #: clients have restored. If it holds more, the largest connection of the key that uses most is
+    #: closed.
     max_memory_bytes: int = DEFAULT_MAX_MEMORY_BYTES
     #: Further clients are told to try again later (503). If there are several keys, one of them
     #: can have three quarters of the connections. The limit of open files can lower both.
     max_connections: int = 1000
-    #: How many clients may be connected that have not sent their key, in total and for each
-    #: address (of IPv6: each /64 network). Beyond it, the one that has waited longest is closed.
+    #: How many clients that have not sent their key may be connected, in total and per address
+    #: (IPv6: per /64 network). If there are more, the oldest connection is closed.
     max_unauthorized: int = 200
     max_unauthorized_per_address: int = 20
-    #: How many requests of one connection are processed at once. Further ones are not read yet.
+    #: How many requests of a connection are processed at the same time. Others are read later.
     max_requests: int = 64
-    #: How many threads use the store. One of several keys leaves a quarter to the others.
+    #: The number of Python threads that use the store. If there are several keys, one of them can
+    #: use three quarters of them.
     workers: int = 8
-    #: For the handshakes and the first frame together.
+    #: The time for the handshakes and the first frame.
     authorization_timeout: float = 5.0
-    #: For one reply. A client that does not read it for so long is disconnected.
+    #: The time for sending one reply. A client that does not read it is disconnected.
     send_timeout: float = 30.0
-    #: For answering what has arrived when the service stops.
+    #: The time for replying to pending requests when the service stops.
     drain_timeout: float = 10.0
-    #: Addresses and networks without the limits for each address: proxies and app servers.
+    #: Addresses and networks to which limits per address do not apply: proxies and app servers.
     trusted_addresses: Sequence[str] = LOOPBACK
-    #: The web pages that may connect, as ``https://example.com``. Programs send none, or our own.
+    #: Origins of web pages that may connect, for example ``https://example.com``. Other clients
+    #: need none.
     allowed_origins: Sequence[str] = ()
-    #: Makes the service use wss.
+    #: For ``wss://``.
     ssl_context: ssl.SSLContext | None = None
     trusted: TrustedAddresses = field(init=False, repr=False)
     #: The allowed origins as they are compared.

@@ -1,4 +1,4 @@
-"""Where documents live, and :func:`open_store`, which picks a store by its URL."""
+"""Stores of threads, and :func:`open_store`, which opens the store of a URL."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ def open_store(
     key: str | None = None,
     **client_options: Any,
 ) -> ThreadStore:
-    """Return the store that *url* names.
+    """Return the store with a URL, such as ``sqlite:///threads.db``. It opens at its first use.
 
-    ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``redis://...``,
-    ``ws://...``, ``memory://``. Nothing is opened or connected before the first use.
+    ``sqlite:///relative/path``, ``sqlite:////absolute/path``, ``redis://...``, ``wss://...``
+    (a thread service) or ``memory://``.
 
-    :param ttl: seconds without use after which a thread expires in an own store; None: never.
-    :param max_bytes: the largest document in an own store. One of a thread service may be as large,
-        or have the default size.
-    :param folder: what a relative path is relative to; the working directory if None.
+    :param ttl: seconds without use after which a thread expires; None: never. A thread service has
+        its own.
+    :param max_bytes: the largest document. For a thread service, at least the default.
+    :param folder: the folder of relative paths; None for the working directory.
     :param key: the key of a thread service.
     :param client_options: for a thread service, see :class:`flask_agentuity.client.ThreadClient`.
-    :raises ConfigurationError: if no store has such a URL, or its package is missing.
+    :raises ConfigurationError: if the URL is wrong, or a package is missing.
     """
     scheme, separator, _ = url.partition("://")
     if not separator:

@@ -65,19 +65,18 @@ def _place(cls: type, name: str) -> int:
 
 
 class ThreadStore(MovingStore, Upkeep):
-    """Where documents live.
+    """The base class of stores, which keep the state and metadata of threads as documents.
 
-    A store of your own needs :meth:`restore`, :meth:`save` and :meth:`delete`. The
-    :meth:`merge` of this class is atomic within one process, by means of a lock; override it
-    if several processes can reach the store. Override :meth:`read` if the store can fetch
-    some keys only, and :meth:`write` if it can check what edits replace (see :attr:`edits`).
+    A subclass implements :meth:`restore`, :meth:`save` and :meth:`delete`. The :meth:`merge` of
+    this class uses a lock of the process: override it if several processes use the store.
+    Override :meth:`read` if the store can fetch single keys, and :meth:`write` if it can check
+    what edits replace (see :attr:`edits`).
 
-    All methods may be called from several threads at once. If a store cannot do what it is
-    asked (no connection, a full disk, damaged data), it raises
-    :exc:`~flask_agentuity.errors.StoreError`; it never answers as if there were nothing.
+    The methods have to be thread-safe. If a store fails (no connection, a full disk, damaged data),
+    it raises :exc:`~flask_agentuity.errors.StoreError`, and does not return None or nothing.
     """
 
-    #: Whether several machines can reach it: then they need one secret for thread ids as well.
+    #: Whether several machines can use it: then they need the same secret for thread ids.
     shared_by_machines = True
 
     #: Whether :meth:`write` checks what edits replace, gives each write a new version, and keeps
@@ -117,7 +116,7 @@ class ThreadStore(MovingStore, Upkeep):
     ) -> None:
         """Apply *operations* in order, all or none, and replace the metadata if it is given.
 
-        A thread whose state and metadata are both empty is as if it did not exist.
+        A thread with an empty state and empty metadata counts as one that does not exist.
 
         :raises StateTooLarge: if it would be over the limit; nothing was applied.
         :raises StoreError: if it cannot be written, or what is stored is damaged.
@@ -132,10 +131,10 @@ class ThreadStore(MovingStore, Upkeep):
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         """Apply all operations of *write* in order, or none.
 
-        The method of this class is for stores that know no edits. It calls :meth:`merge`. What
-        :meth:`merge` cannot express or tell, it finds out by reading and comparing, under a
-        lock of this process. It has no version, and does not know which threads were deleted.
-        Override it and set :attr:`edits` if the store can check what edits replace.
+        This implementation is for stores without :attr:`edits`: it reads, compares and calls
+        :meth:`merge`, under a lock of the process. It has no versions, and does not know which
+        threads were deleted. Override it and set :attr:`edits` if the store can check what edits
+        replace.
 
         :raises ThreadGone: if the thread was deleted after the write's request began, or belongs
             to another owner.
@@ -192,32 +191,31 @@ class ThreadStore(MovingStore, Upkeep):
         return Written(preceding=applied.preceding, merged=applied.merged)
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
-        """Return what is stored key by key; None if nothing is.
+        """Return the stored keys and values; None if nothing is stored.
 
-        *keys* are those whose values are wanted (None: all of them); a store may leave out the
-        values of the others, but not their names.
+        :param keys: the keys whose values are needed; None for all. A store may leave out the
+            values of other keys, but not their names.
         """
         return with_owner(codec.split_document(self.restore(thread_id), thread_id))
 
     def read_for(
         self, person: str | None, thread_id: str, keys: Collection[str] | None = None
     ) -> Snapshot | None:
-        """Do what :meth:`read` does, but return nothing but the owner of another person's thread.
+        """Like :meth:`read`, but of a thread with another owner, return only the owner.
 
-        The stores of this package override it, so that how long it takes does not tell whether
-        there is a thread that *person* may not use.
+        The stores of this package override it, so that the time it takes does not reveal whether
+        such a thread exists.
 
-        :param person: for whom a request works; None for a guest, for whom all owners are others.
+        :param person: the id of the current user; None for a guest.
         """
         return self.read(thread_id, keys)
 
     def delete_for(self, thread_id: str, deletion: Deletion) -> None:
-        """Do what :meth:`delete` does for a request, but leave another thread with the same id.
+        """Like :meth:`delete`, but leave a thread that is not the one that the request has used.
 
-        That is a thread of another owner, or one that began after what the request has read was
-        deleted. The method of this class knows no versions, and looks for the owner before it
-        deletes. A subclass that overrides :meth:`delete` and not this method loses that of its
-        class, so that its own method is used.
+        That is a thread with the same id that has another owner, or was started after a deletion.
+        This implementation has no versions: it checks the owner and then deletes. For a subclass
+        that overrides :meth:`delete` but not this method, this implementation is used.
 
         :raises TurnLost: if the request has a turn that another has taken over; nothing is deleted.
         :raises StoreError: if the thread cannot be deleted.
@@ -229,9 +227,8 @@ class ThreadStore(MovingStore, Upkeep):
     def for_tenants(self) -> ThreadStore:
         """Return the store in which a thread service keeps the threads of its keys.
 
-        Nothing in it can be found by means of this store. The method of this class returns the
-        store itself: the threads of all keys are then in it, with ids that contain the key's
-        namespace. Override it if the store can keep them apart.
+        By default, that is the store itself: the threads of all keys are kept in it, with ids that
+        contain the key's namespace. Override it if the store can keep them apart.
         """
         return self
 

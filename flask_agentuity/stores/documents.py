@@ -12,7 +12,7 @@ class DocumentStore(ABC):
 
     @abstractmethod
     def restore(self, thread_id: str) -> bytes | None:
-        """Return the stored document as JSON text in UTF-8; None if there is none.
+        """Return the document of a thread, as JSON in UTF-8; None if nothing is stored.
 
         :raises StoreError: if it cannot be read, or is damaged.
         """
@@ -23,20 +23,16 @@ class DocumentStore(ABC):
     ) -> None:
         """Replace the whole document; ``b""`` removes the state.
 
-        The metadata inside *document* is ignored: *metadata* replaces what is stored, and
-        None keeps it.
-
-        :raises StateTooLarge: if it is over the limit; what was stored stays.
+        :param metadata: replaces the stored metadata; None keeps it. Metadata inside *document* is
+            ignored.
+        :raises StateTooLarge: if it exceeds the limit. What was stored is unchanged.
         :raises StoreError: if it cannot be written.
         """
 
     @abstractmethod
     def delete(self, thread_id: str) -> None:
-        """Remove the thread. A thread that does not exist is not an error."""
+        """Delete a thread. It is no error if it does not exist."""
 
     def restore_without_renewing(self, thread_id: str) -> bytes | None:
-        """Like :meth:`restore`, without postponing the time at which the thread expires.
-
-        A store that cannot do that restores it.
-        """
+        """Like :meth:`restore`, but without renewing the thread's time to live, if possible."""
         return self.restore(thread_id)

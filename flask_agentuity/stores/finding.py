@@ -36,19 +36,18 @@ class Finding:
         limit: int = 20,
         cursor: str | None = None,
     ) -> Page:
-        """Return threads, the latest updated first, in pages.
+        """Return a page of threads, the most recently updated first.
 
-        :param metadata: only threads whose metadata has these keys with these values, which
-            must be scalars. The first 64 scalars of a thread's metadata are indexed.
+        :param metadata: only threads whose metadata contains these keys and values, which must be
+            scalars. The first 64 scalars of a thread's metadata are indexed.
         :param owner: only threads of this owner.
-        :param limit: how many threads a page has at most; more than 1,000 count as 1,000.
-        :param cursor: the cursor of the page before. A thread that is updated between two
-            pages moves to the front and may be missed. No thread is seen twice, unless it was
-            updated by a clock that is behind.
-        :raises InvalidArgument: a ValueError; for another filter or limit.
-        :raises InvalidCursor: an InvalidArgument; for another cursor.
-        :raises ValueError: for a wrong owner.
-        :raises StoreError: if this store cannot list.
+        :param limit: the maximum number of threads, up to 1,000.
+        :param cursor: the cursor of the previous page. A thread that is updated between two pages
+            may be missed. None is returned twice, unless a machine's clock is slow.
+        :raises InvalidArgument: a ValueError; if the filter or the limit is wrong.
+        :raises InvalidCursor: an InvalidArgument; if the cursor did not come from a listing.
+        :raises ValueError: if *owner* cannot be an owner.
+        :raises StoreError: if this store cannot list threads.
         """
         page = self.find(self._query(metadata, owner, limit, cursor))
         return page if self.owners else _name_owners(page)
@@ -61,54 +60,52 @@ class Finding:
         return self.list(owner=owner, limit=limit).threads
 
     def find(self, query: Query) -> Page:
-        """Return the page that *query* asks for. Override it to list threads.
+        """Return a page of threads. Override it in a store that can list threads.
 
-        Where :attr:`owners` is False, the query has the owner in its metadata.
+        If :attr:`owners` is False, the query has the owner in its metadata.
 
-        :raises StoreError: if this store cannot list.
+        :raises StoreError: if this store cannot list threads.
         """
         raise StoreError(f"{type(self).__name__} cannot list threads. {WHO_CAN}")
 
     def describe(self, thread_id: str) -> ListedThread | None:
-        """Return what a listing shows of one thread; None if it would not be listed.
+        """Return one thread as in a listing; None if it would not be listed.
 
-        Like a listing, it does not postpone the time at which the thread expires.
+        Like a listing, it does not renew the thread's time to live.
 
-        :raises StoreError: if this store cannot list.
+        :raises StoreError: if this store cannot list threads.
         """
         raise StoreError(f"{type(self).__name__} cannot describe threads. {WHO_CAN}")
 
     def scan(self) -> Iterator[ListedThread]:
-        """Yield every thread, in no order.
+        """Yield all threads, in any order.
 
-        A thread that exists from the beginning to the end is not left out, even if it changes
-        meanwhile; it may come twice. Damaged metadata and times are given as empty and 0;
-        restoring the thread says what is wrong.
+        A thread that exists during the whole scan is included, even if it changes, but possibly
+        twice. Damaged metadata is yielded as empty, and damaged times as 0; to restore the thread
+        raises an error that says what is wrong.
 
-        :raises StoreError: if this store cannot list.
+        :raises StoreError: if this store cannot list threads.
         """
         raise StoreError(f"{type(self).__name__} cannot list threads. {WHO_CAN}")
 
     def find_all(
         self, metadata: Mapping[str, Any] | None = None, *, owner: str | None = None
     ) -> Iterator[ListedThread]:
-        """Yield every thread with this metadata and this owner, as :meth:`scan` does.
+        """Yield all threads with this metadata and this owner, as :meth:`scan` does.
 
-        A thread that has them from the beginning to the end is not left out.
-
-        :raises ValueError: for another filter, or a wrong owner.
-        :raises StoreError: if this store cannot list.
+        :raises ValueError: if the filter or the owner is wrong.
+        :raises StoreError: if this store cannot list threads.
         """
         query = self._query(metadata, owner)
         found = self.scan_for(query) if query.metadata or query.owner else self.scan()
         return found if self.owners else map(_name_owner, found)
 
     def scan_for(self, query: Query) -> Iterator[ListedThread]:
-        """Yield every thread that *query* matches, in no order. Its limit does not count.
+        """Yield all threads that *query* matches, in any order. Its limit is ignored.
 
         Override it if the store has an index.
 
-        :raises StoreError: if this store cannot list.
+        :raises StoreError: if this store cannot list threads.
         """
         if type(self).scan is Finding.scan:
             return self._list_all(query)

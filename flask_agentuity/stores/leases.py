@@ -28,11 +28,11 @@ def renewal_seconds() -> float:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """The turn on a thread, as a store has it now.
+    """The turn of a thread, as it is stored.
 
-    ``token`` is the fencing token, for :attr:`.Write.turn`; it rises with every turn that is
-    taken. 0: the store does not fence. ``age`` is how many seconds ago the turn was renewed, by
-    clocks that may be wrong: it may say how patient to be, but not who has the turn.
+    ``token`` is the fencing token, for :attr:`.Write.turn`. It is higher for each turn that is
+    taken; 0 means that the store does not fence. ``age`` is the number of seconds since the turn
+    was renewed, by clocks that may be wrong: it is a hint that decides nothing.
     """
 
     thread_id: str
@@ -43,7 +43,7 @@ class Lease:
 
     @property
     def may_be_abandoned(self) -> bool:
-        """Whether the holder seems to have stopped renewing it."""
+        """Whether the holder seems to have stopped renewing the turn."""
         return not 0 <= self.age <= LEASE_SECONDS
 
 

@@ -27,9 +27,9 @@ _CLOCK_DIFFERENCE = 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class ListedThread:
-    """A thread as a listing shows it; times in seconds since 1970, sizes in bytes.
+    """A thread in a listing. Times are in seconds since 1970, sizes in bytes.
 
-    ``expires`` is when the thread expires if nothing uses it until then; None: never, or unknown.
+    ``expires`` is when it expires if it is not used before; None if never, or if that is unknown.
     """
 
     id: str
@@ -47,13 +47,16 @@ class ListedThread:
 
     @property
     def updated_at(self) -> datetime:
-        """When the thread was written last, in UTC."""
+        """When the thread was last changed, in UTC."""
         return datetime.fromtimestamp(self.updated, UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some threads of a listing, newest first, and the cursor of what follows, if anything does."""
+    """A page of a listing: the most recently updated threads first.
+
+    ``cursor`` is the argument for the next page; None on the last page.
+    """
 
     threads: list[ListedThread]
     cursor: str | None
@@ -61,15 +64,15 @@ class Page:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a listing asks for, checked once.
+    """The checked arguments of a listing.
 
-    ``metadata``: only threads whose metadata has these keys with these values. ``owner``: only
-    threads of this owner; None does not ask for one. ``limit``: how many threads a page has at
-    most; more than 1,000 count as 1,000. ``cursor``: the cursor of the page before.
+    ``metadata``: only threads whose metadata contains these keys and values. ``owner``: only
+    threads of this owner; None for all. ``limit``: the maximum number of threads, up to 1,000.
+    ``cursor``: the cursor of the previous page.
 
-    :raises InvalidArgument: for another filter or limit.
-    :raises InvalidCursor: for another cursor.
-    :raises ValueError: for another owner.
+    :raises InvalidArgument: if the filter or the limit is wrong.
+    :raises InvalidCursor: if the cursor did not come from a listing.
+    :raises ValueError: if *owner* cannot be an owner.
     """
 
     metadata: Mapping[str, Any] = field(default_factory=dict)
@@ -98,12 +101,12 @@ class Query:
         return is_owned and matches(thread.metadata, self.metadata)
 
     def includes(self, thread: ListedThread) -> bool:
-        """Return whether *thread* matches and comes after the page before."""
+        """Return whether *thread* matches and comes after the previous page."""
         is_behind = self.after is None or (thread.updated, thread.id) < self.after
         return is_behind and self.matches(thread)
 
     def page_of(self, threads: Sequence[ListedThread]) -> Page:
-        """Return the page of the first of *threads*, which has one more if more follow."""
+        """Return a page with the first of *threads*, and with a cursor if there are more."""
         return page_of(threads, self.limit)
 
 

@@ -29,34 +29,33 @@ class MovingStore(DocumentStore, TurnStore, Finding):
     """
 
     def import_thread(self, thread: ListedThread, document: bytes) -> bool:
-        """Store a thread that comes from another store, with its owner and its times.
+        """Store a thread from another store, with its owner and times.
 
-        Returns False, and changes nothing, if the stored thread is as new or newer, so a
-        transfer can be repeated.
+        If a thread is stored that is as new or newer, return False and change nothing, so that an
+        import can be repeated.
 
-        :raises StoreError: if this store cannot keep times.
+        :raises StoreError: if this store cannot store times.
         """
         raise StoreError(f"{type(self).__name__} cannot import threads with their times. {WHO_CAN}")
 
     def propose_id(self, thread_id: str, make: Callable[[], str]) -> str:
-        """Return a new id to which :meth:`move` and :meth:`copy` can bring a thread.
+        """Return a new id for :meth:`move` or :meth:`copy`.
 
-        :param make: makes a new id. It is called until the store can use what it returns.
+        :param make: returns a random id. It is called until the store can use the id.
         """
         return make()
 
     def move(
         self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
     ) -> bool:
-        """Give a thread another id, with its state, metadata and times; False if there is none.
+        """Change the id of a thread. Return False if there is no such thread.
 
-        The thread counts as deleted under the former id, also if it was not stored: writes of
-        requests that began before are dropped. Its runs are deleted. The stores of this
+        State, metadata and times are kept; runs are deleted. The former id counts as deleted, even
+        if nothing was stored: writes of requests that began earlier are dropped. The stores of this
         package move a thread atomically.
 
         :param new_id: an id that :meth:`propose_id` has returned.
-        :param owner: to whom the thread belongs afterwards; None keeps its owner. A thread of
-            another owner is as if there were none, and stays.
+        :param owner: the new owner; None keeps the owner. A thread of another owner is not moved.
         :param turn: the fencing token of the turn that the request has; None: it has none.
         :raises TurnLost: if another has taken over that turn; nothing is changed.
         :raises StoreError: if it cannot be moved, or there is a thread with the new id.
@@ -83,15 +82,15 @@ class MovingStore(DocumentStore, TurnStore, Finding):
         metadata: Mapping[str, Any] | None = None,
         owner: str | None = None,
     ) -> bool:
-        """Copy a thread inside the store; False if there is none. The copy is a new thread.
+        """Copy a thread inside the store. Return False if there is no such thread.
 
         :param new_id: an id that :meth:`propose_id` has returned.
-        :param keep: for keys with lists, how many of the first items the copy has. Other values
-            are copied whole.
-        :param metadata: those of the copy; None copies them.
-        :param owner: to whom the copy belongs; None: to the owner of the thread. A thread of
-            another owner is as if there were none.
-        :raises InvalidArgument: a ValueError; if *keep* has something else than integers from 0 on.
+        :param keep: for keys with lists, how many items the copy has, from the beginning. Other
+            values are copied completely.
+        :param metadata: the metadata of the copy; None copies them.
+        :param owner: the owner of the copy; None for that of the thread. A thread of another owner
+            is not copied.
+        :raises InvalidArgument: a ValueError; if *keep* has other values than integers from 0 on.
         :raises StateTooLarge: if the copy would be too large because of the metadata.
         :raises StoreError: if it cannot be copied, or there is a thread with the new id.
         """
@@ -109,9 +108,9 @@ class MovingStore(DocumentStore, TurnStore, Finding):
     def duplicate(
         self, thread_id: str, new_id: str, operations: Sequence[Operation], owner: str | None
     ) -> bool:
-        """Do what :meth:`copy` says: copy a thread, and apply *operations* to the copy.
+        """Copy a thread, and apply *operations* to the copy. Used by :meth:`copy`.
 
-        What a truncation finds that is not a list is left alone.
+        A truncation of a value that is not a list is ignored.
         """
         snapshot = codec.split_document(self.restore(thread_id), thread_id)
         if snapshot is None or not may_take(owner, owner_in(snapshot.metadata)):
@@ -126,12 +125,12 @@ class MovingStore(DocumentStore, TurnStore, Finding):
         return True
 
     def erase(self, owner: str, progress: Callable[[int], None] | None = None) -> int:
-        """Delete all threads of *owner*, some at a time; returns how many.
+        """Delete all threads of *owner*, a few at a time, and return how many.
 
-        It can be repeated, for example after an error.
+        It can be repeated after an error.
 
-        :param progress: called with the number deleted by each step.
-        :raises ValueError: if it is not the name of an owner.
+        :param progress: called after each step with the number of threads deleted in it.
+        :raises ValueError: if *owner* cannot be an owner.
         :raises StoreError: if this store cannot list threads.
         """
         deleted: set[str] = set()

@@ -54,55 +54,55 @@ class TurnStore:
                 setattr(cls, name, method)
 
     def lease_turn(self, thread_id: str, holder: str, still: Lease | None = None) -> Lease:
-        """Take the turn on a thread, unless another has it.
+        """Take the turn of a thread, unless another request has it.
 
         :param holder: a name that is used for one turn only.
-        :param still: a turn that its holder has not renewed for
-            :data:`~flask_agentuity.stores.leases.LEASE_SECONDS`. It is taken over, unless it
-            has changed meanwhile. If the store keeps runs, a run of the former holder that goes on
-            becomes ``interrupted`` in the same step.
-        :returns: the turn as it is now. It was taken if its holder is *holder*.
-        :raises StoreError: if the store cannot be asked.
+        :param still: a turn that was not renewed for
+            :data:`~flask_agentuity.stores.leases.LEASE_SECONDS`. It is taken over if it has not
+            changed. If the store keeps runs, the run of the former holder becomes ``interrupted``
+            in the same step.
+        :returns: the turn. It was taken if its holder is *holder*.
+        :raises StoreError: if the store cannot be reached.
         """
         return self._turns_in_process.get().leases.take(thread_id, holder, still)
 
     def look_at_turns(self, thread_ids: Sequence[str]) -> Mapping[str, Lease]:
-        """Return those of the turns that are taken, as they are now, in one call.
+        """Return those of the turns that are taken, by the ids of their threads.
 
-        :raises StoreError: if the store cannot be asked.
+        :raises StoreError: if the store cannot be reached.
         """
         return self._turns_in_process.get().leases.look(thread_ids)
 
     def renew_turns(self, leases: Sequence[Lease]) -> Sequence[Lease]:
-        """Show that the holders of these turns are alive; return the turns that were lost.
+        """Renew these turns, and return those that were lost.
 
-        :raises StoreError: if the store cannot be asked.
+        :raises StoreError: if the store cannot be reached.
         """
         return self._turns_in_process.get().leases.renew(leases)
 
     def end_turn(self, thread_id: str, holder: str) -> None:
-        """Give the turn back. Nothing happens if *holder* does not have it.
+        """End a turn, if *holder* has it.
 
-        :raises StoreError: if the store cannot be asked.
+        :raises StoreError: if the store cannot be reached.
         """
         self._turns_in_process.get().leases.end(thread_id, holder)
 
     def count_waiting(self, lease: Lease, change: int) -> int:
-        """Add *change* to the number of requests that wait for a turn to end; return the sum.
+        """Add *change* to the number of requests that wait for a turn, and return the sum.
 
         It is 0 if the turn has ended.
 
-        :raises StoreError: if the store cannot be asked.
+        :raises StoreError: if the store cannot be reached.
         """
         return self._turns_in_process.get().leases.count_waiting(lease, change)
 
     def take_turn(self, thread_id: str, holder: str, seconds: float) -> bool:
-        """Take or renew the turn for *seconds*, as in version 1; False if another has it.
+        """Take or renew a turn, as in version 1. Return False if another request has it.
 
-        Those who wait must call it again and again: the turn is taken over when they have seen
-        it unchanged for *seconds*.
+        A waiting request has to call it repeatedly: the turn is taken over when it has not changed
+        for *seconds*.
 
-        :raises StoreError: if the store cannot be asked.
+        :raises StoreError: if the store cannot be reached.
         """
         lease_turn, renew_turns = _own(self, "lease_turn"), _own(self, "renew_turns")
         here = self._turns_in_process.get()

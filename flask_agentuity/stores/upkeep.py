@@ -12,17 +12,17 @@ class Upkeep:
     """A store that may be able to remove expired threads and to copy itself."""
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
-        """Remove every expired thread; returns how many.
+        """Remove all expired threads, and return how many.
 
-        :param progress: called with the number removed by each step.
-        :raises StoreError: if this store cannot.
+        :param progress: called after each step with the number of threads removed in it.
+        :raises StoreError: if this store cannot remove them.
         """
         raise StoreError(f"{type(self).__name__} cannot remove expired threads: its server does.")
 
     def wipe_deleted(self) -> None:
-        """Leave nothing of what was deleted in the store's files, where the store has any.
+        """Remove remains of deleted threads from the store's files, if it has files.
 
-        :meth:`purge` and ``erase()`` do so at their end.
+        :meth:`purge` and ``erase()`` call it at the end.
 
         :raises StoreError: if the files cannot be written.
         """
@@ -30,17 +30,17 @@ class Upkeep:
     def count_expired(self) -> int:
         """Return how many threads :meth:`purge` would remove now.
 
-        :raises StoreError: if this store cannot tell.
+        :raises StoreError: if this store cannot count them.
         """
         raise StoreError(f"{type(self).__name__} cannot count expired threads.")
 
     def backup(self, path: Path) -> int:
-        """Write a verified copy of all threads, as they are at one moment, to the file *path*.
+        """Copy all threads to the file *path*, verify the copy, return the number of threads.
 
-        Requests can read and write meanwhile. The file must be missing or empty. Returns the
-        number of threads in it.
+        The copy is consistent, although requests can read and write meanwhile. The file must be
+        missing or empty.
 
-        :raises StoreError: if this store cannot, or if the copy is not as it should be.
+        :raises StoreError: if this store cannot copy itself, or if the copy is damaged.
         """
         raise StoreError(
             f"{type(self).__name__} cannot write a backup. Use the backups of its server, or flask"
@@ -48,10 +48,8 @@ class Upkeep:
         )
 
     def warnings(self) -> Sequence[str]:
-        """Return what may lose threads one day, each with how to correct it.
+        """Return warnings for ``flask threads check``: what may cause a loss, and what to do.
 
-        It is for ``flask threads check``.
-
-        :raises StoreError: if it cannot be found out.
+        :raises StoreError: if the store cannot be reached.
         """
         return ()
