@@ -6,6 +6,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import struct
@@ -19,6 +20,9 @@ from http.cookies import SimpleCookie
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from support.ports import free_port
 from support.waiting import eventually
 
 #: Seconds after which something that must happen is taken for not happening.
@@ -35,6 +39,21 @@ def gunicorn(worker: str, workers: int = 1, *options: str) -> list[str]:
     command += ["-k", worker, "-w", str(workers), "--threads", "8", *options]
     # The control socket has one place for all servers of a user.
     return [*command, "--no-control-socket"]
+
+
+def uwsgi(app: str, *options: str) -> list[str]:
+    """Return a command for uWSGI with two workers; skip if it is not installed."""
+    path = shutil.which(
+        "uwsgi", path=os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
+    )
+    if path is None:
+        pytest.skip("uwsgi is not installed: pip install pyuwsgi, or uwsgi")
+    # After a reload, it would bind another port if it could choose.
+    command = [path, "--http-socket", f"127.0.0.1:{free_port()}", "--master", "--processes", "2"]
+    command += ["--need-app", "--lazy-apps", "--enable-threads", "--module", app]
+    # As a service manager stops it.
+    command += ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all"]
+    return [*command, "--virtualenv", sys.prefix, *options]
 
 
 class Server:
@@ -71,7 +90,8 @@ class Server:
 
         def listening() -> re.Match[str] | None:
             assert self.process.poll() is None, self.log()
-            return re.search(r"http://127\.0\.0\.1:(\d+)", self.log()[begin:])
+            found = r"(?:http://|bound to TCP address )127\.0\.0\.1:(\d+)"
+            return re.search(found, self.log()[begin:])
 
         try:
             found = eventually(listening, "the server listens")

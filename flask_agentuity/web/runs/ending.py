@@ -13,6 +13,7 @@ from typing import Any
 
 from ...per_process import PerProcess
 from ...thread.runs.process import CLOSING_SECONDS, ProcessRuns
+from .uwsgi import end_with_uwsgi, uwsgi_probe
 
 logger = logging.getLogger("flask_agentuity.runs")
 
@@ -35,6 +36,7 @@ def _register() -> weakref.WeakSet[ProcessRuns]:
     # Functions of atexit are called later: after the executors have ended.
     register: Callable[[Callable[[], Any]], Any]
     register = getattr(threading, "_register_atexit", atexit.register)
+    end_with_uwsgi(end_runs)
     try:
         register(end_runs)
     except RuntimeError:
@@ -67,11 +69,13 @@ def find_gunicorn_worker() -> Any | None:
 def server_probe(grace: float) -> Callable[[], bool]:
     """Return a function that says whether the server has asked this process to end.
 
-    With servers other than gunicorn that is known only when the interpreter ends.
+    With servers other than gunicorn and uWSGI that is known only when the interpreter ends.
 
-    :param grace: the grace period of runs, in seconds. There is a warning if gunicorn waits
+    :param grace: the grace period of runs, in seconds. There is a warning if the server waits
         for less.
     """
+    if (probe := uwsgi_probe(grace + CLOSING_SECONDS)) is not None:
+        return probe
     worker = find_gunicorn_worker()
     if worker is None:
         return lambda: False
