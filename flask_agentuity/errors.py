@@ -105,7 +105,7 @@ class ThreadGone(StoreError):
     def __init__(self, thread_id: str) -> None:
         super().__init__(
             f"Thread {thread_id} was deleted, or got another id at a login, before its changes"
-            " were saved. They were dropped."
+            " were saved."
         )
         self.thread_id = thread_id
 

@@ -276,7 +276,7 @@ def _rebase(attempt: _Attempt, edit: Edit, snapshot: Snapshot, conflict: Conflic
             raise
         # The view has its result, and is not answered with an error for what others stored.
         logger.warning(
-            "The function of a change to %s cannot be applied to what another request has"
+            "The function passed to change() for %s failed with the value that another request has"
             " stored (%s: %s); the value is merged instead.",
             codec.child_path("state", edit.key),
             type(error).__name__,

@@ -86,7 +86,7 @@ class Observer:
     def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
         if isinstance(error, ThreadGone):
             # Deleting a thread that is in use is normal operation, and its message is complete.
-            logger.warning("A write was dropped. %s", error, extra=self._about(thread))
+            logger.warning("Changes were dropped. %s", error, extra=self._about(thread))
         else:
             logger.error(
                 "Thread %s could not be saved: %s", _id_of(thread), error, extra=self._about(thread)
