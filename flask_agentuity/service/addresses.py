@@ -12,7 +12,7 @@ _IPV6_PREFIX = 64
 
 
 def source_of(host: str) -> str:
-    """Return what limits for each address count as one: an IPv4 address or an IPv6 network."""
+    """Return what counts as one address for limits: an IPv4 address or an IPv6 network."""
     address = _parse(host)
     if isinstance(address, ipaddress.IPv6Address):
         return str(ipaddress.ip_network((address.packed, _IPV6_PREFIX), strict=False))
@@ -20,7 +20,7 @@ def source_of(host: str) -> str:
 
 
 class TrustedAddresses:
-    """Addresses that the limits for each address do not concern."""
+    """Addresses that are exempt from the limits for each address."""
 
     def __init__(self, networks: Iterable[str]) -> None:
         """Trust the addresses and the *networks*, such as ``10.0.0.0/8``.

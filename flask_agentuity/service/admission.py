@@ -1,4 +1,4 @@
-"""Who may be connected without having sent a key: so many, from so many, for so long."""
+"""How many clients may be connected without having sent a key, and for how long."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .listener import AcceptedSocket
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Seconds after its time in which a client can still be told that it was too slow.
+#: Seconds after the timeout in which a client can still be told that it was too slow.
 _LAST_WORDS = 1.0
 
 
@@ -32,8 +32,8 @@ class AdmissionLimits:
 class Admission:
     """The accepted sockets whose clients have not sent a good key yet.
 
-    At a limit, the one that has waited longest gives way: a client with a key sends it at once,
-    so idle connections cannot keep others out.
+    At a limit, the one that has waited longest is closed. A client with a key sends it at once, so
+    idle connections cannot keep others out.
     """
 
     def __init__(self, limits: AdmissionLimits) -> None:
@@ -48,10 +48,10 @@ class Admission:
         return len(self._waiting)
 
     def admit(self, accepted: AcceptedSocket) -> bool:
-        """Have *accepted* wait for its key. Return False if there are hardly any files left."""
+        """Let *accepted* wait for its key. Return False if there are hardly any files left."""
         if (left := open_files.files_left(accepted.number)) < open_files.RESERVED:
             self.refuse_for_lack_of_files()
-            # It can be gone before the files that are left are needed.
+            # It can be closed before the last files are needed.
             if self._waiting:
                 self._evict(next(iter(self._waiting)))
             if left < open_files.RESERVED // 2:
@@ -72,13 +72,13 @@ class Admission:
         return True
 
     def refuse_for_lack_of_files(self) -> None:
-        """Note that the limit of open files is near."""
+        """Log that the limit of open files is near."""
         self._log.warn(
             "The process is near its limit of open files; a connection was closed or refused."
         )
 
     def authorize(self, number: int) -> None:
-        """Note that the client of the socket with this file number has sent a good key."""
+        """Record that the client of the socket with this file number has sent an accepted key."""
         accepted = self._by_number.get(number)
         if accepted is not None:
             self._leave(accepted)

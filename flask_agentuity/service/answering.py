@@ -1,8 +1,9 @@
-"""What a request does to the store, and the reply to it. Blocking: not for the event loop.
+"""What a request does to the store, and the reply to it. It blocks, so the event loop must not call
+it.
 
-Clients that use the extension ``edits`` merge by themselves, and say when their own requests
-began. Others, such as the JavaScript runtime, do not. For them the service
-keeps what it answered to their restores:
+Clients that use the extension ``edits`` merge by themselves, and say when their own requests began.
+Others, such as the JavaScript runtime, do not. For them, the service keeps what it has sent in
+reply to restores:
 
 * A ``save`` is applied as the difference to the restore that it is based on (see
   :mod:`~flask_agentuity.service.full_saves`), and counts as begun then. Without such a
@@ -50,9 +51,9 @@ class Answering:
         self._logs = logs
 
     def answer(self, request: wire.ThreadRequest, began: float) -> bytes:
-        """Do what *request* asks for, and return the frame to send; there always is one.
+        """Do what *request* asks for, and return the frame to send. It always returns one.
 
-        An error says that a document is too large in the words of
+        The error for a document that is too large has the text of
         :exc:`~flask_agentuity.errors.StateTooLarge`, because clients read both sizes out of
         them.
 
@@ -72,14 +73,14 @@ class Answering:
                 shown,
                 extra=extra,
             )
-            # Clients know the thread by their own name for it.
+            # The client knows the thread by its own id.
             return wire.encode_gone(request.id, str(error).replace(inside, request.thread_id))
         except AgentuityError as error:
             words = str(error).replace(inside, request.thread_id)
             reason = printable(str(error))
             failed.warn("The %s of thread %s failed: %s", action, shown, reason, extra=extra)
         except Exception as error:  # noqa: BLE001 - it is logged
-            # Only this request must suffer from what a store did not foresee.
+            # An unexpected error of the store must fail only this request.
             self._logs.crashed.log(
                 logging.ERROR,
                 "The %s of thread %s failed.",
@@ -121,7 +122,7 @@ class Answering:
         if request.began is None:
             self._remember(request.thread_id, snapshot, inside, now)
         version = snapshot.version
-        # The document is enough: its parts must not take memory while the reply is made.
+        # Only the document is needed: its parts must not take memory while the reply is made.
         del snapshot
         return wire.encode_document(request.id, document, version)
 

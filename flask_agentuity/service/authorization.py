@@ -80,7 +80,7 @@ class Authorization:
         if not self._socket.is_overrun:
             await self._socket.close(code, reason)
             return
-        # What the client sends is thrown away, so its part of the closing handshake is as well.
+        # Everything that the client sends is discarded, also its part of the closing handshake.
         with suppress(TimeoutError):
             async with asyncio.timeout(_TIME_TO_READ):
                 await self._socket.close(code, reason)

@@ -9,16 +9,16 @@ from .limited_log import LimitedLog
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Less than this is not counted: headers of frames are not told apart from their contents.
+#: Smaller sizes are not counted, because headers of frames are counted with their contents.
 _UNCOUNTED = 64 * 1024
 
 
 class Held:
-    """The bytes that the service holds for one connection: what it sent and is to receive."""
+    """The bytes that the service holds for one connection: received frames, and replies to send."""
 
     def __init__(self, buffers: Buffers, tenant: str, close: Callable[[], object]) -> None:
         self.tenant = tenant
-        #: Called, at most once, if the connection must give way.
+        #: Called, at most once, if the connection must be closed to free memory.
         self.close = close
         self.size = 0
         self._buffers = buffers

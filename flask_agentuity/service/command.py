@@ -23,7 +23,7 @@ from .thread_service import ThreadService
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Seconds after which a thread that computes lets others go on.
+#: Seconds after which a computing thread lets others run.
 _SWITCH_INTERVAL = 0.0005
 
 #: Seconds between two checks whether the service still runs.
@@ -78,9 +78,9 @@ def run(service: ThreadService) -> int:
     :raises ConfigurationError: if it cannot listen.
     :raises StoreError: if its store cannot be used.
     """
-    # The thread of the event loop waits for the others for so long, again and again.
+    # The thread of the event loop often has to wait for the others for this time.
     sys.setswitchinterval(_SWITCH_INTERVAL)
-    # A store that does not work should not be noticed by the first client.
+    # If the store does not work, the first client should not be the one to notice.
     service.check_store()
     asked = threading.Event()
     before = {

@@ -27,10 +27,10 @@ logger = logging.getLogger("flask_agentuity.service")
 #: Frames longer than this, in bytes, are parsed outside the event loop, and merged by few threads.
 _LONG_FRAME = 16 * 1024
 
-#: Seconds after which other connections have their turn.
+#: Seconds after which other connections are served.
 _LONGEST_TURN = 0.0002
 
-#: Seconds between two looks for views that are too old.
+#: Seconds between two checks for views that are too old.
 _PRUNE_INTERVAL = 60.0
 
 
@@ -44,7 +44,7 @@ class ServedConnection:
         self._shared = shared
         self._views = Views(shared.budget)
         self._pruning: asyncio.TimerHandle | None = None
-        # What to add to a time of the client's clock.
+        # The difference between the service's clock and the client's.
         self._clock_difference = math.inf
         self._loop = asyncio.get_running_loop()
         self._end = wire.ServiceEnd(
@@ -58,11 +58,11 @@ class ServedConnection:
         self._sending = asyncio.Lock()
         self._sending_since = math.inf
         self._watching: asyncio.TimerHandle | None = None
-        # The newest request for each thread that has one under way.
+        # The newest request in progress for each thread.
         self._newest: dict[str, asyncio.Task[None]] = {}
 
     async def run(self) -> None:
-        """Serve until the client closes, or :meth:`drain` was called and all is answered."""
+        """Serve until the client closes, or :meth:`drain` was called and everything is answered."""
         try:
             key = await self._authorization.run(self._end)
             if key is not None:
@@ -83,7 +83,7 @@ class ServedConnection:
         return self._socket.socket_number
 
     def drain(self) -> None:
-        """Take what has arrived, answer it, and close the connection (1001)."""
+        """Answer the requests that have arrived, and close the connection (1001)."""
         self._receiver.drain()
 
     def abort(self) -> None:
@@ -124,13 +124,14 @@ class ServedConnection:
         while True:
             busy += time.perf_counter() - began
             if busy > _LONGEST_TURN:
-                # Frames that have arrived are received without waiting, so others had no turn.
+                # Frames that have arrived are received without waiting, so other connections were
+                # not served.
                 await asyncio.sleep(0)
                 busy = 0.0
             try:
                 frame = await self._receiver.receive(None)
             except (TimeoutError, ConnectionClosed):
-                # What is under way is still done.
+                # Requests in progress are still completed.
                 return
             began, now, size = time.perf_counter(), time.monotonic(), len(frame)
             self._shared.idle_memory.used(size)
@@ -149,7 +150,7 @@ class ServedConnection:
                 continue
             held.remove(size)
             if isinstance(request, wire.Refusal):
-                # Neither the request nor the reason, which may quote it.
+                # Logs neither the request nor the reason, which may quote it.
                 self._shared.logs.refused.warn(
                     "A request of %s was refused; its reply says why.", self._peer
                 )
@@ -180,13 +181,13 @@ class ServedConnection:
                 del self._newest[request.thread_id]
 
     def _began(self, request: wire.ThreadRequest, now: float) -> float:
-        """Return when the client's own request began, by our clock; *now* if it does not say."""
+        """Return when the client's own request began, by this clock; *now* if it is unknown."""
         began = None if isinstance(request, wire.DeleteRequest) else request.began
         if began is None:
             return now
         if began.at is None:
             return now - began.age
-        # Of all frames, the fastest one tells best how far the clocks are apart.
+        # The frame that arrived fastest shows the difference of the clocks best.
         self._clock_difference = min(self._clock_difference, now - began.at)
         return began.at - began.age + self._clock_difference
 

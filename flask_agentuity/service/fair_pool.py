@@ -17,7 +17,7 @@ P = ParamSpec("P")
 
 @dataclass(eq=False, slots=True)
 class _Tenant:
-    """What one tenant has waiting and running, and the seconds that it has used."""
+    """The waiting and running functions of one tenant, and the seconds that it has used."""
 
     used: float
     running: int = 0
@@ -28,13 +28,14 @@ class _Tenant:
 class FairPool:
     """Runs functions in threads, each for a tenant. For one event loop.
 
-    A free thread takes the next function of the tenant that has the fewest running and, of
-    these, has used the least time.
+    A free thread takes the next function of the tenant that has the fewest running functions; among
+    equal ones, of the tenant that has used the least time.
 
     :param reserve: how many threads are left for others when one tenant has all the others.
-    :param single: there is one tenant, so its functions are run as they come.
-    :param rest: for how many times the duration of a function its thread then rests. A function
-        that holds Python's interpreter lock stops the event loop, wherever it runs.
+    :param single: there is one tenant, so its functions are run in the order in which they come.
+    :param rest: how long a thread rests after a function, as a multiple of the function's duration.
+        A function that holds Python's interpreter lock stops the event loop, whatever thread it
+        runs in.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class FairPool:
         self._rest = rest
         self._single = single
         self._tenants: dict[str, _Tenant] = {}
-        # What a tenant that begins now is taken to have used before.
+        # The time that a new tenant counts as having used.
         self._clock = 0.0
 
     async def run(
@@ -69,7 +70,7 @@ class FairPool:
         return await running
 
     def close(self) -> None:
-        """Begin nothing more. Does not wait for what is running."""
+        """Start no more functions. Does not wait for running ones."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     async def _wait(self, name: str, tenant: _Tenant, loop: asyncio.AbstractEventLoop) -> None:

@@ -29,7 +29,7 @@ class FlowControl:
         self._bytes += size
 
     def leave(self, size: int) -> None:
-        """Note that a request of *size* bytes has ended."""
+        """Record that a request of *size* bytes has ended."""
         self._requests -= 1
         self._bytes -= size
         self._left.set()

@@ -1,4 +1,4 @@
-"""Threads of tenants that an earlier version has kept among those of the store itself."""
+"""Threads of tenants that an earlier version kept among those of the store itself."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _BATCH = 100
 def move_former_threads(namespace: str, store: ThreadStore, tenants_store: ThreadStore) -> None:
     """Move the threads of a tenant from *store* to the store for tenants, with their times.
 
-    It can be repeated, and be done by several processes at once: a thread that is there
-    already and as new is not replaced. A thread that cannot be moved stays where it is.
+    It can be repeated, also by several processes at once: a thread that was moved already, and has
+    not changed since, is not replaced. A thread that cannot be moved stays where it is.
     """
     moved = sum(
         _move_batches(prefix, namespace, store, tenants_store)

@@ -1,9 +1,9 @@
-"""Full saves of the JavaScript runtime as what they change.
+"""Finding what a full save of the JavaScript runtime changes.
 
 A JavaScript request restores a thread, changes the state in memory and saves the whole of it.
-Taken literally, that removes what others wrote in between. So the service keeps what a
-connection was told (see :mod:`~flask_agentuity.service.views`) and applies a save as the
-difference to the view that it is based on.
+Applied literally, that removes what others wrote in between. So the service keeps what it has sent
+to a connection (see :mod:`~flask_agentuity.service.views`) and applies a save as the difference to
+the view that it is based on.
 
 The frames do not say which view that is if a connection has several requests of one thread
 under way. It is the view to which the save adds the fewest items of lists; of these, the one
@@ -193,7 +193,7 @@ def _distance_of_lists(before: list[Any], after: list[Any]) -> Distance:
 
 
 def _added(value: Any) -> Distance:
-    """Return what a new value counts. Two requests easily set the same scalar."""
+    """Return the weight of a new value. Two requests may easily set the same scalar."""
     if isinstance(value, list):
         return Distance(added=len(value))
     if isinstance(value, dict):
@@ -202,7 +202,7 @@ def _added(value: Any) -> Distance:
 
 
 def _removed(value: Any) -> Distance:
-    """Return what a value counts that is no longer there."""
+    """Return the weight of a value that is no longer there."""
     if isinstance(value, list):
         return Distance(removed=len(value))
     if isinstance(value, dict):

@@ -46,14 +46,14 @@ def is_route(path: str) -> bool:
 
 
 class ThreadRoutes:
-    """Answers requests that are no WebSocket handshakes. Belongs to one event loop."""
+    """Answers requests that are not WebSocket handshakes. Belongs to one event loop."""
 
     def __init__(self, settings: ServiceSettings, shared: Shared) -> None:
         self._settings = settings
         self._shared = shared
 
     async def respond(self, socket: ServerSocket, request: Request) -> Response:
-        """Return the response; there always is one."""
+        """Return the response. It always returns one."""
         try:
             tenant = await self._authorize(socket, request)
             status, body = HTTPStatus.OK, await self._serve(socket, tenant, request)
@@ -141,7 +141,7 @@ class ThreadRoutes:
 
 
 def as_json(socket: ServerSocket, refusal: Response) -> Response:
-    """Return a refusal in plain text as these routes answer."""
+    """Return a plain text refusal in the form of these routes."""
     message = refusal.body.decode().strip()
     body = encode_message({"success": False, "message": message})
     response = _respond(socket, HTTPStatus(refusal.status_code), body)

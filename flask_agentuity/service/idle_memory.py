@@ -1,7 +1,7 @@
 """Returns memory that is no longer used to the operating system.
 
-The C library keeps what was freed, in each thread's own pool, for the next use. After a burst of
-large documents that is many times what the service holds.
+The C library keeps freed memory in a pool for each thread. After a burst of large documents, that
+is many times what the service uses.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ import ctypes
 from collections.abc import Callable
 from concurrent.futures import Executor
 
-#: Seconds between the end of a burst, or a part of it, and the return of memory.
+#: Seconds between the end of a burst, or of a part of it, and the return of memory.
 _PAUSE = 2.0
 
-#: Smaller frames leave little behind.
+#: Smaller frames leave little freed memory.
 _LARGE = 64 * 1024
 
 
 def _find_trim() -> Callable[[int], int] | None:
     try:
-        # Only the C library of GNU has it.
+        # Only the GNU C library has it.
         trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
     except (AttributeError, OSError, TypeError):
         return None
@@ -37,7 +37,7 @@ class IdleMemory:
         self._is_used = False
 
     def used(self, size: int) -> None:
-        """Note that *size* bytes were used, and are or will soon be free."""
+        """Record that *size* bytes were used, and are or will soon be free."""
         if size < _LARGE or self._trim is None:
             return
         self._is_used = True

@@ -1,7 +1,7 @@
-"""What JavaScript makes of JSON that it reads and writes again. Pure functions.
+"""How JavaScript changes JSON that it reads and writes again. Pure functions.
 
-It has one type for numbers: 1.0 becomes 1, and integers beyond 2**53 lose digits. It moves
-keys that look like integers to the front.
+It has only one type of numbers: 1.0 becomes 1, and integers beyond 2**53 lose digits. It moves keys
+that look like integers to the front.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from ..document import codec
 
 
 def align(before: Any, after: Any) -> Any:
-    """Return *after* with the spelling of *before* where JavaScript has changed nothing else.
+    """Return *after*, but with the values of *before* where JavaScript has only changed their form.
 
     The result is *before* itself, not a copy, if nothing has changed at all. Both are decoded
     JSON.
@@ -45,7 +45,7 @@ def _align_lists(before: list[Any], after: list[Any]) -> list[Any]:
 
 
 def _canonical(item: Any) -> bytes:
-    """Encode *item* so that whatever JavaScript cannot tell apart is equal."""
+    """Encode *item* so that values which JavaScript cannot tell apart are equal."""
     return codec.encode_unchecked(_normalize(item))
 
 

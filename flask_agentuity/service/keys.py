@@ -21,12 +21,12 @@ HOW_TO_MAKE_A_KEY = 'python -c "import secrets; print(secrets.token_urlsafe())"'
 
 
 class Keys:
-    """Says which keys are accepted. Neither keys nor their digests are shown anywhere."""
+    """Checks keys. Neither keys nor their digests are shown anywhere."""
 
     def __init__(self, keys: Iterable[str], own: str | None = None) -> None:
-        """Accept the *keys*, and *own*, an app's own key. One that is given twice counts once.
+        """Accept the *keys*, and *own*, an app's own key. Duplicates count once.
 
-        :raises ConfigurationError: if there is none, or one is too short or not valid text.
+        :raises ConfigurationError: if there is none, or if one is too short or not valid text.
         """
         self._digests: list[bytes] = []
         for key in dict.fromkeys((*keys, own) if own is not None else keys):
@@ -71,7 +71,7 @@ class Keys:
 def gather_keys(keys: Iterable[str], files: Iterable[str], own: str | None = None) -> list[str]:
     """Return the *keys*, those in *files*, and those in the environment.
 
-    :param own: an app's own key, which is enough.
+    :param own: an app's own key. With it, no other key is needed.
     :raises ConfigurationError: if there is none at all, or a file cannot be read.
     """
     found = [*keys, *os.environ.get(KEYS_VARIABLE, "").split()]

@@ -24,7 +24,7 @@ class LimitOption(NamedTuple):
 
     @property
     def default(self) -> int | float:
-        """What the setting is without the option."""
+        """The value of the setting without the option."""
         default: int | float = getattr(ServiceSettings, self.name)
         return default
 

@@ -1,4 +1,4 @@
-"""Log lines that clients can cause: so many of each kind, and then a count."""
+"""Log lines that clients can cause: a limited number of each kind, and then a count."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 
-#: Seconds in which so many lines of one kind are logged at most.
+#: The interval in seconds for which the number of lines is limited.
 INTERVAL = 10.0
 
 
@@ -33,7 +33,7 @@ class LimitedLog:
         self._lock = threading.Lock()
 
     def info(self, message: str, *arguments: object) -> None:
-        """Log that something has happened, or count it with the next line."""
+        """Log at level INFO, or count it with the next line."""
         self.log(logging.INFO, message, *arguments)
 
     def warn(

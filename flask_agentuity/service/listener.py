@@ -1,8 +1,8 @@
 """Listening sockets that ask before a connection is set up, and accepted ones that say when
 they are closed.
 
-The limits must hold from the first moment: a client that sends nothing, or does not finish its
-TLS handshake, has a socket but no WebSocket.
+The limits must apply from the beginning: a client that sends nothing, or does not finish its TLS
+handshake, has a socket but no WebSocket.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Gate(Protocol):
     """Decides about accepted sockets."""
 
     def admit(self, accepted: AcceptedSocket) -> bool:
-        """Return whether a connection is set up. Otherwise the socket is closed."""
+        """Return whether to set up the connection. Otherwise the socket is closed."""
 
     def refuse_for_lack_of_files(self) -> None:
-        """Note that a connection must be refused because no more files can be opened."""
+        """Log that a connection must be refused because no more files can be opened."""
 
 
 class ListeningSocket(socket.socket):
@@ -56,13 +56,14 @@ class ListeningSocket(socket.socket):
     def __init__(self, *arguments: Any, gate: Gate) -> None:
         super().__init__(*arguments)
         self._gate = gate
-        # It is given up to accept, and so refuse, a connection when no more files can be opened.
+        # A spare file. When no more files can be opened, it is closed to accept, and refuse, a
+        # connection.
         self._spare = os.open(os.devnull, os.O_RDONLY)
 
     def accept(self) -> tuple[socket.socket, Any]:
         """Accept a connection.
 
-        :raises BlockingIOError: if none waits, or the next one was refused.
+        :raises BlockingIOError: if none is waiting, or the next one was refused.
         """
         try:
             opened, address = super().accept()

@@ -1,4 +1,4 @@
-"""What the listing of a service answers. Blocking: not for the event loop."""
+"""The replies to listings. They block, so the event loop must not make them."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from .tenants import Tenant
 
 #: Threads that are read at once. The metadata of each can be large.
 _STEP = 20
-#: The largest answer, in bytes of metadata.
+#: The largest reply, in bytes of metadata.
 _MAX_PAGE_BYTES = 4 * 1024 * 1024
 #: The most threads that are sorted in another order than the store's.
 MAX_SORTED = 1_000
 
 
 class CannotList(StoreError):
-    """The store of this tenant's threads cannot list them apart from others."""
+    """The store cannot list this tenant's threads separately from others."""
 
 
 class TooMuch(ValueError):
-    """The answer would be too large, or too expensive."""
+    """The reply would be too large, or too expensive."""
 
 
 def list_threads(tenant: Tenant, query: ListingQuery) -> bytes:
-    """Return the answer to a listing.
+    """Return the reply to a listing.
 
     :raises CannotList: if the store cannot.
     :raises TooMuch: if it would be too large. The text says what to do.
@@ -49,7 +49,7 @@ def list_threads(tenant: Tenant, query: ListingQuery) -> bytes:
 
 
 def describe_thread(tenant: Tenant, thread_id: str) -> bytes | None:
-    """Return the answer about one thread with its document; None if there is none.
+    """Return the reply about one thread with its document; None if there is none.
 
     :raises StoreError: if the store cannot be read.
     """
@@ -63,7 +63,7 @@ def describe_thread(tenant: Tenant, thread_id: str) -> bytes | None:
 
 
 def delete_thread(tenant: Tenant, thread_id: str) -> bytes:
-    """Delete a thread and return the answer. A missing thread is no error.
+    """Delete a thread and return the reply. A missing thread is not an error.
 
     :raises StoreError: if the store cannot.
     """
@@ -122,7 +122,7 @@ def _metadata_size(thread: ListedThread) -> int:
 
 
 def _as_json(tenant: Tenant, thread: ListedThread) -> dict[str, Any]:
-    """Return a thread as the JavaScript client expects it, and what else ours uses."""
+    """Return a thread as the JavaScript client expects it, and with our client's own fields."""
     return {
         "id": tenant.client_id(thread.id),
         "created_at": _time(thread.created),

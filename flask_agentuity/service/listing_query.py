@@ -1,4 +1,4 @@
-"""What a client asks of a listing over HTTP, read from the query of the URL and checked."""
+"""The parameters of a listing over HTTP, read from the query of the URL and checked."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..stores.listing import decode_cursor, require_filter
 #: The default of the JavaScript client, which always sends a limit.
 DEFAULT_LIMIT = 10
 MAX_LIMIT = 100
-#: Threads before an offset are read and thrown away. A cursor costs nothing.
+#: Threads before an offset are read and discarded. A cursor costs nothing.
 MAX_OFFSET = 10_000
 #: Parameters of a query; further ones are an error.
 _MAX_PARAMETERS = 20
@@ -38,7 +38,7 @@ class ListingQuery:
 def parse_listing_query(text: str) -> ListingQuery:
     """Read the query of a URL.
 
-    :raises ValueError: if a parameter is wrong. It says which one and what is allowed.
+    :raises ValueError: if a parameter is wrong. The message says which one, and what is allowed.
     """
     try:
         pairs = parse_qsl(

@@ -1,4 +1,4 @@
-"""What clients can cause to be logged, each kind with its own limit."""
+"""The log lines that clients can cause, each kind with its own limit."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .limited_log import LimitedLog
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Lines in each interval about what many good clients do.
+#: Lines in each interval about things that many clients do normally.
 _BURST = 20
 
 

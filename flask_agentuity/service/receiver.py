@@ -1,4 +1,4 @@
-"""Receives frames: for so long, and to the end when the service stops."""
+"""Receiving frames, with a timeout, and what has arrived when the service stops."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 
 from .server_socket import ServerSocket
 
-#: When the service ends it still takes what has arrived: until this many seconds of
-#: silence, and for so many at most.
+#: When the service ends, it still takes what has arrived: until this many seconds of silence, and
+#: for at most the second number of seconds.
 _QUIET = 0.05
 _LONGEST_READING = 1.0
 
@@ -33,7 +33,7 @@ class Receiver:
         return self._read_until is not None
 
     def drain(self) -> None:
-        """Take only what has arrived."""
+        """From now on, take only what has arrived."""
         self._read_until = self._loop.time() + _LONGEST_READING
         if self._receiving is not None and not self._receiving.expired():
             self._receiving.reschedule(self._loop.time() + _QUIET)
@@ -41,14 +41,15 @@ class Receiver:
     async def receive(self, patience: float | None) -> bytes:
         """Return the next frame.
 
-        :raises TimeoutError: when *patience* is over, or the service ends and all is quiet.
+        :raises TimeoutError: after *patience* seconds, or if the service ends and nothing arrives
+            any more.
         :raises Overrun: if the client sent too much.
         """
         if self._read_until is not None:
             patience = _QUIET if self._loop.time() < self._read_until else 0.0
         try:
             async with asyncio.timeout(patience) as self._receiving:
-                # This could be waiting, but for the moment in which on_overrun was not set.
+                # It may have happened before on_overrun was set.
                 if self._socket.is_overrun:
                     raise Overrun
                 return await self._socket.recv(decode=False)
@@ -57,7 +58,7 @@ class Receiver:
                 raise Overrun from None
             if self._read_until is None:
                 raise
-            # What came in the very moment that patience ended.
+            # A frame that arrived at the very moment of the timeout.
             async with asyncio.timeout(0):
                 return await self._socket.recv(decode=False)
         finally:

@@ -33,7 +33,7 @@ HEALTH_PATH = "/health"
 _RETRY_AFTER = 5
 #: Seconds for the closing handshake.
 _CLOSE_TIMEOUT = 2.0
-#: Frames of a connection that wait to be read, besides those that the operating system holds.
+#: Frames of a connection that may wait to be read, besides those in the operating system's buffers.
 _WAITING_FRAMES = 2
 
 
@@ -62,7 +62,7 @@ class Server:
                     ssl=settings.ssl_context,
                     create_connection=ServerSocket,
                     process_request=self._process_request,
-                    # Compressing a megabyte would delay all other connections.
+                    # To compress a megabyte would delay all other connections.
                     compression=None,
                     open_timeout=settings.authorization_timeout,
                     close_timeout=_CLOSE_TIMEOUT,
@@ -91,7 +91,8 @@ class Server:
                 async with asyncio.timeout(self._settings.drain_timeout):
                     for server in self._servers:
                         await server.wait_closed()
-                    # That does not wait for what was accepted at the last moment.
+                    # wait_closed() does not wait for connections that were accepted at the last
+                    # moment.
                     while others := asyncio.all_tasks() - {asyncio.current_task()}:
                         await asyncio.wait(others)
             except TimeoutError:
@@ -109,7 +110,7 @@ class Server:
         for server in self._servers:
             for listener in server.sockets:
                 asyncio.get_running_loop().remove_reader(listener)
-        # A connection that was accepted before is set up now.
+        # A connection that was accepted before is set up meanwhile.
         await asyncio.sleep(0)
 
     async def _serve(self, socket: ServerConnection) -> None:
@@ -149,7 +150,7 @@ class Server:
         return origin.lower() in self._settings.origins or origin.lower() in own
 
     def _refuse(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Return the refusal of a connection; None if it may be opened."""
+        """Return a response that refuses the connection; None if it may be opened."""
         origins = request.headers.get_all("Origin")
         if not all(self._is_allowed(origin, request) for origin in origins):
             self._shared.logs.refused.warn(

@@ -1,4 +1,4 @@
-"""A WebSocket of the service that counts what arrives, and parses it little by little."""
+"""A WebSocket of the service that counts what arrives, and parses it in small pieces."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _LARGEST_PIECE = 64 * 1024
 #: A piece that took longer, in seconds, had many frames.
 _LONG = 0.0001
 
-#: Seconds after which other connections have their turn.
+#: Seconds after which other connections are served.
 _LONGEST_TURN = 0.0002
 
 
 class ServerSocket(ServerConnection):
-    """Takes little from a client until :meth:`authorize` is called, and counts all it takes.
+    """Accepts little data from a client until :meth:`authorize` is called, and counts it.
 
     A socket returns up to 256 KiB at once. To parse ten thousand frames in one step would stop
     all other connections.
@@ -57,7 +57,7 @@ class ServerSocket(ServerConnection):
         self._piece = _SMALLEST_PIECE
 
     def authorize(self, held: Held) -> None:
-        """Take frames of every size from now on, and count them as *held*."""
+        """Accept frames of every size from now on, and count them as *held*."""
         self._held = held
 
     def seconds_left(self, timeout: float) -> float:
@@ -77,7 +77,7 @@ class ServerSocket(ServerConnection):
         self._abort_later = self.loop.call_later(seconds, self.transport.abort)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Give the WebSocket a transport that knows of the data which was not parsed yet."""
+        """Give the WebSocket a transport that considers the data which was not parsed yet."""
         opened = transport.get_extra_info("socket")
         self.socket_number = -1 if opened is None else int(opened.fileno())
         self._reading = _Reading(cast(asyncio.Transport, transport), self._parse)
@@ -112,7 +112,7 @@ class ServerSocket(ServerConnection):
             self._on_lost()
 
     def _parse(self) -> None:
-        """Parse for a moment, and plan to go on if there is more."""
+        """Parse for a short time, and schedule the rest."""
         if self._is_parsing:
             return
         now = time.perf_counter()
@@ -137,7 +137,7 @@ class ServerSocket(ServerConnection):
             self.loop.call_soon(self._parse)
 
     def _overrun(self) -> None:
-        # The rest is read and thrown away, so that the client can read why.
+        # The rest is read and discarded, so that the client can read why.
         self.is_overrun = True
         if self.protocol.state is OPEN and self.on_overrun is not None:
             self.on_overrun()
@@ -146,7 +146,7 @@ class ServerSocket(ServerConnection):
 
 
 class _Reading:
-    """A transport that is read only if both the WebSocket and its :class:`ServerSocket` want it.
+    """A transport that is read only if both the WebSocket and its :class:`ServerSocket` allow it.
 
     Everything but the two methods of a transport that control reading is the transport's own.
     """
@@ -182,7 +182,7 @@ class _Reading:
         self._transport.pause_reading()
 
     def release(self) -> None:
-        """Read again, unless the WebSocket does not want it."""
+        """Read again, unless the WebSocket has paused reading."""
         if self._is_held:
             self._is_held = False
             if not self.is_paused:

@@ -23,7 +23,7 @@ DEFAULT_MAX_FRAME_BYTES = 8 * 1024 * 1024
 #: The default bound for all connections together.
 DEFAULT_MAX_MEMORY_BYTES = 256 * 1024 * 1024
 
-#: This machine: its processes are not told apart by their addresses.
+#: This machine, whose processes have the same address.
 LOOPBACK = ("127.0.0.0/8", "::1")
 
 #: The integers among the options, with what they must be at least.
@@ -104,7 +104,7 @@ class ServiceSettings:
     #: For ``wss://``.
     ssl_context: ssl.SSLContext | None = None
     trusted: TrustedAddresses = field(init=False, repr=False)
-    #: The allowed origins as they are compared.
+    #: The allowed origins in the form in which they are compared.
     origins: frozenset[str] = field(init=False, repr=False)
     #: Where the threads of all keys but an app's own are.
     tenants_store: ThreadStore = field(init=False, repr=False)
@@ -142,7 +142,7 @@ class ServiceSettings:
         return [self.store] if len(self.keys) == 1 else [self.store, self.tenants_store]
 
     def tenant_of(self, key: str) -> Tenant:
-        """Return whose threads a client with *key* sees. It is slow the first time."""
+        """Return the tenant whose threads a client with *key* sees. The first call is slow."""
         if self.keys.is_own(key):
             # In one store with other tenants, a listing would show theirs.
             is_alone = self.tenants_store is not self.store or len(self.keys) == 1
@@ -156,5 +156,5 @@ class ServiceSettings:
 
     @property
     def reserved_workers(self) -> int:
-        """How many threads one of several keys always leaves to the others."""
+        """How many of the threads one of several keys always leaves to the others."""
         return 0 if len(self.keys) == 1 else max(1, self.workers // 4)

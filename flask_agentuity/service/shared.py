@@ -15,11 +15,11 @@ from .settings import ServiceSettings
 from .views import Budget
 from .wrong_keys import WrongKeys
 
-#: After a large frame was parsed, nothing large is parsed for as long: the parser does not
-#: release the interpreter lock.
+#: After a large frame was parsed, no large frame is parsed for the same time, because the parser
+#: does not release the interpreter lock.
 _REST_AFTER_PARSING = 1.0
 
-#: More threads would merge no faster, but have the interpreter lock nearly all the time.
+#: More threads would not merge faster, but would hold the interpreter lock nearly all the time.
 _MERGING = 2
 
 #: The part of the memory that restored documents may take.
@@ -39,13 +39,13 @@ class Shared:
             reserve=settings.reserved_workers,
             single=len(settings.keys) == 1,
         )
-        #: The threads for large writes: to compare and merge them is work for the processor.
+        #: The threads for large writes, because comparing and merging them takes processor time.
         self.merging = FairPool(
             _MERGING, "thread-service-merger", reserve=min(1, settings.reserved_workers)
         )
         #: The thread in which large frames are parsed.
         self.parsing = FairPool(1, "thread-service-parser", rest=_REST_AFTER_PARSING)
-        #: The memory for what clients have restored, and for what is on its way.
+        #: The memory for what clients have restored, and for frames and replies.
         self.budget = Budget(settings.max_memory_bytes // _VIEWS_SHARE)
         self.buffers = Buffers(
             settings.max_memory_bytes - settings.max_memory_bytes // _VIEWS_SHARE
@@ -70,7 +70,7 @@ class Shared:
         return self.wrong_keys.wait(source_of(host))
 
     def is_full(self, tenant: str | None = None) -> bool:
-        """Return whether no more connections are taken, or none of *tenant*.
+        """Return whether no more connections are accepted, or none of *tenant*.
 
         One of several keys leaves a quarter of them to the others, also if the limit of open files
         allows fewer than the settings.
@@ -84,7 +84,7 @@ class Shared:
         return self.connections[tenant] >= share
 
     def close(self) -> None:
-        """Begin nothing more."""
+        """Start no more work."""
         self.pool.close()
         self.merging.close()
         self.parsing.close()

@@ -9,7 +9,7 @@ from urllib.parse import quote, unquote
 
 from ..stores.base import ThreadStore
 
-# Changing any of these hides every stored thread from its key.
+# If any of these is changed, no key finds its stored threads.
 _SALT = b"flask-agentuity thread service"
 _ROUNDS = 100_000
 _NAMESPACE_BYTES = 10
@@ -32,7 +32,7 @@ class Tenant:
 
     @property
     def owner(self) -> str | None:
-        """To whom the store says that the tenant's threads belong, if it keeps owners."""
+        """The owner of the tenant's threads in a store that keeps owners."""
         return self.namespace if self.store.owners else None
 
     def stored_id(self, thread_id: str) -> str:

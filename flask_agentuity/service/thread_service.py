@@ -93,7 +93,7 @@ class ThreadService:
             ) from error
 
     def stop(self) -> None:
-        """Answer the requests that have arrived, close every connection, and return then."""
+        """Answer the requests that have arrived, close every connection, and return."""
         if self._thread is None:
             return
         if not self._stopping.done():
@@ -117,7 +117,7 @@ class ThreadService:
         self.stop()
 
     def _run_loop(self, started: Future[str]) -> None:
-        # Limits need this kind of loop, whichever kind the app has chosen for itself.
+        # The limits need this kind of loop, even if the app uses another one.
         with asyncio.Runner(loop_factory=asyncio.SelectorEventLoop) as runner:
             runner.run(self._run(started))
 

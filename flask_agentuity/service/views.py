@@ -1,4 +1,4 @@
-"""What clients that do not merge by themselves have seen of their threads."""
+"""What clients that do not merge have seen of their threads."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CONNECTION_BYTES = 16 * 1024 * 1024
 #: Threads of one connection for which the time of the last restore is kept.
 REMEMBERED_THREADS = 2048
 
-# What Python needs for one key beside its text and its value.
+# What Python needs for one key besides its text and its value.
 _KEY_OVERHEAD = 200
 
 
@@ -56,7 +56,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, size: int) -> bool:
-        """Take *size* bytes; return False, and take nothing, if there are not enough."""
+        """Take *size* bytes. If there are not enough, return False and take nothing."""
         with self._lock:
             if size > self._left:
                 return False
@@ -95,7 +95,7 @@ class Views:
         return self._size
 
     def add(self, thread_id: str, view: View) -> None:
-        """Keep *view*, in place of older ones where there is no room."""
+        """Keep *view*, and drop older ones if there is no room."""
         with self._lock:
             if not view.saved:
                 self._restored[thread_id] = view.at
@@ -130,7 +130,7 @@ class Views:
             return self._restored.get(thread_id)
 
     def remove(self, view: View) -> None:
-        """Forget *view*, which a save was based on."""
+        """Forget *view*, on which a save was based."""
         with self._lock:
             self._drop(view)
 

@@ -12,20 +12,20 @@ FREE_ATTEMPTS = 10
 #: Seconds after which an address may send one more.
 SECONDS_PER_ATTEMPT = 6.0
 
-#: Addresses that are remembered. The one that has not sent a wrong key for longest is forgotten.
+#: How many addresses are remembered. The one whose last wrong key is oldest is forgotten first.
 _REMEMBERED = 10_000
 
 
 class WrongKeys:
     """Counts wrong keys by address. Times are in seconds.
 
-    While an address has to wait, no key that it sends is looked at, right or wrong. Otherwise
-    the time of the answer would tell which one is right.
+    While an address has to wait, its keys are refused unchecked, right or wrong. Otherwise the time
+    of the answer would reveal which one is right.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # For each address: when it will have all its free attempts again.
+        # For each address, when it will have all its free attempts again.
         self._recovered: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:
@@ -41,7 +41,7 @@ class WrongKeys:
         return max(0.0, used - (FREE_ATTEMPTS - 1) * SECONDS_PER_ATTEMPT)
 
     def count(self, source: str) -> None:
-        """Note a wrong key."""
+        """Count a wrong key."""
         now = self._clock()
         recovered = max(self._recovered.get(source, now), now)
         self._recovered[source] = recovered + SECONDS_PER_ATTEMPT
