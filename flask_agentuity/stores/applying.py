@@ -23,7 +23,7 @@ from .writing import warn_of_skipped
 
 
 def is_of_version_1(operation: Operation) -> bool:
-    """Return whether stores written for version 1 of the interface know the operation."""
+    """Return whether the operation exists in version 1 of the store interface."""
     match operation:
         case Set() | Delete() | Clear() | SetMetadata():
             return True
@@ -65,7 +65,7 @@ def compose_document(snapshot: Snapshot, thread_id: str) -> bytes:
         raise codec.damaged(thread_id, "its metadata is not a JSON object")
     state = _require_complete(snapshot, thread_id)
     try:
-        # One after the other, because decoded values take many times as much memory.
+        # One value at a time, because decoded values take many times as much memory.
         for value in (*state.values(), snapshot.metadata):
             codec.decode(value)
     except ValueError as error:
@@ -76,7 +76,7 @@ def compose_document(snapshot: Snapshot, thread_id: str) -> bytes:
 def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation]) -> None:
     """Apply *changes*, which need no condition, to an encoded *state* in place.
 
-    A warning tells of each operation that was skipped.
+    A warning is logged for each operation that was skipped.
     """
     warn_of_skipped(thread_id, apply_operations(state, changes).skipped)
 

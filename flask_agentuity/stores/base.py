@@ -1,4 +1,4 @@
-"""What a store is: the interface, and what every store can build on."""
+"""The interface of stores, and their base classes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TOMBSTONE_SECONDS = 3_600.0
 
 _RENAMED = {"peek": "restore_without_renewing", "adopt": "import_thread"}
 
-# Locks of one process for the writes of a store; threads share them by their ids.
+# The locks of one process for the writes of a store. The id of a thread determines its lock.
 _WRITING_LOCKS = 64
 
 
@@ -44,7 +44,7 @@ _owner: ContextVar[str | None] = ContextVar("owner", default=None)
 
 @dataclass(slots=True)
 class _InThisProcess:
-    """What a store that leaves it to the base class has in each process."""
+    """What the base class keeps for a store in each process."""
 
     # Looked up when it is called: gevent may replace it after this module was imported.
     merging: threading.Lock = field(default_factory=lambda: threading.Lock())
@@ -54,7 +54,7 @@ class _InThisProcess:
 
 
 def _follow_renamed_methods(cls: type) -> None:
-    """Let a store that was written for version 1 use the former names of methods."""
+    """Support the former names of methods in stores that were written for version 1."""
     for former, present in _RENAMED.items():
         if former in vars(cls) and present not in vars(cls):
             setattr(cls, present, vars(cls)[former])
@@ -143,10 +143,10 @@ class ThreadStore(MovingStore, Upkeep):
         :raises StoreError: if it cannot be written, or what is stored is damaged.
         """
         self._require_turn(thread_id, write.turn)
-        # A merge may lock by itself, so this is another lock.
+        # merge() may take its own lock, so this is another one.
         with self._in_process.get().writing[hash(thread_id) % _WRITING_LOCKS]:
             if self.owners:
-                # The class of the store writes in the end; see KeyedStore.merge().
+                # The class of the store does the write; see KeyedStore.merge().
                 token = _owner.set(write.owner)
                 try:
                     return self._apply(thread_id, write)
@@ -237,7 +237,7 @@ class ThreadStore(MovingStore, Upkeep):
 
 
 class KeyedStore(ThreadStore):
-    """A store that keeps each key of a state by itself. Documents are composed of the keys.
+    """A store that keeps each key of a state separately, and composes documents of them.
 
     A subclass has :meth:`read`, :meth:`read_without_renewing`, :meth:`write` and :meth:`delete`.
     """
@@ -280,7 +280,7 @@ class KeyedStore(ThreadStore):
 
 
 class _ByItself:
-    """A store with its own :meth:`write`, even in a subclass that leads it through merge()."""
+    """A store with its own :meth:`write`, even in a subclass that replaces write() by merge()."""
 
     edits = True
 
@@ -301,5 +301,5 @@ class _ByItself:
 
 
 def _write_bypasses_its_class(cls: type[ThreadStore]) -> bool:
-    """Return whether merge or save were overridden by a class that left write as it was."""
+    """Return whether a class overrides merge or save, but not write."""
     return _place(cls, "write") > min(_place(cls, "merge"), _place(cls, "save"))

@@ -1,4 +1,4 @@
-"""Threads in a thread service that does not merge edits: Agentuity's, or an old one."""
+"""Threads in a thread service that does not merge edits, such as Agentuity's."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from .writing import Conflict, Write, Written
 
 logger = logging.getLogger("flask_agentuity.stores")
 
-# How a service may say that it knows no merge. Only a guess: a change that was refused in other
-# words, perhaps for a passing reason, must not become a save.
+# How a service may say that it does not know merge. If a merge is refused with other words, perhaps
+# for a temporary reason, it must not become a save.
 _UNKNOWN_ACTION = re.compile(
     r"unknown|unsupported|unrecogni[sz]ed|unimplemented|invalid|bad request|no such"
     r"|not (?:supported|recogni[sz]ed|implemented|allowed)|gave no reason",
@@ -50,10 +50,10 @@ _TURNS = 64
 
 
 class _Learned:
-    """What was found out about the service, in one process."""
+    """What is known about the service, in one process."""
 
     def __init__(self) -> None:
-        #: The number of the connection over which the service is known to merge, or not to.
+        #: The number of the connection for which it is known whether the service merges.
         self.merges: int | None = None
         self.does_not_merge: int | None = None
         self.has_warned = False
@@ -62,11 +62,11 @@ class _Learned:
 
 
 class BasicService(ThreadStore):
-    """Keeps threads in a service that knows set, delete, clear and push only.
+    """Keeps threads in a service that knows only set, delete, clear and push.
 
     An edit becomes a set, so the later of two concurrent edits wins. What depends on the
     stored value is read, changed and written back, which is atomic within this process only.
-    A service that does not even know ``merge`` is written to by restore, apply and save.
+    If a service does not know ``merge`` either, the document is restored, changed and saved.
     """
 
     def __init__(self, client: ThreadClient) -> None:
@@ -82,7 +82,7 @@ class BasicService(ThreadStore):
         snapshot = codec.split_document(document, thread_id) or Snapshot({})
         state = complete(snapshot, thread_id)
         if metadata is None:
-            # A service may keep only what it is given, so that has to include the metadata.
+            # The service may keep only what is sent, so the metadata has to be included.
             stored = codec.split_document(self.client.restore(thread_id), thread_id)
             kept = stored.metadata if stored else codec.EMPTY_OBJECT
         else:

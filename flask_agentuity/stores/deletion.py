@@ -1,4 +1,4 @@
-"""What a request that deletes a thread knows of it."""
+"""What a request that deletes a thread knows about it."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Deletion:
     turn: int | None = None
 
     def means(self, owner: str | None, born: int) -> bool:
-        """Return whether a stored thread is the one that the request wants to delete.
+        """Return whether a stored thread is the one that the request means.
 
-        Another one may have begun under the same id after the first was deleted, or expired.
+        After it was deleted or has expired, another one may have begun under the same id.
 
         :param owner: whom the stored thread belongs to.
         :param born: the version of its first write; 0 if that is not known.

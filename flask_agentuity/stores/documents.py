@@ -1,4 +1,4 @@
-"""What every store has: whole documents, by the ids of threads."""
+"""The part of the interface that every store has: whole documents, by the ids of threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the threads of a store are found: the part of the interface that lists them."""
+"""The part of the store interface that lists threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WHO_CAN = "The stores in SQLite, in Redis and in memory can."
 class Finding:
     """A store that may be able to list its threads."""
 
-    #: Whether the owner of a thread is kept beside its metadata. Otherwise it is the value of
+    #: Whether the owner of a thread is kept apart from its metadata. Otherwise it is the value of
     #: ``owner`` in the metadata.
     owners = False
 
@@ -53,7 +53,7 @@ class Finding:
         return page if self.owners else _name_owners(page)
 
     def list_owned(self, owner: str, limit: int) -> Sequence[ListedThread]:
-        """Return some threads of *owner*, with those of which nothing else is stored yet.
+        """Return some threads of *owner*, including those that are still empty.
 
         :raises StoreError: if this store cannot list.
         """
@@ -147,7 +147,7 @@ class Finding:
 
 
 def _accept_owner(own: Callable[..., Page]) -> Callable[..., Page]:
-    """Return the method ``list`` of a store so that it takes ``owner``.
+    """Return the method ``list`` of a store, wrapped so that it takes ``owner``.
 
     Stores that were written for version 1 have a method without it.
     """

@@ -1,4 +1,4 @@
-"""Operations of one write that are done as one, because each would change its list."""
+"""Joining operations of one write, because each of them would change its list."""
 
 from __future__ import annotations
 
@@ -27,16 +27,17 @@ class JoinedPushes:
         self.keep_first = max(0, first.keep_first)
 
     def take(self, push: Push) -> bool:
-        """Join *push*; False if one window for all would have another result."""
+        """Join *push*; False if one window for all pushes would have another result."""
         window, joined = _window(push), self.max_records
         if max(0, push.keep_first) != self.keep_first:
             return False
-        # A window that is smaller drops items that a later one would keep as the first ones.
+        # A smaller window drops items that a later window would keep at the beginning.
         smallest = min(each for each in (window, joined, self.keep_first) if each is not None)
         if smallest < self.keep_first and window != joined:
             return False
         if joined is not None:
-            # After a push with the window N, each further one lets the list have one item more.
+            # After a push with the window N, the list may be one item longer with each further
+            # push.
             window = joined + 1 if window is None else min(joined + 1, window)
         self.max_records = window
         self.pushes.append(push)
@@ -45,7 +46,7 @@ class JoinedPushes:
 
 @dataclass(slots=True)
 class ListOperations:
-    """Many operations on the list at one key. If the first is no push, none is."""
+    """Many operations on the list at one key. Either the first is a push, or none is."""
 
     key: str
     operations: list[ListOperation]
@@ -57,7 +58,7 @@ Joined = Operation | JoinedPushes | ListOperations
 def join(operations: Iterable[Operation]) -> list[Joined]:
     """Join operations with one list that have the same result together.
 
-    Operations with other keys have no influence on them. Keys are created in the same order.
+    Operations on other keys do not affect them. Keys are created in the same order.
     """
     joined = join_pushes(operations)
     return _gather(joined) if len(joined) > MOST_OF_LIST else list(joined)
@@ -66,7 +67,7 @@ def join(operations: Iterable[Operation]) -> list[Joined]:
 def join_pushes(operations: Iterable[Operation]) -> list[Operation | JoinedPushes]:
     """Join the pushes to each key up to the next other operation with that key."""
     joined: list[Operation | JoinedPushes] = []
-    # The pushes that a further one can join, by key.
+    # By key, the pushes that another push can join.
     waiting: dict[str, JoinedPushes] = {}
     for operation in operations:
         if isinstance(operation, Push) and operation.unique is None:

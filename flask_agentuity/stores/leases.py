@@ -1,7 +1,7 @@
-"""Leases: who has the turn on a thread, without comparing the clocks of two processes.
+"""Leases: which request has the turn on a thread, without comparing the clocks of two processes.
 
-The holder of a turn raises the number of its renewals again and again. A request that waits for
-the turn looks at that number, and takes the turn over when the number has stood still for
+The holder of a turn repeatedly increases the number of its renewals. A request that waits for the
+turn reads that number, and takes the turn over when the number has not changed for
 :data:`LEASE_SECONDS` by the waiting request's own monotonic clock. The token of the next turn is
 higher, and stores refuse writes that carry the token of an earlier one.
 """
@@ -13,7 +13,7 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-#: Seconds for which a turn stays taken if its holder no longer renews it.
+#: Seconds after which a turn can be taken over if its holder no longer renews it.
 LEASE_SECONDS = 5.0
 #: How often a turn is renewed within that time.
 RENEWALS = 5
@@ -48,7 +48,7 @@ class Lease:
 
 
 class Watch:
-    """What one who waits for a turn has seen of it, by its own monotonic clock."""
+    """What a waiting request has seen of a turn, by its own monotonic clock."""
 
     __slots__ = ("_lease", "_looked", "_still")
 
@@ -58,7 +58,7 @@ class Watch:
         self._still = 0.0
 
     def look(self, lease: Lease, now: float) -> None:
-        """Note what was seen at *now*."""
+        """Record what was seen at *now*."""
         if lease == self._lease:
             # While the store was blocked, or this process was stopped, the holder may have been
             # unable to renew its turn as well.
@@ -68,7 +68,7 @@ class Watch:
         self._looked = now
 
     def stood_still(self, seconds: float) -> Lease | None:
-        """Return the lease that was seen last, if it has not changed for *seconds*."""
+        """Return the lease as it was seen last, if it has not changed for *seconds*."""
         return self._lease if self._still >= seconds else None
 
 

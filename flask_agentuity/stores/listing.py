@@ -15,11 +15,11 @@ from ..errors import InvalidArgument, InvalidCursor, StateNotSerializable, inval
 from .owners import OWNER
 
 _TERM_BYTES = 400
-#: By how many values of its metadata a thread can be found: the first ones that are no containers.
+#: By how many values of its metadata a thread can be found: the first ones that are not containers.
 MOST_TERMS = 64
 #: The last second that a datetime can represent: of the year 9999.
 LATEST = 253_402_300_799.0
-#: How many threads a page has at most, however many are asked for.
+#: The maximum number of threads in a page, even if more are requested.
 LONGEST_PAGE = 1_000
 #: How far the clock of another machine may be ahead, in seconds.
 _CLOCK_DIFFERENCE = 86_400.0
@@ -111,7 +111,7 @@ class Query:
 
 
 def index_terms(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Return what an index keeps of *metadata*, each as its key and its JSON text.
+    """Return the terms that an index keeps for *metadata*, each as its key and its JSON text.
 
     Long ones are cut: an index finds candidates, and :func:`matches` decides.
     """
@@ -127,7 +127,7 @@ def changed_terms(
     """Return the index terms that only *old* has, and those that only *new* has."""
     before, after = _indexed(old), _indexed(new)
     missing = object()
-    # What was not changed is the same object. Only what was changed is encoded.
+    # Unchanged values are the same object, so only changed ones are encoded.
     gone = {key: value for key, value in before.items() if after.get(key, missing) is not value}
     added = {key: value for key, value in after.items() if before.get(key, missing) is not value}
     return index_terms(gone), index_terms(added)
@@ -146,7 +146,7 @@ def _indexed(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def require_owner(owner: object) -> None:
-    """Refuse what is not the name of an owner.
+    """Refuse a value that is not the name of an owner.
 
     :raises ValueError: which says what is wrong.
     """
@@ -190,7 +190,7 @@ def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
 
 def encode_cursor(updated: float, thread_id: str) -> str:
-    """Return an opaque cursor for what follows a thread in a listing."""
+    """Return an opaque cursor for the threads after this one in a listing."""
     return base64.urlsafe_b64encode(codec.encode([updated, thread_id])).decode().rstrip("=")
 
 
@@ -213,7 +213,8 @@ def decode_cursor(cursor: str) -> tuple[float, str]:
 def plausible_time(value: object) -> float:
     """Return a stored time in seconds since 1970, or the nearest one that a datetime can have.
 
-    What is not a number is the latest time, because SQLite sorts it after all numbers.
+    Anything that is not a number becomes the latest time, because SQLite sorts it after all
+    numbers.
     """
     if not isinstance(value, int | float):
         return LATEST

@@ -1,4 +1,4 @@
-"""Threads in this process's memory, for tests and for trying things out."""
+"""Threads in this process's memory, for tests and experiments."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from .writing import Conflict, Write, Written, warn_of_skipped
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a request is told of a thread that it has written."""
+    """What a request knows about a thread that it has written."""
 
     entries_size: int
 
 
 class MemoryStore(MovingInMemory):
-    """Keeps threads in a dictionary: they end with the process, and only it sees them.
+    """Keeps threads in a dictionary. They end with the process, and no other process sees them.
 
     :param ttl: seconds without use after which a thread expires; None: never.
     :param max_bytes: the largest document.
@@ -49,7 +49,7 @@ class MemoryStore(MovingInMemory):
     ) -> None:
         self.ttl = ttl
         self.max_bytes: int = max_bytes
-        # A thread without state and metadata stays here, hidden, until it expires.
+        # Includes threads without state and metadata, which are hidden until they expire.
         self._threads: dict[str, StoredThread] = {}
         # In the order of deletion.
         self._tombstones: dict[str, Tombstone] = {}
@@ -205,12 +205,12 @@ class MemoryStore(MovingInMemory):
         tombstone = self._tombstones.get(thread_id)
         if tombstone is None or tombstone.deleted <= time.time() - TOMBSTONE_SECONDS:
             return
-        # What the request has read may be gone although the request began after the deletion:
-        # another process can have another clock.
+        # The request may have read a deleted thread although it seems to have begun after the
+        # deletion, because another process can have another clock.
         if tombstone.deleted >= began or (
             write.version and (stored is None or stored.born > write.version)
         ):
-            # If the clock was set back since the deletion, that counts as one of this moment.
+            # If the clock was set back since the deletion, the deletion counts as happening now.
             deleted = min(tombstone.deleted, time.time())
             self._tombstones[thread_id] = replace(tombstone, deleted=deleted)
             raise ThreadGone(thread_id)

@@ -1,4 +1,4 @@
-"""Threads in memory: what one is, and how it is moved, copied and erased."""
+"""Threads in memory, and how they are moved, copied and erased."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .writing import warn_of_skipped
 
 @dataclass(slots=True)
 class StoredThread:
-    """A thread. ``born`` is the version of its first write.
+    """A stored thread. ``born`` is the version of its first write.
 
     ``assigned`` has the version at which each key was assigned without regard to what was
     stored; 0 where it is missing.
@@ -43,7 +43,7 @@ class StoredThread:
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it is as if there were no thread. An empty thread can belong to a person."""
+        """Whether it counts as no thread. An empty thread with an owner counts as one."""
         return self.is_empty and self.owner is None
 
     def entries_size(self) -> int:
@@ -57,7 +57,7 @@ class StoredThread:
 
 @dataclass(frozen=True, slots=True)
 class Tombstone:
-    """A thread was deleted at this time; no version that it had is used again."""
+    """When a thread was deleted, and its last version, so that no version is used twice."""
 
     deleted: float
     version: int

@@ -76,7 +76,7 @@ class _Runs:
 
 
 class MemoryRuns(RunStore):
-    """Keeps runs in a dictionary: they end with the process, and only it sees them."""
+    """Keeps runs in a dictionary. They end with the process, and no other process sees them."""
 
     def __init__(self) -> None:
         self._runs = PerProcess(_Runs)
@@ -154,7 +154,7 @@ def _append(runs: _Runs, addition: Addition) -> bool:
         return False
     run, end = log.run, addition.at + len(addition.data)
     if not run.is_running:
-        # The same addition once more: its outcome was not known.
+        # The same addition is repeated because its outcome was not known.
         return run.status == addition.status and run.length == end
     if addition.at > run.length:
         return False

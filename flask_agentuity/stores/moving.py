@@ -1,4 +1,4 @@
-"""How threads are imported, moved, copied and erased: a part of the interface of stores."""
+"""The part of the store interface that imports, moves, copies and erases threads."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .listing import ListedThread, require_owner
 from .owners import OWNER, owner_in
 from .turns import TurnStore
 
-# Threads that a step of erase() removes.
+# How many threads a step of erase() removes.
 _ERASED = 100
 
 
@@ -136,7 +136,7 @@ class MovingStore(DocumentStore, TurnStore, Finding):
         deleted: set[str] = set()
         while True:
             threads = self.list_owned(owner, _ERASED)
-            # A listing may still show threads that were deleted a moment ago.
+            # A listing may still show threads that were just deleted.
             remaining = [thread.id for thread in threads if thread.id not in deleted]
             if not remaining:
                 return len(deleted)

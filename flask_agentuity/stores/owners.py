@@ -35,8 +35,8 @@ def owner_of(metadata: Mapping[str, Any]) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class KnownOwner:
-    """What is known of the owner of a thread. ``value`` is as it is in the metadata, None if there
-    is no owner; ``stored`` says whether there is a thread.
+    """What is known about the owner of a thread. ``value`` is the value in the metadata, None if
+    there is no owner; ``stored`` says whether the thread exists.
     """
 
     value: Any
@@ -66,7 +66,7 @@ def write_owned(
     read: Callable[[], Snapshot | None],
     apply: Callable[[Write], Written | Conflict],
 ) -> Written | Conflict:
-    """Apply *write*, whose owner the metadata of the thread name.
+    """Apply *write* to a store that keeps the owner in the metadata.
 
     A thread that is created by another process between reading and writing is not noticed.
 
@@ -91,7 +91,8 @@ def write_owned(
 
 
 def is_of_owner(deletion: Deletion, read: Callable[[], Snapshot | None]) -> bool:
-    """Return whether a thread, whose owner its metadata name, is that of the one who deletes it.
+    """Return whether a thread, in a store that keeps the owner in the metadata, has the owner that
+    a deletion expects.
 
     A thread that is created by another process after reading is not noticed.
 
@@ -104,7 +105,7 @@ def is_of_owner(deletion: Deletion, read: Callable[[], Snapshot | None]) -> bool
 
 
 def _with_value(operations: Sequence[Operation], owner: Any, *, is_new: bool) -> list[Operation]:
-    """Return *operations* after which the metadata name *owner*; they do so if not *is_new*."""
+    """Return *operations* so that the metadata keep *owner*, or get it if *is_new*."""
     changed: list[Operation] = []
     for operation in operations:
         match operation:

@@ -1,4 +1,4 @@
-"""Threads in a thread service, Agentuity's or one's own, over one WebSocket for the process."""
+"""Threads in a thread service, over one WebSocket per process."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from .writing import Conflict, Write, Written, write_merged
 
 T = TypeVar("T")
 
-# How services of this package say that a document is too large: in the words of StateTooLarge.
+# The error of this package's services for a document that is too large: the text of StateTooLarge.
 _TOO_LARGE = re.compile(r"would be ([\d,]+) bytes; the limit is ([\d,]+)")
 
 
@@ -113,7 +113,7 @@ class RemoteStore(RemoteFinding, ThreadStore):
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         _require_possible_size(thread_id, write.operations)
-        # A service knows no turns: they hold within this process.
+        # A service has no turns, so they work within this process only.
         self._require_turn(thread_id, write.turn)
         with _with_sizes(thread_id):
             return write_owned(
@@ -130,7 +130,7 @@ class RemoteStore(RemoteFinding, ThreadStore):
         self.client.delete(thread_id)
 
     def delete_for(self, thread_id: str, deletion: Deletion) -> None:
-        # A service knows no turns: they hold within this process.
+        # A service has no turns, so they work within this process only.
         self._require_turn(thread_id, deletion.turn)
         if not is_of_owner(deletion, lambda: self.read(thread_id, ())):
             return
@@ -148,7 +148,7 @@ class RemoteStore(RemoteFinding, ThreadStore):
             directory.close()
 
     def _either(self, with_edits: Callable[[], T], without: Callable[[], T]) -> T:
-        """Do what suits the service to which the client is connected."""
+        """Call the function that suits the service to which the client is connected."""
         # Where there are no edits, callers need not turn theirs into splices, which would
         # become sets of whole lists here.
         self.edits = "edits" in self.client.features()
@@ -156,7 +156,7 @@ class RemoteStore(RemoteFinding, ThreadStore):
             try:
                 return with_edits()
             except FeatureMissing:
-                # The connection was lost, and the new one leads to another service.
+                # The connection was lost, and the new one is to a service without edits.
                 self.edits = False
         return without()
 
@@ -197,7 +197,7 @@ class _EditingService:
 
 @contextmanager
 def _with_sizes(thread_id: str) -> Iterator[None]:
-    """Turn a refusal that names both sizes into StateTooLarge."""
+    """Translate a refusal that contains both sizes into StateTooLarge."""
     try:
         yield
     except ServiceRefusal as refusal:
@@ -219,7 +219,7 @@ def _require_possible_size(thread_id: str, operations: Sequence[Operation]) -> N
     certain: list[Operation] = []
     for operation in operations:
         match operation:
-            # A default may find its place taken by something smaller.
+            # A smaller value may be stored where a default was meant.
             case Set(only_if_missing=False) | Push(unique=None) | Delete() | Clear():
                 certain.append(operation)
             case Set() | Push() | SetMetadata():

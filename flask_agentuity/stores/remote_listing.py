@@ -1,4 +1,4 @@
-"""How the threads of a service are found: over HTTP, where the service offers it."""
+"""Listing the threads of a service, over HTTP."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class RemoteFinding(Finding):
     def _some(
         self, query: Query, cursor: str | None, wanted: int
     ) -> tuple[Sequence[ListedThread], str | None]:
-        """Return what one call finds, and the cursor of what follows."""
+        """Return the threads that one call finds, and the cursor of the next ones."""
         limit = min(wanted, MAX_LIMIT)
         offset = _offset_of(cursor)
         given = None if offset is not None else cursor
@@ -94,7 +94,7 @@ class RemoteFinding(Finding):
             query.metadata, limit=limit, offset=offset or 0, cursor=given
         )
         threads = [_listed(each) for each in found.threads if not each.deleted]
-        # A service that does not know the filter must not show threads of other people.
+        # If a service does not know the filter, threads of other users must not be shown.
         matching = [thread for thread in threads if query.matches(thread)]
         return matching, _next_cursor(found, limit, offset or 0)
 
@@ -136,7 +136,7 @@ def _offset_of(cursor: str | None) -> int | None:
 
 
 def _is_empty(thread: ListedThread) -> bool:
-    """Return whether nothing but the owner is stored, as of a conversation that has just begun.
+    """Return whether only the owner is stored, as for a conversation that has just begun.
 
     Stores with a field for the owner do not list such a thread.
     """

@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Literal, NamedTuple
 
-#: What becomes of a run. ``interrupted``: its worker ended or lost the turn before its end.
+#: How a run can end. ``interrupted``: its worker ended, or lost the turn, before the run ended.
 RunStatus = Literal["running", "done", "stopped", "failed", "interrupted"]
 
-#: Seconds after which a run is removed that is running and was never appended to again. More than
-#: a day, by which clocks jump.
+#: Seconds after which a running run is removed if nothing was appended to it. More than a day,
+#: because clocks may be set by as much.
 ABANDONED_SECONDS = 172_800.0
 
 
 class RunKey(NamedTuple):
-    """What a run is found by. A run is never found by its own id alone."""
+    """The key of a run. A run is never found by its own id alone."""
 
     thread_id: str
     run_id: str
@@ -30,7 +30,7 @@ class RunKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class NewRun:
-    """A run that begins.
+    """A new run.
 
     ``holder`` has the turn that the run is part of. ``started`` is in seconds since 1970.
     ``keep``: for how many seconds the log is kept after the run has ended.
@@ -99,11 +99,11 @@ class RunWatch(ABC):
 
     @abstractmethod
     def wake(self) -> None:
-        """Have the current or the next :meth:`wait` return at once."""
+        """Make the current or the next :meth:`wait` return at once."""
 
     @abstractmethod
     def close(self) -> None:
-        """Give back what the watch has open."""
+        """Close the connections and files of the watch."""
 
     def __enter__(self) -> RunWatch:
         return self
@@ -118,7 +118,7 @@ class RunWatch(ABC):
 
 
 class RunStore(ABC):
-    """Where the logs of runs live.
+    """Keeps the logs of runs.
 
     All methods may be called from several threads at once, and raise
     :exc:`~flask_agentuity.StoreError` if the store cannot be reached.
@@ -187,4 +187,4 @@ class RunStore(ABC):
 
     @abstractmethod
     def watch(self) -> RunWatch:
-        """Return what waits for changes; a process needs one."""
+        """Return a watch that waits for changes; a process needs one."""

@@ -1,4 +1,4 @@
-"""The turns of a store: the interface, and what holds within one process."""
+"""The turns of a store: the interface, and an implementation within one process."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class _InThisProcess:
     """The turns of one store in one process."""
 
     leases: LocalLeases = field(default_factory=LocalLeases)
-    #: What callers of :meth:`TurnStore.take_turn` have seen of others' turns.
+    #: What callers of :meth:`TurnStore.take_turn` have seen of turns of others.
     watches: dict[str, Watch] = field(default_factory=dict)
     watching: threading.Lock = field(default_factory=lambda: threading.Lock())
 

@@ -1,4 +1,4 @@
-"""What keeps a store in order: the part of the interface that removes, counts and copies."""
+"""The part of the store interface for maintenance: removing expired threads, and backups."""
 
 from __future__ import annotations
 

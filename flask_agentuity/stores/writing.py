@@ -1,4 +1,4 @@
-"""One write to a thread: what a store is asked to do, what it answers, and how edits are merged.
+"""One write to a thread: the request to the store, its result, and how edits are merged.
 
 A store applies all operations of a write or none. Where a value that an edit replaces is no
 longer there, the store reports a conflict; :func:`write_merged` then reads, merges in pure
@@ -127,7 +127,7 @@ class EditingStore(Protocol):
 
     @property
     def edits(self) -> bool:
-        """Whether the store checks what edits replace. Otherwise it merges them by itself."""
+        """Whether the store checks what edits replace. Otherwise it merges them itself."""
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         """Return what is stored of the keys."""
@@ -138,7 +138,7 @@ class EditingStore(Protocol):
 
 @dataclass(slots=True)
 class _Attempt:
-    """Operations as a store can be given them, and what became of the edits among them.
+    """Operations in a form that a store accepts, and the results of the edits among them.
 
     ``preceding``: how many items are before those that a merged edit appends, if nothing is
     written between the reading and the writing.
@@ -274,7 +274,7 @@ def _rebase(attempt: _Attempt, edit: Edit, snapshot: Snapshot, conflict: Conflic
     except Exception as error:
         if edit.function is None:
             raise
-        # The view has its result, and is not answered with an error for what others stored.
+        # The view already has its result, so a stored value of another type is not an error.
         logger.warning(
             "The function passed to change() for %s failed with the value that another request has"
             " stored (%s: %s); the value is merged instead.",

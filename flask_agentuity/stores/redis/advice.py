@@ -1,4 +1,4 @@
-"""Warnings about settings of Redis that may lose threads."""
+"""Warnings about settings of Redis with which threads may be lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Calling Redis: each call once, on the node that has the key."""
+"""Calls to Redis. Each is made once, on the node that has the key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _Reply = TypeVar("_Reply")
 
 
 class _Server:
-    """What is known of one server: the connections that are kept, and its clock."""
+    """What is known about one server: the kept connections, and its clock."""
 
     __slots__ = ("clock", "is_forgotten", "kept")
 
@@ -41,7 +41,7 @@ class _Server:
         self.is_forgotten = False
 
     def forget(self) -> None:
-        """Give the connections back to their pool, and from now on those that are in use."""
+        """Give the connections back to their pool. Those in use are given back later."""
         self.is_forgotten = True
         while self.kept:
             # Another thread may take the last one.
@@ -135,7 +135,7 @@ class Caller:
                 return reply
 
     def subscription(self) -> Any:
-        """Return what subscribes to channels, on a separate connection (redis-py's PubSub)."""
+        """Return redis-py's PubSub, which subscribes to channels on a separate connection."""
         self._meet()
         assert self._client is not None
         return self._client.pubsub()  # type: ignore[no-untyped-call]
@@ -238,7 +238,8 @@ class Caller:
     def _meet(self) -> None:
         if self._client is None:
             assert self._make is not None
-            # Not under the lock: where making it fails, threads would fail one after another.
+            # Not under the lock: if making it fails, the threads would have to fail one after
+            # another.
             made = self._make()
             with self._making.get():
                 if self._client is None:

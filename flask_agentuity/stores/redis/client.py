@@ -60,7 +60,7 @@ def client_maker(url: str, timeout: float) -> tuple[Callable[[], Client], dict[s
 
 def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any]]:
     if "#" in url:
-        # It would cut off what follows, which may be a part of a password.
+        # It would cut off the rest, which may be a part of a password.
         raise ValueError("it contains a #, which is written %23")
     parts = urlsplit(url)
     if parts.fragment or "\n" in url or "\r" in url or "\t" in url:
@@ -118,9 +118,9 @@ def _settings(url: str, seconds: float) -> dict[str, Any]:
         **parse_url(url),  # type: ignore[no-untyped-call]
     }
     if parts.scheme == "rediss" and settings.get("ssl_cert_reqs") != "none":
-        # Up to version 5, redis-py checks the certificate but not for whom it was made.
+        # Up to version 5, redis-py checks the certificate, but not its host name.
         settings.setdefault("ssl_check_hostname", True)
-    # Finds an option that redis-py does not know now, not in a request.
+    # Detects options unknown to redis-py now, rather than in a request.
     connection_class = settings.get("connection_class", redis.Connection)
     try:
         connection_class(**{name: settings[name] for name in settings if name not in _OF_POOL})

@@ -9,7 +9,7 @@ _WINDOW = 5.0
 
 
 class ServerClock:
-    """The clock of one server, as far as its replies tell.
+    """The clock of one server, estimated from its replies.
 
     The time in a reply is later than the moment at which the call was sent, by an unknown part of
     the call's duration. So the fastest call gives the best estimate.

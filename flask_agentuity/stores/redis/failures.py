@@ -33,7 +33,7 @@ _REFUSALS = (
 
 
 def is_refusal(error: Exception) -> bool:
-    """Return whether Redis refused the user, not the command."""
+    """Return whether Redis refused the credentials, not the command."""
     # Redis calls a long command without authentication a protocol error.
     return isinstance(error, _REFUSALS) or "unauthenticated" in str(error)
 

@@ -1,7 +1,7 @@
-"""Finding threads in Redis: a listing asks the index of each partition, and merges the answers.
+"""Finding threads in Redis: a listing reads the index of each partition, and merges the results.
 
-Indexes know ids and times only. A thread that has expired stays in them until it is noticed, so a
-listing leaves out, and removes, the expired threads that it finds.
+Indexes have only ids and times. An expired thread stays in them until a listing finds it, which
+leaves it out and removes it.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def find(
     *accept* accepts.
     """
     streams = [_Stream(partition.index, after) for partition in partitions]
-    # Of many partitions, each probably has a few of them.
+    # If there are many partitions, each probably has a few of them.
     share = min(count, 3 + 2 * count // len(streams))
     waiting = streams
     while waiting:
@@ -175,7 +175,7 @@ def _take(stream: _Stream, reply: Any, accept: Callable[[Row], bool]) -> None:
         try:
             row = _row(*fields)
         except ValueError as error:
-            # One damaged thread must not hide the others. Restoring it raises.
+            # One damaged thread must not hide the others. Restoring it raises an error.
             damaged_id = fields[0].decode(errors="replace")
             logger.error(  # noqa: TRY400 - the text says enough
                 "A damaged thread is left out of a listing: %s",

@@ -26,7 +26,7 @@ Command = tuple[Any, ...]
 
 
 def _pack(command: Command) -> bytes:
-    """Replace the function of hiredis if it is not installed."""
+    """The replacement for hiredis's function if hiredis is not installed."""
     parts = [b"*%d\r\n" % len(command)]
     for argument in command:
         text = argument if type(argument) is bytes else str(argument).encode()
@@ -112,7 +112,7 @@ class Line:
                 return self._exchange_by_redis(packed, len(commands))
             return self._exchange(packed, len(commands))
         except BaseException:
-            # The next user of the connection would read the replies to these commands.
+            # Otherwise the next user of the connection would read the replies to these commands.
             self._connection.disconnect()
             raise
 
@@ -173,7 +173,7 @@ class Line:
         return replies
 
     def _takes_notifications(self) -> bool:
-        """Read what the server sent without being asked; False if it is not only notifications."""
+        """Read unsolicited data from the server; False if it is not only notifications."""
         assert self._has_news is not None
         try:
             while self._has_news():

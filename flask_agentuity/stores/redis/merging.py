@@ -67,7 +67,7 @@ class Merger:
                         self._unlock(names[0], thread_id, lock)
             if isinstance(outcome, Written) or not _is_about_edits(outcome, write):
                 return outcome
-            # Something has written without asking for the lock.
+            # Something has written without taking the lock.
             pauses.wait()
 
     def _merge(

@@ -1,4 +1,4 @@
-"""Compose a thread of the fields and strings that were read from Redis."""
+"""Composing a thread from the fields and strings that were read from Redis."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ...document.codec import Snapshot
 from .keys import decode_owner
 from .seen import Seen
 
-#: With more fields than these, a thread is composed in a way that takes less memory and more time.
+#: With more fields than this, a thread is composed in a way that takes less memory and more time.
 _MANY = 100
 #: The fields of a hash that is not a thread.
 _NO_THREAD = frozenset((b"gone", b"lock"))

@@ -1,4 +1,4 @@
-"""Wait for changes of runs: one connection subscribes to the channels of all that are watched."""
+"""Waiting for changes of runs: one connection subscribes to the channels of all watched runs."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .calls import Caller
 from .client import exceptions
 from .failures import ERRORS
 
-#: Seconds after which a caller looks even without a notification: those sent during a failover are
-#: lost, and a user of Redis may not be allowed to send them.
+#: Seconds after which a caller looks even without a notification. Notifications are lost during a
+#: failover, and a Redis user may not have the permission to send them.
 _LONGEST_WAIT = 2.0
 # Channels that are subscribed to with one command.
 _MOST_AT_ONCE = 500
@@ -48,7 +48,7 @@ class RedisRunWatch(RunWatch):
             raise self._caller.failure(b"", thread_id, error) from error
 
     def wake(self) -> None:
-        # A full buffer means that it is woken already.
+        # If the buffer is full, it was woken already.
         with suppress(BlockingIOError):
             self._wake.send(b"\0")
 
@@ -82,7 +82,7 @@ class RedisRunWatch(RunWatch):
             self._subscription.subscribe(*channels[first : first + _MOST_AT_ONCE])
         missing = len(channels)
         while missing:
-            # What changes after the confirmation is notified.
+            # Changes after the confirmation are notified.
             message = self._subscription.get_message(timeout=_LONGEST_WAIT)
             if message is None:
                 raise TimeoutError("Redis did not confirm a subscription in time")

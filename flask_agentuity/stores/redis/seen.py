@@ -1,4 +1,4 @@
-"""What a read or a write has seen of a thread, which makes the next write faster."""
+"""What a read or a write has seen of a thread, to make the next write faster."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who has the turn on a thread, as a string beside the thread."""
+"""The turns on threads, each kept as a string next to its thread."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Writer:
         :param original: the key of the thread.
         :param names: the keys of the copy and of its index.
         :param write: its owner is the owner of the copy, None: that of the thread.
-        :raises StateTooLarge: if the copy would be too large. It is left as the thread is.
+        :raises StateTooLarge: if the copy would be too large. The thread itself is not changed.
         """
         steps = encode_steps(write.operations)
         limits = self._milliseconds, self._max_bytes
@@ -183,7 +183,7 @@ class Writer:
         arguments: Sequence[bytes],
         lock: bytes = b"",
     ) -> Any:
-        """Run the script, again and again while another request holds the lock."""
+        """Run the script, repeatedly while another request holds the lock."""
 
         def talk(line: Line) -> Any:
             sent = time.monotonic()

@@ -1,4 +1,4 @@
-"""The most frequent write, in as few steps as possible: items appended to lists that were read."""
+"""The most frequent write, in as few steps as possible: appending items to lists that were read."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def plan_appends(
 
 
 def find_appended(write: Write) -> Appended | None:
-    """Return what a write appends; None if it does anything else."""
+    """Return the items that a write appends; None if it does anything else."""
     appended: dict[str, list[bytes]] = {}
     for operation in write.operations:
         if type(operation) is not Push or operation.unique is not None:

@@ -1,4 +1,4 @@
-"""A copy of the file that is made while it is used."""
+"""Copying the file while it is in use."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ _FORMAT = "SELECT application_id, user_version FROM pragma_application_id, pragm
 
 
 def back_up(connection: sqlite3.Connection, path: Path) -> int:
-    """Write what the file holds at one moment to another file; return the number of threads.
+    """Copy the file, as it is at one moment, to another file; return the number of threads.
 
-    The copy has no unused pages, so nothing is left in it of threads that were deleted. While it
-    is written, the log cannot be begun again.
+    The copy has no unused pages, so it contains nothing of deleted threads. While it is written,
+    the write-ahead log cannot be restarted.
 
     :raises StoreError: if the copy cannot be written, or is not as it should be.
     """
     (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
     if not mode:
-        # For the copy: the file itself was made by an early version. It waits for other writers.
+        # For the copy, because an early version may have made the file. It waits for other writers.
         (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
         connection.execute(f"PRAGMA busy_timeout = {_WAIT}")
         connection.execute("PRAGMA auto_vacuum = INCREMENTAL")

@@ -1,4 +1,4 @@
-"""The condition of the file: what ``flask threads check`` says of it."""
+"""The condition of the file, for ``flask threads check``."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _PAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What is known of the file. Sizes are in bytes; ``unused`` is the part without threads.
+    """The condition of the file. Sizes are in bytes; ``unused`` is the part without threads.
 
     ``returns_space``: whether the space of removed threads is returned to the disk.
     ``is_private``: whether only its owner, and perhaps a group, can read it.
@@ -33,7 +33,7 @@ class Condition:
     is_private: bool
 
     def warnings(self) -> Iterator[str]:
-        """Yield what is not as it should be, each with how to correct it."""
+        """Yield warnings, each with its remedy."""
         if self.journal_mode != "wal":
             yield (
                 f"{self.path} has no write-ahead log (its mode is {self.journal_mode}), so writing"
@@ -53,7 +53,7 @@ def condition_of(connection: sqlite3.Connection, path: Path) -> Condition:
     """Return the condition of the file at *path*."""
     size, unused = connection.execute(_PAGES).fetchone()
     (vacuum,) = connection.execute("PRAGMA auto_vacuum").fetchone()
-    # Windows has other permissions.
+    # Windows has a different kind of permissions.
     is_private = os.name == "nt" or not path.stat().st_mode & stat.S_IRWXO
     mode = journal_mode(connection)
     return Condition(path, mode, size, unused, bool(vacuum), is_private)

@@ -18,7 +18,7 @@ from .journal import Log, is_busy
 from .reasons import reason_of
 
 _IDLE_CONNECTIONS = 16
-#: Writes between two looks at the length of the log.
+#: Writes between two checks of the length of the write-ahead log.
 _WRITES = 64
 
 
@@ -43,13 +43,13 @@ class Connections:
         self.writing = threading.Lock()
         self._process = os.getpid()
         self._log = Log(path)
-        #: Transactions since the length of the log was looked at.
+        #: Transactions since the length of the write-ahead log was checked.
         self.written = 0
         self._closed = False
         _all_connections.add(self)
 
     def read(self, thread_id: str = ALL_THREADS) -> ReadConnection:
-        """Return a connection for the time of a block, to read what belongs to a thread.
+        """Return a connection for a block that reads a thread.
 
         :raises StoreError: instead of any error of SQLite in the block; it names the thread.
         """
@@ -109,8 +109,8 @@ class Connections:
     def begin_before(self, deadline: float | None, connection: sqlite3.Connection) -> None:
         """Begin a transaction that writes after other processes, until *deadline* at most.
 
-        SQLite's own waiting leaves longer and longer pauses, so a process that has waited for long
-        is overtaken by those that have just begun. Here all look again after the same pauses.
+        SQLite itself waits with growing pauses, so a process that has waited for long is overtaken
+        by those that have just begun. Here all retry after the same pauses.
         """
         if deadline is None:
             # SQLite has waited once.
@@ -127,13 +127,13 @@ class Connections:
         raise sqlite3.OperationalError("database is locked")
 
     def shorten_log(self, connection: sqlite3.Connection) -> None:
-        """Keep the log short. It is called after a number of transactions."""
+        """Keep the write-ahead log short. It is called after a number of transactions."""
         self.written = 0
         with suppress(sqlite3.OperationalError):
             self._log.shorten(connection)
 
     def empty_log(self, connection: sqlite3.Connection) -> bool:
-        """Copy the log into the file, and empty it; False if it stays in use."""
+        """Copy the write-ahead log into the file, and empty it; False if it stays in use."""
         return self._log.empty(connection)
 
     def failure(self, thread_id: str, reason: object) -> StoreError:
@@ -154,7 +154,7 @@ class Connections:
         self._lock.acquire()
         self._forking = True
         # A thread inside SQLite holds locks of the whole process, which would stay locked in
-        # the child. It is there for a short time: at most it waits for another writer.
+        # the child. It is there only for a short time, at most until another writer has finished.
         thread = threading.get_ident()
         self._returned.wait_for(
             lambda: all(user == thread for user in self._in_use), self._timeout + 1

@@ -91,7 +91,7 @@ class Entry:
         return self.number, self.key, self.kind, self.nulls, self.assigned, self.value
 
     def seen(self) -> TailRow | None:
-        """Return what a later write of the same request may know of the segments."""
+        """Return what a later write of the same request may use about the segments."""
         items = self.items
         tail = self._large if items is None else items.tail
         if tail is None:
@@ -141,7 +141,7 @@ class Entry:
         self.value = value
 
     def note_nulls(self) -> None:
-        """Note that the value may hold a null from now on."""
+        """Record that the value may hold a null from now on."""
         if not self.nulls:
             self._statements.run(_UPDATE_NULLS, (self.number,))
             self.nulls = 1
@@ -173,5 +173,5 @@ class Entry:
 
 
 def entry_size(entry: Entry) -> int:
-    """Return the bytes that an entry takes in the document."""
+    """Return the size of an entry in the document, in bytes."""
     return codec.entry_size(codec.encode_key(entry.key), entry.measure())

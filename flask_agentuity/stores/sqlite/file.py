@@ -45,7 +45,7 @@ def open_file(path: Path, timeout: float, synchronous: str) -> sqlite3.Connectio
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         if connection.execute("PRAGMA secure_delete").fetchone() == (0,):
-            # Pages that are written anyway keep nothing of what was removed from them.
+            # Overwrites deleted data in pages that are written anyway.
             connection.execute("PRAGMA secure_delete = FAST")
     except BaseException:
         connection.close()
@@ -71,7 +71,7 @@ class _File:
         self._timeout = timeout
 
     def prepare(self) -> None:
-        """Create the tables, or check and upgrade those that there are."""
+        """Create the tables, or check and upgrade existing ones."""
         version = self._format()
         if version in UPGRADES:
             self._upgrade()

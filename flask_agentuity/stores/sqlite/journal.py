@@ -1,4 +1,4 @@
-"""The write-ahead log of the file: entered, and kept short."""
+"""The write-ahead log of the file: switching to it, and keeping it short."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from ...errors import StoreError
 _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 #: Seconds between two attempts to change the mode of a file that others use.
 _PAUSE = 0.01
-#: The log is begun again when it is longer than this, in bytes.
+#: The log is restarted when it is longer than this, in bytes.
 LONGEST = 16 << 20
-#: What is kept of a log that was longer, in bytes, because growing a file takes time.
+#: The size to which a longer log is cut, in bytes. Growing a file takes time, so it is not 0.
 KEPT = 8 << 20
 #: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.
 _READERS = 50
-#: How often emptying the log is tried, in about 2 seconds.
+#: How many times emptying the log is tried, in about 2 seconds.
 _ATTEMPTS = 10
 
 
@@ -27,7 +27,7 @@ def is_busy(error: sqlite3.OperationalError) -> bool:
 
 
 def journal_mode(connection: sqlite3.Connection) -> str:
-    """Return how the file is protected against a crash: ``wal``, or for example ``delete``."""
+    """Return the journal mode of the file: ``wal``, or for example ``delete``."""
     return str(connection.execute("PRAGMA journal_mode").fetchone()[0])
 
 
@@ -59,10 +59,10 @@ def enter_wal(connection: sqlite3.Connection, timeout: float) -> None:
 
 
 class Log:
-    """The write-ahead log of one file, as one process keeps it short.
+    """The write-ahead log of one file, which a process keeps short.
 
-    SQLite copies the log into the file now and then, but begins it again only at a moment at which
-    no connection reads it. If readers follow one another without a gap, it grows without end.
+    SQLite copies the log into the file now and then, but restarts it only when no connection is
+    reading it. If there is always a reader, the log grows without limit.
     """
 
     def __init__(self, path: Path) -> None:
@@ -70,7 +70,7 @@ class Log:
         self._limit = LONGEST
 
     def shorten(self, connection: sqlite3.Connection) -> None:
-        """Begin the log again if it has become too long. It must not be in a transaction."""
+        """Restart the log if it is too long. Not to be called in a transaction."""
         if self._size() <= self._limit:
             return
         # Most of the work is done while others can still write.
@@ -80,13 +80,13 @@ class Log:
         # Readers that begin now need only the file.
         (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         connection.execute(f"PRAGMA busy_timeout = {before}")
-        # A backup can read for a long time: writers must not wait for it again and again.
+        # A backup can read for a long time: writers must not wait for it repeatedly.
         self._limit = self._size() + LONGEST if is_busy else LONGEST
 
     def empty(self, connection: sqlite3.Connection) -> bool:
-        """Copy the log into the file, and leave it empty. It must not be in a transaction.
+        """Copy the log into the file, and empty it. Not to be called in a transaction.
 
-        :returns: False if others have used it all the time.
+        :returns: False if other connections have used it all the time.
         """
         (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
         try:

@@ -44,7 +44,7 @@ class ListRows:
         return self._range
 
     def insert(self, row: Segment, before: int | None) -> None:
-        """Insert a segment; *before*, for the last one, is the number of items before it."""
+        """Insert a segment. *before* is needed for the last one: the number of items before it."""
         self._statements.run(_INSERT, (row.number, row.items, row.body, before, self.epoch))
 
     def update(self, row: Segment, before: int | None) -> None:

@@ -92,7 +92,7 @@ def list_threads(
     limit, before = query.limit + 1, query.after
     terms = listing.index_terms(query.metadata)
     if len(terms) > 1:
-        # The rarest says which threads are looked at, the others only test those.
+        # The rarest term selects threads, and the others are tested on them.
         terms.sort(key=lambda term: _count_term(connection, term))
     found: list[ListedThread] = []
     while len(found) < limit:
@@ -100,7 +100,7 @@ def list_threads(
         rows = connection.execute(statement, arguments).fetchall()
         is_last = len(rows) < limit
         if before:
-            # The place of a thread with a damaged time is not that in the index.
+            # A thread with a damaged time has another place than in the index.
             rows = [row for row in rows if _place(row) < before]
         rows.sort(key=_place, reverse=True)
         del rows[limit:]
@@ -200,7 +200,7 @@ def list_ids(connection: sqlite3.Connection, prefix: str, limit: int) -> list[st
 def describe_thread(
     connection: sqlite3.Connection, thread_id: str, ttl: float | None
 ) -> ListedThread | None:
-    """Return what a listing shows of a thread; None if it would not show it."""
+    """Return a thread as a listing shows it; None if it would not be listed."""
     used_since = 0.0 if ttl is None else time.time() - ttl
     row = connection.execute(
         f"SELECT {_COLUMNS} FROM threads t"
@@ -242,7 +242,7 @@ def _listed(
     try:
         metadata = codec.decode(encoded)
     except ValueError as error:
-        # One damaged thread does not hide the others; restoring it raises.
+        # One damaged thread does not hide the others; restoring it raises an error.
         logger.error(  # noqa: TRY400 - the text says enough
             "A damaged thread is listed without its metadata: %s",
             codec.damaged(thread_id, str(error)),

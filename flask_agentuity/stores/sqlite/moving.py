@@ -24,7 +24,7 @@ from .tombstones import NO_TOMBSTONE, find_tombstone, put_tombstone
 from .turns import require_turn
 from .writing import write_row
 
-# Threads that a step of erase() removes: few, so that requests need not wait long.
+# How many threads a step of erase() removes: few, so that requests need not wait long.
 _ERASED = 20
 
 _MOVE = "UPDATE threads SET id = ?, owner = ?, deleted = NULL WHERE number = ?"
@@ -135,7 +135,7 @@ def delete_thread(
 ) -> None:
     """Delete a thread and its runs inside a transaction, and remember that it was deleted.
 
-    A thread that *deletion* does not mean is left as it is.
+    A thread that *deletion* does not mean is not changed.
     """
     stored = find_thread(connection, thread_id)
     if stored is not None:
@@ -148,7 +148,7 @@ def delete_thread(
 
 
 def _copy_rows(connection: sqlite3.Connection, head: Head, copy: Head) -> None:
-    """Copy everything that is stored of a thread to the row of a new one."""
+    """Copy the rows of a thread to a new one."""
     for entry, kind in connection.execute(_ENTRIES, (head.number,)).fetchall():
         copied = connection.execute(_COPY_ENTRY, (copy.number, entry)).lastrowid
         assert copied is not None

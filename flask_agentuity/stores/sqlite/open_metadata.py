@@ -33,7 +33,7 @@ class OpenMetadata:
         self._terms: tuple[IndexTerms | None, IndexTerms] | None = None
 
     def apply(self, step: MetadataStep) -> None:
-        """Apply *step*, or note a conflict."""
+        """Apply *step*, or record a conflict."""
         if isinstance(step, EditMetadata):
             change = rebase_metadata(step, self.value)
             if change is None:

@@ -1,4 +1,4 @@
-"""One thread inside a write: the steps of the write are applied to it one after the other."""
+"""One thread during a write, to which the steps of the write are applied."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class OpenThread:
 
     @property
     def conflict(self) -> Conflict | None:
-        """Where the thread is not as the steps expect."""
+        """The keys at which the thread is not as the steps expect."""
         if not self._conflicts and not self.metadata.conflict:
             return None
         return Conflict(self._conflicts, self._assigned_conflicts, self.metadata.conflict)

@@ -1,4 +1,4 @@
-"""Open a thread for a write: as it is stored, or as the request has seen it."""
+"""Opening a thread for a write: as it is stored, or as the request has seen it."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def open_seen(
     version: int,
     counted: Collection[str],
 ) -> OpenThread:
-    """Open a thread as it was seen; what is to be changed is only collected.
+    """Open a thread as it was seen; the changes are only collected.
 
     :raises NotSeen: if an entry was not seen.
     """

@@ -1,4 +1,4 @@
-"""The order of threads in listings, and how indexes have it without slowing writes.
+"""The order of threads in listings, kept in indexes without slowing writes.
 
 A listing shows the thread that was updated last first. An index of the times of updates would
 have to be changed by each write. So a thread is indexed at the time ``listed``, and a write that
@@ -21,9 +21,9 @@ from .seen import Seen
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
-#: How many stale threads may remain. A listing looks at all of them.
+#: How many stale threads may remain. A listing reads all of them.
 MOST_STALE = 512
-#: After how many marks, and how many at once, stale threads are put into their places.
+#: How many stale threads are put into their places at once, each time as many were marked.
 SETTLED = 32
 
 _COUNT = "SELECT count(*) FROM threads INDEXED BY threads_stale WHERE stale = 1"
@@ -54,7 +54,7 @@ class Ordering:
         self._before = 0.0
 
     def note_write(self, seen: object, outcome: Written | Conflict) -> None:
-        """Note the outcome of a write; sometimes put some threads into their places.
+        """Count a write; from time to time, put some threads into their places.
 
         :param seen: what the request of the write has seen before.
         """
@@ -62,7 +62,7 @@ class Ordering:
             return
         if not isinstance(outcome, Written):
             return
-        # Not exact if several threads write at once, and it need not be.
+        # The count need not be exact if several Python threads write at once.
         self._marked += 1
         if self._marked >= SETTLED:
             self._marked = 0
@@ -80,7 +80,7 @@ class Ordering:
                 connection.execute(f"{_SETTLE_TERMS} {_CHOSEN}", arguments)
                 connection.execute(f"{_SETTLE} {_CHOSEN}", arguments)
         except StoreError as error:
-            # Listings only take longer. A later write tries again.
+            # Until a later write tries again, listings are only slower.
             logger.debug("The index of listings could not be updated: %s", error)
 
     def _find_oldest(self) -> None:

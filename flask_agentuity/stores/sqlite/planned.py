@@ -1,4 +1,4 @@
-"""A write that was prepared before the lock, for a thread that is as its request has seen it."""
+"""A write that is prepared before taking the lock, for a thread that has not changed since."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UPDATE_ROW = (
 )
 # For a thread that is not stale. The column is indexed, and most writes need not touch the index.
 _MARK_ROW = UPDATE_ROW.replace(" WHERE", ", stale = 1 WHERE")
-# The number of a thread can be used again, so the id is compared as well.
+# The number of a deleted thread can be reused, so the id is compared as well.
 _AS_SEEN = " AND version = ? AND id = ?"
 #: What follows the update of a row that was seen, by :attr:`.Head.stale`.
 AS_SEEN = _AS_SEEN, f"{_AS_SEEN} AND stale = 1"

@@ -1,4 +1,4 @@
-"""Remove expired threads and runs, old tombstones and forgotten turns, and free disk space."""
+"""Removing expired threads and runs, old tombstones and abandoned turns, and freeing disk space."""
 
 from __future__ import annotations
 
@@ -47,21 +47,21 @@ class Purging:
     def __init__(self, connections: Connections, ttl: float | None) -> None:
         self._connections = connections
         self._ttl = ttl
-        #: When something may have to be done again, by :func:`time.monotonic`.
+        #: When to look for expired threads again, by :func:`time.monotonic`.
         self.due = 0.0
 
     def do_some(self) -> None:
-        """Do as much as one request can do on the way."""
+        """Do a small part of the work, in a request."""
         self.due = time.monotonic() + _INTERVAL
         try:
             if self._remove_some() or self._free_some(_KEPT_FREE):
-                # There may be more: the next write goes on.
+                # There may be more, which the next write removes.
                 self.due = 0.0
         except StoreError as error:
             logger.debug("Expired threads could not be removed now: %s", error)
 
     def do_all(self, progress: Callable[[int], None] | None) -> int:
-        """Remove all expired threads, and leave others time to write; return how many."""
+        """Remove all expired threads, with pauses in which others can write; return how many."""
         total = steps = 0
         while True:
             with _leaving_pauses():
@@ -80,7 +80,7 @@ class Purging:
         return total
 
     def wipe(self) -> None:
-        """Leave nothing of what was deleted in the file and its log."""
+        """Remove all remains of deleted data from the file and its log."""
         freed = True
         while freed:
             with _leaving_pauses():
@@ -103,7 +103,7 @@ class Purging:
             if not (expired or _has_remains(connection, now)):
                 return 0
         with self._connections.transaction() as connection:
-            # Meanwhile some of them may have been used, or removed.
+            # Some of them may have been used, or removed, meanwhile.
             expired = self._find_expired(connection, now)
             for thread_id in expired:
                 if (stored := find_thread(connection, thread_id)) is not None:
@@ -135,7 +135,7 @@ class Purging:
     def _free_some(self, kept: float) -> bool:
         """Return some free pages to the disk; False if no more than the part *kept* is free.
 
-        In a file that was made by an early version, free pages are only used again.
+        In a file that was made by an early version, free pages are reused, but never returned.
         """
         with self._connections.read() as connection:
             free, pages = connection.execute(_PAGES).fetchone()

@@ -1,4 +1,4 @@
-"""Reading a thread: which rows are fetched, and what a later write may know of them."""
+"""Reading a thread: which rows are fetched, and what is kept for a later write."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ def _query(count: int) -> str:
 def read_thread(
     connection: sqlite3.Connection, thread_id: str, keys: Collection[str] | None
 ) -> tuple[Head, Snapshot] | None:
-    """Return the row of a thread, and what is stored; None if there is no row.
+    """Return the row of a thread, and its contents; None if there is no row.
 
-    The values of keys that are not in *keys* (None: all are wanted) may be left out.
+    The values of keys that are not in *keys* (None: all keys) may be left out.
     """
     if keys is None or len(keys) > schema.MOST_NAMED:
         keys, query = None, _READ_ALL

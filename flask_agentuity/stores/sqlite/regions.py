@@ -1,4 +1,4 @@
-"""Which segments of a list an edit touches, and which rows take their place."""
+"""The segments of a list that an edit changes, and the rows that replace them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Part:
 
 
 class Region:
-    """The segments of a part from *first* to *last*, and what takes their place."""
+    """The segments of a part from *first* to *last*, and their replacement."""
 
     __slots__ = (
         "changed",
@@ -80,7 +80,7 @@ class Region:
 
     @property
     def rows(self) -> list[Segment]:
-        """The segments that take their place, in order."""
+        """The segments that replace them, in order."""
         return self.new + self.kept if self.prepends else self.kept + self.new
 
     def apply_changes(self) -> bool:

@@ -1,4 +1,4 @@
-"""Other rows in the place of some segments of a list."""
+"""Replacing some segments of a list by other rows."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .seen import Segment
 
 
 class Replacement:
-    """Regions of a list that get other items. What goes is removed at once, the rest by write().
+    """Regions of a list that get other items. Old rows are removed at once; write() does the rest.
 
     ``payload`` is by how many bytes the items grow, each with a comma, ``items`` by how many
     they become more. ``tail`` is the last segment of the list afterwards, with its new items.

@@ -1,7 +1,7 @@
-"""Wait for changes of runs that other threads and processes write to the file.
+"""Waiting for changes of runs that other threads and processes write to the file.
 
-SQLite sends no notifications, so a watch looks again and again: at one row that each change of a
-run changes, which takes a few microseconds, and only then at the runs.
+SQLite sends no notifications, so a watch polls: it reads one row that changes with each change of a
+run, which takes a few microseconds, and only if that has changed, the runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _Find = Callable[[sqlite3.Connection, Collection[RunKey]], Mapping[RunKey, Store
 
 
 class SQLiteRunWatch(RunWatch):
-    """Looks at the file until a run has changed."""
+    """Polls the file until a run has changed."""
 
     def __init__(self, connections: Connections, find: _Find) -> None:
         self._connections = connections

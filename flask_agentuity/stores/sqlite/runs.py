@@ -98,7 +98,7 @@ class SQLiteRuns(RunStore):
             purge_runs(connection, now)
             if connection.execute(_FIND, (*key, now)).fetchone() is not None:
                 return
-            # An expired run under the same key can be left.
+            # An expired run with the same key may still be stored.
             _remove(connection, connection.execute(_ANY_OF_KEY, key).fetchall())
             values = (*key, new.format, new.holder, new.started, new.keep, now)
             number = connection.execute(_INSERT, values).lastrowid
@@ -221,7 +221,7 @@ def _append(connection: sqlite3.Connection, addition: Addition, now: float) -> b
         return False
     run, (number, tail, keep) = _run_of(row), row[-3:]
     if not run.is_running:
-        # The same addition once more: its outcome was not known.
+        # The same addition is repeated because its outcome was not known.
         return run.status == addition.status and run.length == end
     if at > run.length:
         return False

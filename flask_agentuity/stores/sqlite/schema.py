@@ -1,4 +1,4 @@
-"""The tables of the SQLite file, and the constants that say how threads are laid out in it.
+"""The tables of the SQLite file, and the constants for the layout of threads in it.
 
 A list is kept as *segments*: rows of a few kilobytes that hold several items each, as JSON
 joined by commas. A push writes the last segment only, an edit those segments that it
@@ -12,7 +12,8 @@ from __future__ import annotations
 APPLICATION_ID = 0x61677468
 FORMAT_VERSION = 4
 
-#: How far a segment is filled. With FULL_BYTES it leaves room to edit and insert in place.
+#: The number of bytes to which a segment is filled. Up to FULL_BYTES, there is room to edit and
+#: insert in place.
 SEGMENT_BYTES = 3_800
 #: A longer segment is split: its row would no longer fit into a page of 4,096 bytes.
 FULL_BYTES = 4_040
@@ -30,7 +31,7 @@ MOST_NAMED = 100
 #: The kinds of an entry: a short value in its row, a long value in one segment, a list.
 INLINE, LARGE, LIST = range(3)
 
-# The turns on threads. No token is used twice. `renewed` is by the clock of the process.
+# The turns on threads. No token is used twice. `renewed` is a time by the clock of the process.
 _LEASES = """CREATE TABLE leases (
     token INTEGER PRIMARY KEY AUTOINCREMENT,
     thread_id TEXT NOT NULL UNIQUE,

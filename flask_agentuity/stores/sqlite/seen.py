@@ -1,4 +1,4 @@
-"""What a request has seen of a thread, for its next write to begin with.
+"""What a request has seen of a thread, from which its next write can start.
 
 If the thread still has the version that was seen, everything here is as it is stored, and
 the write needs to read nothing.
@@ -44,16 +44,16 @@ class Head(NamedTuple):
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing is left of the thread: it is kept, but not shown."""
+        """Whether the thread is empty: it is kept, but not listed."""
         return self.entries_size == 0 and len(self.metadata) <= 2
 
     @property
     def is_nothing(self) -> bool:
-        """Whether it is as if there were no thread. An empty thread can belong to a person."""
+        """Whether it counts as no thread. An empty thread with an owner counts as one."""
         return self.is_empty and self.owner is None
 
     def unused_for(self, now: float, thread_id: str) -> float:
-        """Return for how many seconds the thread was not used.
+        """Return the seconds since the last use of the thread.
 
         :raises StoreError: if a time that is stored is damaged.
         """
@@ -67,7 +67,7 @@ class Head(NamedTuple):
 
         :raises StoreError: if a time that is stored is damaged.
         """
-        # Without a limit, too, the times have to be right for what follows.
+        # Even without a TTL, the times must be valid for the following code.
         unused = self.unused_for(now, thread_id)
         return ttl is not None and unused > ttl
 

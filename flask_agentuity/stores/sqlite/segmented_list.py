@@ -1,4 +1,4 @@
-"""One list inside a write, kept as segments: appended to, spliced, cut and searched."""
+"""One list during a write, kept as segments: appending, splicing, cutting and searching."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class SegmentedList:
         # The change of the length, counting a comma behind each item.
         self._payload = 0
         self._had_items = tail is not None
-        # What the row of the last segment says.
+        # The number of items before the last segment, as its row says.
         self._saved = (tail, before) if tail else None
         self._unique = UniqueValues()
 
@@ -135,7 +135,7 @@ class SegmentedList:
             for row, number in zip(rows, numbers, strict=True):
                 row.number = number
         if tail is not None and before is None:
-            # The new row says how many items come before it, whatever the old one says.
+            # The new row says how many items come before it; the old one no longer counts.
             before = self.total() - tail.items
         if before is not None:
             before += (tail.items if tail else 0) + sum(row.items for row in rows[:-1])
@@ -208,7 +208,7 @@ class SegmentedList:
             raise codec.damaged(self._thread_id, str(error)) from None
 
     def _search(self, field: str, value: bytes) -> bool:
-        # The text may also stand deeper inside an item, or within a string.
+        # The text may also be deeper inside an item, or within a string.
         searched = b"%b:%b" % (codec.encode_key(field), value)
         return any(
             isinstance(item, dict)
@@ -238,7 +238,7 @@ class SegmentedList:
         region = part.region(start, stop)
         old, offset = region.old, part.firsts[region.first]
         behind = part.firsts[region.last] + old[-1].items - stop
-        # Segments that go as a whole are not fetched.
+        # Segments that are removed completely are not fetched.
         if start > offset:
             region.items = self._rows.items_of(old[:1])[: start - offset]
         if behind:
@@ -260,7 +260,7 @@ class SegmentedList:
         replacement.write(self._before)
 
     def _before(self, row: Segment) -> int | None:
-        """Return what the row of a segment is to say of the items before it, and note that."""
+        """Return the number of items before a segment for its row, and record it."""
         if row is not self.tail:
             return None
         self._saved = row, self.before

@@ -12,7 +12,7 @@ class NotSeen(Exception):
 
 
 class Statements(Protocol):
-    """What changes the rows of a thread, and finds them."""
+    """Runs the statements that change and find the rows of a thread."""
 
     def run(self, statement: str, arguments: Sequence[Any]) -> None:
         """Change rows."""

@@ -107,9 +107,9 @@ Step = KeyStep | Clear | MetadataStep
 
 
 def prepare(operations: Sequence[Operation]) -> list[Step]:
-    """Do whatever handles JSON, except for edits: those need what is stored."""
+    """Do everything that handles JSON, except for edits, which need what is stored."""
     if sum(isinstance(each, MetadataOperation) for each in operations) > 1:
-        # Terms that change from one to the next do not say what changes altogether.
+        # The terms that change from one step to the next do not tell what changes in total.
         operations = [
             copy_with(each, scalars=None) if isinstance(each, MetadataOperation) else each
             for each in operations

@@ -221,10 +221,10 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         """Return whether a write may begin with what its request has seen."""
         head = seen.head
         try:
-            # A thread whose use need not be noted has not expired either.
+            # A thread whose use need not be recorded has not expired either.
             is_noted = now - head.used <= self._renew_after
         except TypeError:
-            # It is damaged, which the write that reads what is stored reports.
+            # It is damaged. The write that reads what is stored raises the error.
             return False
         return (
             is_noted
@@ -276,6 +276,6 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
                     "UPDATE threads SET used = ? WHERE id = ?", (time.time(), thread_id)
                 )
         except StoreError as error:
-            # Nothing is lost: the next read of the thread tries again.
+            # The next read of the thread tries again.
             about = {"thread_id": thread_id}
             logger.debug("The use of thread %s was not recorded: %s", thread_id, error, extra=about)

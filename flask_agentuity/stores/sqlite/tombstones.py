@@ -21,7 +21,7 @@ _IS_DUE = "SELECT 1 FROM tombstones WHERE deleted <= ? LIMIT 1"
 
 
 class Tombstone(NamedTuple):
-    """A thread was deleted at this time; no version that it had is used again."""
+    """When a thread was deleted, and its last version, so that no version is used twice."""
 
     deleted: float
     version: int
@@ -39,7 +39,7 @@ def find_tombstone(connection: sqlite3.Connection, thread_id: str) -> Tombstone:
 def put_tombstone(
     connection: sqlite3.Connection, thread_id: str, deleted: float, version: int
 ) -> None:
-    """Note that a thread was deleted; *version* is the last one that it had."""
+    """Record that a thread was deleted; *version* is the last one that it had."""
     earlier = find_tombstone(connection, thread_id)
     connection.execute(_PUT, (thread_id, deleted, max(version, earlier.version)))
 
@@ -49,7 +49,7 @@ def refuse(
 ) -> ThreadGone:
     """Return the error for a write to a deleted thread, inside its transaction.
 
-    If the clock was set back since the deletion, that counts from now on as one of this moment.
+    If the clock was set back since the deletion, the deletion counts from now on as happening now.
     Otherwise every request would be older than the deletion until the clock has caught up.
     """
     if deleted and deleted > now:
@@ -82,6 +82,6 @@ def is_gone(
     """
     if not deleted or deleted <= now - TOMBSTONE_SECONDS:
         return False
-    # What the request has read may be gone although the request began after the deletion:
-    # another process can have another clock.
+    # The request may have read a deleted thread although it seems to have begun after the deletion,
+    # because another process can have another clock.
     return deleted >= began or bool(write.version and (born is None or born > write.version))

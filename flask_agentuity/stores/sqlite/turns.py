@@ -1,4 +1,4 @@
-"""Who has the turn on a thread, as rows of the file."""
+"""The turns on threads, each kept as a row of the file."""
 
 from __future__ import annotations
 
@@ -41,7 +41,8 @@ class SQLiteTurns(TurnStore):
         with self._connections.transaction(thread_id) as connection:
             found = _find(connection, thread_id, now)
             if found is not None:
-                # If this waited long for other writers, so did the holder with its renewal.
+                # If this call waited long for other writers, the holder may have waited too, with
+                # its renewal.
                 waited = time.monotonic() - asked
                 if found != still or waited > renewal_seconds():
                     return found
@@ -78,7 +79,7 @@ class SQLiteTurns(TurnStore):
 
 
 def require_turn(connection: sqlite3.Connection, thread_id: str, token: int) -> None:
-    """Refuse a write whose turn is over.
+    """Refuse a write whose turn has ended.
 
     :raises TurnLost: if the turn with *token* is over.
     """

@@ -45,12 +45,12 @@ class UniqueValues:
         return value in self._fields[field]
 
     def add(self, items: Sequence[bytes]) -> None:
-        """Take note of *items*, which were appended to the list."""
+        """Record *items*, which were appended to the list."""
         if self._fields:
             self._note(map(codec.decode, items), list(self._fields))
 
     def forget(self) -> None:
-        """Take note that items were removed, or replaced."""
+        """Record that items were removed, or replaced."""
         self._fields = None
 
     def _note(self, items: Iterable[Any], fields: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""A write to a thread: without reading if nothing has changed, or with what is stored."""
+"""Writing to a thread, without reading if nothing has changed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan_write(
         codec.require_size(thread.size, max_bytes, seen.thread_id, before)
         head = _next_head(thread, now)
     except (NotSeen, StateTooLarge, StoreError):
-        # The write that reads what is stored raises the error, if there is still a reason.
+        # If the reason still exists, the write that reads what is stored raises the error.
         return None
     update, arguments = _update_row(thread, head)
     return Planned(
@@ -89,7 +89,7 @@ def replace_thread(
     now: float,
     owner: str | None,
 ) -> OpenThread:
-    """Return a new thread in the place of what is stored."""
+    """Return a new thread that replaces what is stored."""
     tombstone = find_tombstone(connection, thread_id)
     return _begin(connection, thread_id, stored, tombstone, now, owner)
 
