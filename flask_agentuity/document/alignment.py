@@ -1,8 +1,8 @@
-"""Which items of two versions of a list are the same item. Pure functions.
+"""Finding which items of two versions of a list are the same item. Pure functions.
 
-Items with an id are matched by it, others by being equal where that is unambiguous, then by
-their neighbours, then by likeness. A wrong match would give one item the change that was made
-to another, so what is unique goes first.
+Items with an id are matched by it, others if they are equal and that is unambiguous, then by their
+neighbours, then by similarity. A wrong match would apply the change of one item to another, so
+unique items are matched first.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _LARGEST_BLOCK = 10_000
 _PAIRS = 100_000
 _LARGEST_ALIKE_BLOCK = 100
 _LIKENESSES = 4_000
-# How many neighbours tell equal items apart.
+# How many neighbours are compared to distinguish equal items.
 _RUNS = (2, 4, 8, 16)
 # How often a block is divided at items that are unique within it.
 _LEVELS = 8
@@ -42,19 +42,19 @@ _LEVELS = 8
 # may be unlike all others before the search is given up.
 _SHIFT = 4
 _UNLIKE = 16
-# How many items in front show that nothing has shifted.
+# How many equal items at the beginning show that nothing has shifted.
 _ALIKE_IN_PLACE = 64
 
 
 class Items:
-    """The items of a list: their values, their encodings and what identifies them."""
+    """The items of a list: their values, their encodings and their identities."""
 
     __slots__ = ("encoded", "identities", "values")
 
     def __init__(self, values: Sequence[Any], encoded: list[bytes] | None = None) -> None:
         self.values = values
         self.encoded = codec.encode_each(values) if encoded is None else encoded
-        # Most items have no id; searching the encoding says so at a fraction of the cost.
+        # Most items have no id; searching the encoding finds that at a fraction of the cost.
         self.identities = [
             identity(value) if b'id":' in item else None
             for value, item in zip(values, self.encoded, strict=True)
@@ -65,7 +65,7 @@ class Items:
 
 
 def identity(value: Any) -> Identity | None:
-    """Return what identifies an item; None if it has no id."""
+    """Return the identity of an item; None if it has no id."""
     if isinstance(value, dict):
         for name in ID_FIELDS:
             found = value.get(name)
@@ -75,7 +75,7 @@ def identity(value: Any) -> Identity | None:
 
 
 def forget_ambiguous(*lists: Items) -> set[Identity]:
-    """Take away the identities that several items of one list share, and return them."""
+    """Remove the identities that several items of one list share, and return them."""
     ambiguous: set[Identity] = set()
     for items in lists:
         seen: set[Identity] = set()
@@ -92,7 +92,7 @@ def align(old: Items, new: Items, *, same_only: bool = False) -> list[int]:
     """Return for each item of *old* its index in *new*, or NONE.
 
     The indexes ascend: an item that was moved is matched only if most others moved with it.
-    Call :func:`forget_ambiguous` with all lists that belong together before.
+    Call :func:`forget_ambiguous` first, with all lists that belong together.
 
     :param same_only: match only items that are equal or have the same id.
     """
@@ -115,7 +115,7 @@ class _Alignment:
         self._new_ids = {each for each in new.identities if each is not None}
 
     def match_same(self) -> None:
-        """Match what has the same id or is equal."""
+        """Match items that have the same id or are equal."""
         waiting = [(Block(0, len(self._old), 0, len(self._new)), 0)]
         while waiting:
             block, level = waiting.pop()
@@ -130,7 +130,7 @@ class _Alignment:
                 waiting.extend((each, level + 1) for each in between)
 
     def match_alike(self) -> None:
-        """Match what is between the matched items: versions of one item, or replacements."""
+        """Match items between the matched ones: versions of one item, or replacements."""
         for block in self._gaps():
             if block.height == block.width == 1:
                 # Without ids it is paired below, also if it is not alike.
@@ -148,10 +148,10 @@ class _Alignment:
                         self.partners[index] = index + shift
 
     def slide(self, *, same_only: bool) -> None:
-        """Move matches forward to where the neighbour in front says that the item is.
+        """Move matches forward to the item with the same neighbour in front.
 
-        Of ``[q, "", r, ""]`` and ``[q, "x", r, "", s, ""]`` the last items are equal, but it is
-        the one behind ``r`` that is the same.
+        In ``[q, "", r, ""]`` and ``[q, "x", r, "", s, ""]`` the last items are equal, but the item
+        after ``r`` is the same.
         """
         previous = NONE
         for index, partner in enumerate(self.partners):
@@ -211,7 +211,7 @@ class _Alignment:
         return longest_ascending(pairs_of_equal_number(old, new, block))
 
     def _pairs_of_runs(self, block: Block) -> Pairs:
-        """Return pairs of items that are told apart by the items that follow them."""
+        """Return pairs of equal items that the items after them distinguish."""
         start, stop, new_start, new_stop = block
         for length in _RUNS:
             old = runs(self._old.encoded[start : stop + length], length)
@@ -229,7 +229,7 @@ class _Alignment:
         yield from _blocks_between([*matched, (whole.stop, whole.new_stop)], whole)
 
     def _match_shifted(self, block: Block) -> None:
-        """Match what is alike from the front of a large block, then from its end."""
+        """Match similar items from the beginning of a large block, then from its end."""
         start, stop, new_start, new_stop = block
         partner, unlike = new_start, 0
         for index in range(start, stop):
@@ -248,7 +248,7 @@ class _Alignment:
             stop, new_stop = stop - 1, new_stop - 1
 
     def _best_of(self, index: int, start: int, stop: int) -> int:
-        """Return which of a few new items is the most alike, or NONE."""
+        """Return which of a few new items is the most similar one, or NONE."""
         best, highest = NONE, ALIKE
         for partner in range(start, stop):
             if (found := self._likeness(index, partner)) > highest:
@@ -275,7 +275,7 @@ class _Alignment:
         return likeness(self._old.values[index], self._new.values[partner])
 
     def _match_best(self, block: Block) -> None:
-        """Match the ascending pairs of a small block that are alike most in all."""
+        """Match the ascending pairs of a small block with the highest total similarity."""
         start, new_start, height, width = block.start, block.new_start, block.height, block.width
         found = [
             [self._likeness(start + row, new_start + column) for column in range(width)]

@@ -1,4 +1,4 @@
-"""Apply operations to an encoded state, and find them by comparing. Pure functions."""
+"""Applying operations to an encoded state, and finding them by comparison. Pure functions."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ _NUMBER_STARTS = tuple(b"%c" % each for each in b"-0123456789")
 
 @dataclass(slots=True)
 class Applied:
-    """What became of the operations that were applied to a state.
+    """The results of the operations that were applied to a state.
 
-    ``skipped`` are the operations that met a value of the wrong type, or a number that
-    would leave the range of JSON's integers; each is worth a warning and none is an error.
+    ``skipped`` are the operations for which the stored value has the wrong type, or a sum would
+    leave the range of JSON's integers. They cause a warning, not an error.
 
     ``conflicts`` are the keys whose values are not what a splice or a replacement expects.
-    If there are any, the state is of no use: discard it. ``assigned_conflicts`` are those of
-    them that were assigned after the version that the operation is based on.
+    If there are any, discard the state. ``assigned_conflicts`` are those of them that were assigned
+    after the version that the operation is based on.
 
-    ``merged`` says what became of each edit, ``preceding`` how many items were in each
-    counted list before the first push to it.
+    ``merged`` has the result of each edit, ``preceding`` the number of items in each counted list
+    before the first push to it.
 
     ``assigned`` are the keys that now have a value from an unconditional ``Set``: their stamp
     becomes the version of this write. ``removed`` are the keys that were removed and not
@@ -74,8 +74,8 @@ def apply_operations(
     number of items.
 
     :param counted: keys for which to find out how many items precede the first push.
-    :param assigned: for each key the version at which its value was last assigned without
-        a condition, for the conditions of splices, replacements and edits.
+    :param assigned: for each key, the version at which its value was last assigned unconditionally,
+        for the conditions of splices, replacements and edits.
     """
     applying = _Applying(state, counted, assigned or {})
     for operation in operations:
@@ -128,7 +128,7 @@ class _Applying:
                 assert_never(operation)
 
     def close_all(self) -> None:
-        """Put the lists that are open back into the state."""
+        """Encode the open lists back into the state."""
         for key in list(self._open):
             self._close(key)
 
@@ -149,7 +149,7 @@ class _Applying:
             items.keep(push.max_records, push.keep_first)
 
     def _increment(self, operation: Increment, key: str, by: int | float) -> None:
-        # An open list stays open: it is no number.
+        # An open list stays open, because it is not a number.
         value = None if key in self._open else increment(self._state.get(key), by)
         if value is None:
             self.applied.skipped.append(operation)
@@ -198,7 +198,7 @@ class _Applying:
             self.applied.assigned.discard(key)
 
     def _items(self, operation: Push | Truncate | PopLast) -> OpenList | None:
-        """Return the list that *operation* changes; None, after noting it, if it is none."""
+        """Return the list that *operation* changes; record it and return None if it is none."""
         stored = self._state.get(operation.key)
         if stored is None:
             return None

@@ -1,4 +1,4 @@
-"""JSON in and out, and the document that a thread is stored as. Pure functions.
+"""Encoding and decoding JSON, and the documents of threads. Pure functions.
 
 A *document* is JSON text, ``{"state": {...}, "metadata": {...}}`` with either part left
 out when it is empty. Inside the package a state travels as one encoded value for each
@@ -33,22 +33,22 @@ MAX_DOCUMENT_BYTES = 1_048_576
 EMPTY_LIST = b"[]"
 EMPTY_OBJECT = b"{}"
 
-# Stands for a stored value that nests deep and holds large integers.
+# Stands for a stored value that is deeply nested and has large integers.
 _UNUSUAL = Unusual(b"null")
 
-# What orjson would convert on its own (dates, dataclasses) is refused instead: a value
-# that comes back as something else is a surprise in the next request.
+# Values that orjson would convert (dates, dataclasses) are refused: otherwise the next request
+# would be surprised to read another type.
 _OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
 def encode(value: Any, path: str = "state") -> bytes:
     """Return *value* as compact JSON in UTF-8.
 
-    What is read back from the result equals *value*, with two exceptions: a tuple comes back
-    as a list, and half a surrogate pair as U+FFFD. *path* is how an error names the value.
+    What is read back from the result equals *value*, with two exceptions: a tuple comes back as a
+    list, and an unpaired surrogate as U+FFFD. Errors name the value by *path*.
 
-    :raises StateNotSerializable: for anything JSON cannot hold: NaN and the infinities,
-        integers beyond 64 bits, keys that are not strings, objects, nesting deeper than
+    :raises StateNotSerializable: for anything that is not JSON: NaN and the infinities, integers
+        beyond 64 bits, keys that are not strings, objects, nesting deeper than
         :data:`MAX_DEPTH`.
     """
     encoded = encode_unchecked(value, path)
@@ -60,7 +60,7 @@ def encode_item(value: Any, path: str = "state") -> bytes:
     """Like :func:`encode`, for a value that becomes the last item of the list at *path*."""
     where = f"{path}[-1]"
     try:
-        # Inside a list from the start: an item at the depth limit would be over it there.
+        # It is checked inside a list: an item at the depth limit would exceed it there.
         encoded = orjson.dumps([value], option=_OPTIONS)[1:-1]
     except TypeError as error:
         if (refused := find_refused(value, where)) is not None:
@@ -74,7 +74,7 @@ def encode_item(value: Any, path: str = "state") -> bytes:
 
 
 def encode_unchecked(value: Any, path: str = "state") -> bytes:
-    """Encode *value* without proving that it comes back equal.
+    """Encode *value* without checking that it comes back equal.
 
     For comparing with what was stored: NaN is written as ``null`` and enum members as
     their values, and the result is :class:`Unusual` if the value nests too deep or holds
@@ -90,7 +90,7 @@ def encode_unchecked(value: Any, path: str = "state") -> bytes:
 
 
 def encode_plain(value: Any) -> bytes | None:
-    """Like :func:`encode_unchecked`, but return None for what orjson cannot write."""
+    """Like :func:`encode_unchecked`, but return None for a value that orjson cannot write."""
     try:
         return orjson.dumps(value, option=_OPTIONS)
     except TypeError:
@@ -98,7 +98,7 @@ def encode_plain(value: Any) -> bytes | None:
 
 
 def encode_again(value: Any, path: str, stored: bytes | None) -> bytes:
-    """Like :func:`encode`, for a value in the place of what is *stored* (None: nothing)."""
+    """Like :func:`encode`, for a value that replaces the *stored* one (None: nothing)."""
     encoded = encode_unchecked(value, path)
     check_again(value, encoded, path, stored)
     return encoded
@@ -110,7 +110,7 @@ def encode_stored(value: Any, path: str) -> bytes:
 
 
 def is_unusual(encoded: bytes) -> bool:
-    """Return whether an encoded value nests too deep, or holds integers too large, for orjson."""
+    """Return whether an encoded value has too deep nesting, or too large integers, for orjson."""
     return isinstance(encoded, Unusual) or find_refused(parse(encoded), "") is not None
 
 
@@ -119,8 +119,8 @@ def check(value: Any, encoded: bytes, path: str = "state") -> None:
 
     :raises StateNotSerializable: with the path of the first part that would not.
     """
-    # Comparing in C costs a fraction of walking the value here; only what does not
-    # come back equal is walked, to name the place or to let a tuple pass.
+    # Comparing in C costs a fraction of walking through the value here. Only a value that does not
+    # come back equal is walked through, to name the place or to accept a tuple.
     try:
         equal = encoded.__class__ is bytes and bool(orjson.loads(encoded) == value)
     except (ValueError, TypeError, RecursionError):
@@ -130,7 +130,7 @@ def check(value: Any, encoded: bytes, path: str = "state") -> None:
 
 
 def check_again(value: Any, encoded: bytes, path: str, stored: bytes | None) -> None:
-    """Like :func:`check`, for a value in the place of what is *stored* (None: nothing).
+    """Like :func:`check`, for a value that replaces the *stored* one (None: nothing).
 
     What other software has stored may be stored again: the value may nest too deep and hold
     integers too large if the stored value does.
@@ -161,7 +161,7 @@ def decode(encoded: bytes | str) -> Any:
 
 
 def decode_exactly(encoded: bytes) -> Any:
-    """Return the value that JSON text stands for, with exact integers of any size.
+    """Decode JSON text, with exact integers of any size.
 
     :raises ValueError: when *encoded* is not JSON.
     """
@@ -170,7 +170,7 @@ def decode_exactly(encoded: bytes) -> Any:
 
 
 def respell(encoded: bytes) -> bytes:
-    """Return JSON text as this version of the encoder spells it."""
+    """Return JSON text as this version of the encoder writes it."""
     return _dumps(decode(encoded))
 
 
@@ -205,7 +205,7 @@ def run_length(values: Sequence[Any]) -> int:
 
 
 def _dumps(value: Any) -> bytes:
-    """Encode *value*, whose texts are made well-formed. The result may be :class:`Unusual`.
+    """Encode *value* with well-formed text. The result may be :class:`Unusual`.
 
     :raises TypeError: if it is not JSON.
     """
@@ -214,14 +214,14 @@ def _dumps(value: Any) -> bytes:
     except TypeError:
         text = write(value)
     try:
-        # Usually half a surrogate pair was the reason.
+        # Usually an unpaired surrogate was the reason.
         return orjson.dumps(make_well_formed(value), option=_OPTIONS)
     except TypeError:
         return text
 
 
 def common_prefix(first: bytes, second: bytes) -> int:
-    """Return how many bytes two texts have in common at their beginnings."""
+    """Return the length of the common prefix of two texts."""
     view = memoryview(first)
     low, high = 0, min(len(first), len(second))
     while low < high:
@@ -235,7 +235,7 @@ def common_prefix(first: bytes, second: bytes) -> int:
 
 
 def common_suffix(first: bytes, second: bytes, limit: int) -> int:
-    """Return how many bytes two texts have in common at their ends, *limit* at most."""
+    """Return the length of the common suffix of two texts, at most *limit*."""
     view = memoryview(first)
     size, other_size = len(first), len(second)
     low, high = 0, limit
@@ -258,7 +258,7 @@ def is_integer(value: int) -> bool:
 
 
 def may_hold_null(encoded: bytes) -> bool:
-    """Return False where there is no null in an encoded value; a text may say null as well."""
+    """Return False if an encoded value has no null. True is only a guess: text may contain it."""
     # From the end: CPython searches twice as fast in that direction.
     return encoded.rfind(b"null") >= 0
 
@@ -275,7 +275,7 @@ def join_list(items: Iterable[bytes]) -> bytes:
 
 
 def appended(before: bytes, after: bytes) -> list[bytes] | None:
-    """Return the items that *after* has beyond *before*, or None where it is no append.
+    """Return the items that *after* has beyond *before*; None if they were not only appended.
 
     Both are encoded lists. An empty result means that they are equal.
     """
@@ -298,12 +298,12 @@ def appended_list(before: bytes, after: bytes) -> bytes | None:
 
 @dataclass(slots=True)
 class Snapshot:
-    """What a store knows of a thread at one moment, key by key.
+    """What a store has of a thread at one moment, key by key.
 
     ``encoded`` has every key of the state in its order; the value is None for a key that
-    is there but was not fetched. ``decoded`` holds values that had to be decoded on the
-    way, for the first reader to take. ``without_null`` are keys whose values are known to
-    hold no null, so that no check has to look for one.
+    is there but was not fetched. ``decoded`` holds values that had to be decoded anyway, for the
+    first reader. ``without_null`` are keys whose values are known to hold no null, so that no check
+    has to look for one.
 
     ``version`` rises with every write and is 0 where a store has none. ``seen`` is what the
     store wants to be told at the next write of the same request; only that store reads it,
@@ -321,7 +321,7 @@ class Snapshot:
 
 
 def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | None:
-    """Take a stored document apart; None when nothing is left in it.
+    """Split a stored document; None if it is empty.
 
     Both stored forms are read: the envelope, and the older flat state. It is an envelope
     when those of ``state`` and ``metadata`` that are there are objects or null; other keys

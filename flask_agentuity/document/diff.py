@@ -1,4 +1,4 @@
-"""Find what was edited: the difference between an encoded list and a list in memory."""
+"""Finding edits: the difference between an encoded list and a list in memory."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from .alignment import Items, align, forget_ambiguous
 from .operations import Change
 from .subsequences import NONE
 
-# How many places to look at for the item that a window has left as the first.
+# How many places are searched for the item that has become the first one because of a window.
 _CANDIDATES = 8
 
 
-#: With more changes than these, one change takes the place of them and of what is between.
+#: If there are more changes, they are replaced by one change, which includes the items between.
 MOST_CHANGES = 64
 
 
 @dataclass(frozen=True, slots=True)
 class ListDifference:
-    """What turns one list into another: the changes, and then the items behind its end."""
+    """The changes that turn one list into another, and the items that are then appended."""
 
     changes: tuple[Change, ...]
     appended: tuple[bytes, ...]
 
 
 def diff_list(base: bytes, value: Sequence[Any], encoded: bytes) -> ListDifference:
-    """Return how the encoded list *base* became *value*, whose encoding is *encoded*.
+    """Return the difference between the encoded list *base* and *value*, whose encoding is
+    *encoded*.
 
     Making the changes to the items of *base* and appending the rest gives exactly the items
     of *encoded*. Equal items at both ends are found by comparing memory; only what is
@@ -70,7 +71,7 @@ def translate(
 
 @dataclass(frozen=True, slots=True)
 class _Ends:
-    """What two lists have in common at their ends.
+    """The equal items at both ends of two lists.
 
     The first ``first`` items are equal, and those from index ``last`` of the value on. The
     items between are the bytes of base from ``start`` to before ``stop``, without commas at

@@ -1,4 +1,4 @@
-"""Read the operations of the extension ``edits`` from JSON. Pure functions.
+"""Reading the operations of the extension ``edits`` from JSON. Pure functions.
 
 The form is described in :mod:`~flask_agentuity.document.operation_json`. Everything is
 checked here, so that a store can rely on it.
@@ -95,7 +95,7 @@ class _Fields:
         self._kind: str = message["op"]
 
     def require_all_read(self) -> None:
-        """Refuse a field that was not asked for."""
+        """Refuse fields that were not read."""
         unknown = next((name for name in self._message if name not in self._read), None)
         if unknown is not None:
             raise ValueError(f"a {self._kind} has no field {_shown(unknown)}")

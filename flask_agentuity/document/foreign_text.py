@@ -1,4 +1,4 @@
-"""Text that others supplied, made safe for logs, error messages and terminals."""
+"""Making text from others safe for logs, error messages and terminals."""
 
 from __future__ import annotations
 

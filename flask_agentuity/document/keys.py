@@ -1,4 +1,4 @@
-"""The keys of a state, and how JSON spells them."""
+"""The keys of a state, and how they are written in JSON."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from ..errors import StateNotSerializable
 from .unusual import parse
 from .well_formed import well_formed
 
-# An app uses few keys, in every request. The first ones are remembered in both spellings, up to
-# a number and a length, because visitors may cause others.
+# An app uses the same few keys in every request. The first ones are remembered, encoded and
+# decoded, up to a number and a length, because visitors may cause others.
 _MOST_KEYS, _LONGEST_KEY = 1_000, 100
 _encoded_keys: dict[str, bytes] = {}
 _decoded_keys: dict[bytes, str] = {}
@@ -29,7 +29,7 @@ def encode_key(key: str) -> bytes:
 
 
 def decode_key(encoded: bytes) -> str:
-    """Return the key that a JSON string stands for.
+    """Decode the JSON string of a key.
 
     :raises ValueError: when *encoded* is not a JSON string.
     """
@@ -47,14 +47,14 @@ def decode_key(encoded: bytes) -> str:
 
 def _remember_key(key: str, encoded: bytes) -> None:
     is_short = len(encoded) <= _LONGEST_KEY and len(_encoded_keys) < _MOST_KEYS
-    # Stored keys may be spelled in other ways than this encoder does.
+    # Stored keys may be written in other ways than by this encoder.
     if is_short and orjson.dumps(key) == encoded:
         _encoded_keys[key] = encoded
         _decoded_keys[encoded] = key
 
 
 def require_key(key: object) -> str:
-    """Return a key of a state as it is stored; half a surrogate pair becomes U+FFFD.
+    """Return a key of a state as it is stored; an unpaired surrogate becomes U+FFFD.
 
     :raises StateNotSerializable: when it is not a plain string.
     """

@@ -1,4 +1,4 @@
-"""How alike two items of a list are, where neither an id nor equality tells. Pure functions."""
+"""How similar two items of a list are, if they are not equal and have no ids. Pure functions."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import Any
 
 from . import codec
 
-#: Two items are taken for versions of one item if their likeness is more than this.
+#: Two items count as versions of one item if their similarity is more than this.
 ALIKE = 0.5
-#: More than this, and no other item has to be looked at.
+#: If the similarity is more than this, no other item is compared.
 NEARLY_EQUAL = 0.95
 
-#: The fields that say what an item is. Another role makes another message.
+#: The fields that say what an item is. A message with another role is another message.
 KIND_FIELDS = ("role", "type", "kind")
 
 _FILLED = 0.6
 _CONTINUED = 0.75
-#: How far into an item to look: levels, fields of an object or items of a list, and
-#: characters at each end of a text.
+#: How much of an item is compared: levels, fields of an object or items of a list, and characters
+#: at each end of a text.
 _LEVELS = 3
 _PARTS = 32
 _CHARACTERS = 512
@@ -43,7 +43,8 @@ def may_replace(old: Any, new: Any) -> bool:
 
 
 def likeness(old: Any, new: Any, levels: int = _LEVELS) -> float:
-    """Return how much *new* looks like a later version of *old*: 1 is equal, 0 unlike.
+    """Return the similarity of *new* to *old*, of which it may be a later version: from 0 to 1,
+    equal.
 
     What is empty in both does not count: every message may have the same empty fields.
     """
@@ -63,7 +64,7 @@ def likeness(old: Any, new: Any, levels: int = _LEVELS) -> float:
 
 
 def _likeness_of_objects(old: dict[str, Any], new: dict[str, Any], levels: int) -> float:
-    # Fields that were only added, or only removed, say nothing against it.
+    # Fields that were only added, or only removed, do not make them less similar.
     if old.keys() <= new.keys():
         names = list(old)
     elif new.keys() <= old.keys():

@@ -1,4 +1,4 @@
-"""Merge what a request changed with what is stored now. Pure functions."""
+"""Merging the changes of a request with what is stored now. Pure functions."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ Places = tuple[int | None, ...]
 class Merged:
     """The result of a merge.
 
-    ``value`` is the merged value, encoded; None where the key is gone. ``places`` are, for
-    each item of *mine* where it is a list, its index in the merged list (None: it is not
-    there). ``dropped`` are the paths of my changes that gave way, ``overridden`` those of
-    theirs; 20 of each at the most.
+    ``value`` is the merged value, encoded; None if the key was deleted. If *mine* is a list,
+    ``places`` has for each of its items the index in the merged list (None: it is not there).
+    ``dropped`` are the paths of my changes that were given up, ``overridden`` those of theirs; at
+    most 20 of each.
     """
 
     value: bytes | None
@@ -36,11 +36,11 @@ class Merged:
 
 
 def merge_value(path: str, base: bytes | None, mine: bytes | None, theirs: bytes | None) -> Merged:
-    """Merge two encoded values that both come from *base*. None stands for a missing key.
+    """Merge two encoded values that were both made from *base*. None stands for a missing key.
 
-    *path* is how reports name the value. Both changes are kept, at any depth. Where both
-    have changed the same part, a deletion wins over a change, and otherwise my change over
-    theirs. What both have inserted at one place of a list comes in the order theirs, mine.
+    Reports name the value by *path*. Both changes are kept, at any depth. If both have changed the
+    same part, a deletion wins over a change, and otherwise my change over theirs. If both have
+    inserted items at one place of a list, theirs come first.
     """
     if theirs == base:
         return Merged(mine, _identity(mine))
@@ -62,14 +62,14 @@ def merge_value(path: str, base: bytes | None, mine: bytes | None, theirs: bytes
 
 @dataclass(frozen=True, slots=True)
 class Rebased:
-    """An edit as operations that fit what is stored now, and what became of it."""
+    """An edit as operations for what is stored now, and the result of the merge."""
 
     operations: tuple[Operation, ...]
     merged: Merged
 
 
 def rebase(edit: Edit, stored: bytes | None, version: int, *, assigned: bool = False) -> Rebased:
-    """Return what brings *edit* to a value that is *stored* now, at *version*.
+    """Return the operations that apply *edit* to the value *stored* now, at *version*.
 
     *assigned*: the stored value was assigned without reading after ``edit.since``; it wins,
     but an edit that only appended still appends. The same holds for a key that was removed.
@@ -84,7 +84,7 @@ def rebase(edit: Edit, stored: bytes | None, version: int, *, assigned: bool = F
     try:
         merged = _merge_edit(edit, stored)
     except RecursionError:
-        # What nests too deep is not merged.
+        # Values that are too deeply nested are not merged.
         merged = Merged(edit.value, None, overridden=(codec.child_path("state", edit.key),))
     if stored is None:
         return Rebased(_create(edit, version), merged)
@@ -92,7 +92,7 @@ def rebase(edit: Edit, stored: bytes | None, version: int, *, assigned: bool = F
 
 
 def rebase_metadata(edit: EditMetadata, stored: bytes) -> ReplaceMetadata | None:
-    """Return what brings *edit* to the metadata that is *stored* now; None: nothing to do."""
+    """Return the operation that applies *edit* to the *stored* metadata; None: nothing to do."""
     merged = merge_value("metadata", edit.base, edit.value, stored)
     if merged.value is None or merged.value == stored:
         return None
@@ -100,9 +100,9 @@ def rebase_metadata(edit: EditMetadata, stored: bytes) -> ReplaceMetadata | None
 
 
 def optimistic(edit: Edit) -> tuple[Operation, ...] | None:
-    """Return the operations of *edit* that succeed if nothing changed where it touches.
+    """Return the operations of *edit* that succeed if nothing that it replaces has changed.
 
-    None where the stored value has to be read first.
+    None if the stored value has to be read first.
     """
     if edit.uncertain:
         return None
@@ -122,7 +122,7 @@ def optimistic(edit: Edit) -> tuple[Operation, ...] | None:
 
 
 def _difference(edit: Edit) -> ListDifference | None:
-    """Return how a list became another; None where either value is not a list."""
+    """Return the difference between two lists; None if either value is not a list."""
     if not codec.is_list(edit.value) or isinstance(edit.value, Unusual):
         return None
     if edit.base is None:
@@ -135,7 +135,7 @@ def _difference(edit: Edit) -> ListDifference | None:
 
 
 def _create(edit: Edit, version: int) -> tuple[Operation, ...]:
-    """Return what stores a new key. A list may be begun by two requests at once."""
+    """Return the operation that creates a key. Two requests may create a list at once."""
     if not codec.is_list(edit.value) or isinstance(edit.value, Unusual):
         return (Replace(edit.key, None, edit.value, version),)
     pushes = (Push(edit.key, item) for item in codec.items_of(edit.value))
@@ -143,7 +143,7 @@ def _create(edit: Edit, version: int) -> tuple[Operation, ...]:
 
 
 def _bring(key: str, stored: bytes, value: bytes | None, version: int) -> tuple[Operation, ...]:
-    """Return what makes *value* of what is *stored*."""
+    """Return the operations that turn what is *stored* into *value*."""
     if value is None or value == stored:
         return ()
     if not (codec.is_list(stored) and codec.is_list(value)) or isinstance(value, Unusual):

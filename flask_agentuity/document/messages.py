@@ -1,4 +1,4 @@
-"""JSON messages that carry encoded values, such as the frames of the wire. Pure functions."""
+"""JSON messages that contain encoded values, such as frames. Pure functions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .unusual import parse
 def encode_message(message: Any) -> bytes:
     """Return *message* as compact JSON in UTF-8. It is not checked as a state is.
 
-    :raises TypeError: for what JSON cannot hold, such as a lone surrogate.
+    :raises TypeError: for anything that is not JSON, such as an unpaired surrogate.
     """
     return orjson.dumps(message)
 
@@ -28,7 +28,7 @@ def parse_message(text: bytes | bytearray | memoryview | str) -> Any:
 def parse_any_message(text: bytes | bytearray | memoryview | str) -> Any:
     """Return the value that JSON text stands for, also if it is unusual.
 
-    It takes longer if the text nests deep, or has halves of surrogate pairs.
+    It takes longer if the text is deeply nested, or has unpaired surrogates.
 
     :raises ValueError: if *text* is not JSON.
     """
@@ -42,6 +42,6 @@ def parse_any_message(text: bytes | bytearray | memoryview | str) -> Any:
 
 
 def fragment(encoded: bytes) -> Any:
-    """Return what :func:`encode_message` writes as the value that *encoded* stands for."""
+    """Return a value for :func:`encode_message` that is written as the JSON text *encoded*."""
     # It takes bytes only, no subclass.
     return orjson.Fragment(encoded if encoded.__class__ is bytes else bytes(encoded))

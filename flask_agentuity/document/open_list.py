@@ -9,7 +9,7 @@ from typing import Any
 from . import codec
 from .operations import Change
 
-#: Items in a block. Removing items anywhere costs one block and a look at each other block.
+#: Items in a block. Removing items changes one block, and passes over the others.
 BLOCK = 1024
 #: Searches for a field in the encoded list, which cost its length, before it is indexed.
 SEARCHES = 8
@@ -29,7 +29,7 @@ class OpenList:
         self._uncut = encoded[1:-1]
         self._blocks: list[list[bytes]] = []
         self._length = 0
-        # For each field that was searched often: how many items have each value of it.
+        # For each field that was searched often, how many items have each value.
         self._indexes: dict[str, Counter[bytes]] = {}
         self._searches = 0
 
@@ -102,7 +102,7 @@ class OpenList:
     def has(self, field: str, item: bytes) -> bool:
         """Return whether an item is an object whose *field* has the same value as in *item*.
 
-        An *item* without the field is like no other.
+        An *item* without the field equals no other.
         """
         value = _field(item, field)
         if value is None:

@@ -1,4 +1,4 @@
-"""Operations as JSON, the form in which they travel to a thread service. Pure functions.
+"""Operations as JSON, as they are sent to a thread service. Pure functions.
 
 There are two sets. The JavaScript runtime sends four operations: ``set``, ``delete``,
 ``clear`` and ``push``. They are read by :func:`operation_from_json`, as leniently as the
@@ -62,7 +62,7 @@ _JSON = dict[str, Any]
 
 
 def operation_to_json(operation: Operation) -> _JSON:
-    """Return *operation* as the wire has it, for orjson to encode.
+    """Return *operation* as an object that orjson can encode.
 
     :raises ValueError: for an edit with a function, which cannot be sent.
     """
@@ -124,7 +124,7 @@ def _edit_to_json(edit: Edit) -> _JSON:
         message["uncertain"] = True
     if edit.changes is None or edit.base is None:
         return {**message, "value": fragment(edit.value)}
-    # The rest of the list need not travel twice.
+    # The rest of the list need not be sent twice.
     message["changes"] = [_change_to_json(change, len(change.gone)) for change in edit.changes]
     if edit.appended:
         message["appended"] = _list(edit.appended)

@@ -1,8 +1,8 @@
 """The operations that change a thread.
 
-Values are encoded (see :mod:`~flask_agentuity.document.codec`), so operations can be compared,
-sent and applied without decoding what they carry. They are values: nothing changes one after
-it was made. They are not frozen because that makes creating one several times as slow.
+Values are encoded (see :mod:`~flask_agentuity.document.codec`), so operations can be compared, sent
+and applied without decoding them. They are never changed after they were created, but are not
+frozen, because creating frozen ones takes several times as long.
 """
 
 from __future__ import annotations
@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-#: Values of metadata that are no lists and no objects, by their keys.
+#: Values of metadata that are neither lists nor objects, by their keys.
 Scalars = Mapping[str, str | int | float | bool | None]
 
 
 @dataclass(slots=True, unsafe_hash=True)
 class Set:
-    """Assign one key without regard to what is stored.
+    """Assign one key unconditionally.
 
-    ``only_if_missing`` leaves an existing key alone. It stands for a default that the
-    request filled in, so that the default cannot replace what another request wrote.
+    With ``only_if_missing``, an existing key is not changed. It is for a default value, which must
+    not replace what another request wrote.
     """
 
     key: str
@@ -43,7 +43,7 @@ class Clear:
 class Push:
     """Append one item to the list at a key. A missing list is created.
 
-    A value that is not a list is left alone.
+    A value that is not a list is not changed.
 
     ``max_records``: the list then keeps at most that many items; 0 empties it. The first
     ``keep_first`` items stay, and the oldest of the others go: a list of N items keeps its
@@ -64,7 +64,7 @@ class Push:
 class Increment:
     """Add a number to the number at a key. A missing key counts as 0.
 
-    A value that is not a number is left alone.
+    A value that is not a number is not changed.
     """
 
     key: str
@@ -73,7 +73,7 @@ class Increment:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Truncate:
-    """Keep the first ``keep`` items of the list at a key. Anything but a list is left alone."""
+    """Keep the first ``keep`` items of the list at a key. Anything but a list is not changed."""
 
     key: str
     keep: int
@@ -81,7 +81,7 @@ class Truncate:
 
 @dataclass(slots=True, unsafe_hash=True)
 class PopLast:
-    """Remove the last item of the list at a key. Anything but a non-empty list is left alone."""
+    """Remove the last item of the list at a key. Anything but a non-empty list is not changed."""
 
     key: str
 
@@ -90,8 +90,8 @@ class PopLast:
 class Change:
     """One replaced part of a list: at index ``place``, the items ``gone`` become ``new``.
 
-    ``gone`` is never empty. An insertion names its neighbours in both ``gone`` and ``new``,
-    so a store can see whether the place is still the same.
+    ``gone`` is never empty. An insertion has its neighbours in both ``gone`` and ``new``, so a
+    store can check whether the place is still the same.
     """
 
     place: int
@@ -101,7 +101,7 @@ class Change:
 
 @dataclass(slots=True, unsafe_hash=True)
 class Splice:
-    """Replace parts of the list at a key, if the items that give way are still there.
+    """Replace parts of the list at a key, if the items to replace are still there.
 
     All places are indexes into the list as it was before the splice. The changes ascend
     and do not overlap. If the key is missing, holds something else, was assigned after
@@ -165,9 +165,9 @@ class Edit:
 
 @dataclass(slots=True, unsafe_hash=True)
 class SetMetadata:
-    """Replace the metadata as a whole without regard to what is stored.
+    """Replace the whole metadata unconditionally.
 
-    ``scalars`` are those of its values that are no containers, if they are known without decoding.
+    ``scalars`` are its values that are not containers, if they are known without decoding.
     """
 
     value: bytes
@@ -198,7 +198,7 @@ class EditMetadata:
     scalars: tuple[Scalars, Scalars] | None = field(default=None, compare=False, repr=False)
 
 
-#: What changes the list or the value at one key.
+#: The operations that change the value at one key.
 KeyOperation = Set | Delete | Push | Increment | Truncate | PopLast | Splice | Replace | Edit
 MetadataOperation = SetMetadata | ReplaceMetadata | EditMetadata
 Operation = KeyOperation | Clear | MetadataOperation

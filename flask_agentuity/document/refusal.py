@@ -1,4 +1,4 @@
-"""Why a value cannot be stored, where in it the reason is, and what to store instead."""
+"""Why a value cannot be stored, which part is the reason, and what to store instead."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LONGEST_PATH = 200
 # Methods that return something that can be stored, in the order in which they are named.
 _CONVERSIONS = ("model_dump", "to_dict", "_asdict", "isoformat", "tolist", "total_seconds")
 
-# Where a part is: its parent's place and its own key or index; None for the whole value.
+# The place of a part: its parent's place and its own key or index; None for the whole value.
 _Place = tuple[Any, Any] | None
 
 
 def find_refused(value: Any, path: str, *, unusual: bool = False) -> StateNotSerializable | None:
     """Find the first part of *value* that cannot be stored; None when there is none.
 
-    :param path: how an error names the value.
+    :param path: the name of the value in errors.
     :param unusual: whether deep nesting and large integers may be stored, because they have
         been stored before. The value must not contain itself.
     """
@@ -61,7 +61,7 @@ def find_refused(value: Any, path: str, *, unusual: bool = False) -> StateNotSer
 
 
 def child_path(path: str, key: object) -> str:
-    """Return how an error names the part *key* of the value at *path*."""
+    """Return the name in errors for the part *key* of the value at *path*."""
     if path not in ("state", "metadata") and isinstance(key, str) and key.isidentifier():
         return f"{path}.{key}"
     return f"{path}[{_quoted(key)}]"
@@ -101,7 +101,7 @@ def _refuse_scalar(value: Any, unusual: bool) -> str | None:
 def _advise(value: Any) -> str | None:
     """Return what to store instead of *value*, as Python code; None if nothing is known."""
     for name in _CONVERSIONS:
-        # Of the class, because some objects have every attribute that they are asked for.
+        # Looked up in the class, because some objects claim to have every attribute.
         if callable(getattr(type(value), name, None)):
             return f"value.{name}()"
     match value:

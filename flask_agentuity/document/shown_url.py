@@ -12,8 +12,8 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 def without_secrets(url: str) -> str:
     """Return *url* without user name, password, query and fragment.
 
-    A password that is not escaped may contain any character, so everything up to the last ``@``
-    is left out, and the rest as well where it may belong to a query.
+    An unescaped password may contain any character, so everything up to the last ``@`` is removed,
+    and the rest too if it may be part of a query.
     """
     scheme, separator, rest = url.partition("://")
     if not separator or not _SCHEME.fullmatch(scheme):

@@ -1,7 +1,7 @@
-"""Find what two sequences have in common. Pure functions.
+"""Finding common parts of two sequences. Pure functions.
 
-A block is a part of an old and a part of a new sequence. What is found are pairs of indexes
-of equal entries.
+A block is a part of an old and a part of a new sequence. The results are pairs of indexes of equal
+entries.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Pairs = list[tuple[int, int]]
 
 
 class Block(NamedTuple):
-    """Where the part of the old sequence starts and stops, and that of the new one."""
+    """The start and the stop of a part of the old sequence, and of one of the new sequence."""
 
     start: int
     stop: int
@@ -36,7 +36,7 @@ class Block(NamedTuple):
 
 
 def pairs_of_unique(old: Sequence[object], new: Sequence[object], block: Block) -> Pairs:
-    """Return the pairs of equal entries that either sequence has once, by index in *old*."""
+    """Return the pairs of equal entries that occur once in each sequence, by index in *old*."""
     places = _unique(new, block.new_start, block.new_stop)
     found = _unique(old, block.start, block.stop)
     return [(index, places[each]) for each, index in found.items() if each in places]
@@ -51,12 +51,12 @@ def _unique(entries: Sequence[object], start: int, stop: int) -> dict[object, in
 
 
 def runs(entries: Sequence[bytes], length: int) -> list[object]:
-    """Return for each entry what identifies the run of *length* entries that it begins."""
+    """Return for each entry a value that identifies the *length* entries from there on."""
     return list(zip(*(entries[shift:] for shift in range(length)), strict=False))
 
 
 def pairs_of_equal_number(old: Sequence[bytes], new: Sequence[bytes], block: Block) -> Pairs:
-    """Return the pairs of equal entries that both have the same number of times."""
+    """Return the pairs of equal entries that occur equally often in both sequences."""
     places: dict[bytes, list[int]] = {}
     others: dict[bytes, list[int]] = {}
     for index in range(block.start, block.stop):

@@ -1,4 +1,4 @@
-"""Merge two values that come from one base, at any depth. Pure functions."""
+"""Merging two values that were made from one base, at any depth. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ REPORTED = 20
 _LONGEST_PATH = 200
 
 Path = tuple[object, ...]
-#: What is to be merged: the path, base, mine and theirs. Base may be MISSING.
+#: A merge to do: the path, base, mine and theirs. Base may be MISSING.
 Task = tuple[Path, Any, Any, Any]
-#: A merge that asks for the merges of its parts. Nothing recurses, however deep values nest.
+#: A merge that yields the merges of its parts, so that deeply nested values need no recursion.
 Steps = Generator[Task, Any, Any]
 
 
 class ThreeWay:
-    """A merge, and what it had to give up.
+    """A merge, and the changes that it gave up.
 
-    Where both have changed the same value, objects are merged key by key and lists item by
-    item; of other values mine stays. A deletion wins over a change.
+    If both have changed the same value, objects are merged key by key, and lists item by item;
+    otherwise mine is kept. A deletion wins over a change.
     """
 
     def __init__(self, root: str) -> None:
@@ -45,7 +45,7 @@ class ThreeWay:
         theirs: Sequence[Any],
         partners: Partners | None = None,
     ) -> Weaving:
-        """Merge lists, and return where everything went.
+        """Merge lists, and return the new places of the items.
 
         :param partners: which items of mine and theirs are those of base, if it is known.
         """
@@ -54,11 +54,11 @@ class ThreeWay:
         return weaving
 
     def drop(self, path: Path) -> None:
-        """Report that my change gave way."""
+        """Report that my change was given up."""
         self._report(self.dropped, path)
 
     def override(self, path: Path) -> None:
-        """Report that their change gave way."""
+        """Report that their change was given up."""
         self._report(self.overridden, path)
 
     def both(self, path: Path, base: Any, mine: Any, theirs: Any) -> Steps:
@@ -152,7 +152,7 @@ class ThreeWay:
 
 
 def _number_of_same(lists: list[list[bytes]], partners: Partners | None) -> int:
-    """Return how many items in front are the same in all three lists."""
+    """Return how many items at the beginning are the same in all three lists."""
     base, mine, theirs = lists
     same = min(map(len, lists))
     if partners is not None:

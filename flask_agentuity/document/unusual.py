@@ -1,6 +1,6 @@
-"""JSON that orjson does not read or write: deep nesting, large integers, halves of surrogate pairs.
+"""JSON that orjson does not read or write: deep nesting, large integers, unpaired surrogates.
 
-Other software stores it, and it is no reason to call a document damaged. Reading and writing it
+Other software may store it, so a document with it does not count as damaged. Reading and writing it
 takes longer. Pure functions.
 """
 
@@ -26,7 +26,7 @@ _DIGITS_TO_ZEROS = bytes(ord("0" if 48 <= code < 58 else " ") for code in range(
 # The shortest integers beyond 64 bits have this many digits.
 _LARGE = b"0" * 19
 
-# Each level takes memory. Nothing but an attack nests deeper.
+# Each level takes memory. Only an attack would nest deeper.
 _MOST_LEVELS = 10_000
 
 
@@ -35,7 +35,7 @@ class Unusual(bytes):
 
 
 def parse(encoded: bytes | str) -> Any:
-    """Return the value that JSON text stands for. Halves of surrogate pairs become U+FFFD.
+    """Decode JSON text. Unpaired surrogates become U+FFFD.
 
     :raises ValueError: if it is not JSON.
     """
@@ -48,7 +48,7 @@ def parse(encoded: bytes | str) -> Any:
 
 
 def write(value: Any) -> Unusual:
-    """Return *value*, which may nest deep and hold large integers, as compact JSON in UTF-8.
+    """Return *value*, which may be deeply nested and have large integers, as compact JSON in UTF-8.
 
     :raises TypeError: if it is not JSON.
     """
@@ -63,7 +63,7 @@ def write(value: Any) -> Unusual:
 
 
 def may_hold_large_integer(encoded: bytes | str) -> bool:
-    """Return False if JSON text holds no integer beyond 64 bits."""
+    """Return False if JSON text has no integer beyond 64 bits."""
     text = encoded.encode(errors="replace") if isinstance(encoded, str) else encoded
     # A regular expression takes ten times as long.
     return _LARGE in text.translate(_DIGITS_TO_ZEROS)
@@ -171,7 +171,7 @@ class _DeepParser:
 
 
 def _write_deep(value: Any) -> Iterator[str]:
-    """Yield the parts of the text. What is still to be written is on a stack."""
+    """Yield the parts of the text. Parts that are still to be written are on a stack."""
     # Text, or a value, or the container that ends here.
     waiting: list[tuple[str | None, Any]] = [(None, value)]
     open_containers: set[int] = set()

@@ -1,4 +1,4 @@
-"""Put two versions of a list together, item by item. Pure functions."""
+"""Combining two versions of a list, item by item. Pure functions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _GONE: Final = object()
 
 
 class Reports(Protocol):
-    """What merges single values, and takes note of what gave way."""
+    """Merges single values, and records the changes that were given up."""
 
     def drop(self, path: Path) -> None: ...
 
@@ -35,7 +35,7 @@ class Partners:
     theirs: list[int]
 
     def in_place(self) -> int:
-        """Return how many items in front have the same index in all lists."""
+        """Return how many items at the beginning have the same index in all lists."""
         pairs = enumerate(zip(self.mine, self.theirs, strict=True))
         moved = (index for index, (mine, theirs) in pairs if not index == mine == theirs)
         return next(moved, len(self.mine))
@@ -88,12 +88,12 @@ class _Side:
 
 
 class Weaving:
-    """A merge of two lists: the items of base in their order, and between them what is new.
+    """A merge of two lists: the items of base in their order, and between them the new ones.
 
     *unchanged* are the items in front that are the same in all versions; the others do not
-    have them. What both put at the same place comes in the order theirs, mine. An item with
-    an id is there once. Afterwards ``values`` is the merged list, and ``places`` has for each
-    item of mine its index in there, None for one that is gone.
+    have them. If both insert at the same place, theirs come first. An item with an id occurs once.
+    Afterwards ``values`` is the merged list, and ``places`` has for each item of mine its index in
+    there, None for one that is gone.
     """
 
     def __init__(
@@ -122,7 +122,7 @@ class Weaving:
         self._seen: set[Identity] = set()
 
     def steps(self) -> Generator[tuple[Path, Any, Any, Any], Any, list[Any]]:
-        """Merge; values that both have changed are asked for."""
+        """Merge, and yield the merges of values that both have changed."""
         outcomes: list[Any] = []
         for index in range(len(self._base)):
             outcomes.append((yield from self._outcome(index)))
@@ -136,7 +136,7 @@ class Weaving:
         return self.values
 
     def _outcome(self, index: int) -> Generator[tuple[Path, Any, Any, Any], Any, Any]:
-        """Return what becomes of an item of base."""
+        """Return the result for an item of base."""
         mine, theirs = self._mine, self._theirs
         at, other = mine.at[index], theirs.at[index]
         before = self._base.encoded[index]

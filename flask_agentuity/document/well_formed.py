@@ -1,7 +1,7 @@
-"""Text without halves of surrogate pairs, as JavaScript's ``toWellFormed()`` makes it.
+"""Text without unpaired surrogates, as JavaScript's ``toWellFormed()`` makes it.
 
-Python's strings can hold half a pair and UTF-8 cannot. JavaScript's ``slice()`` makes them, and
-JSON can spell them as escapes. Pure functions.
+Python's strings can have them, but UTF-8 cannot. JavaScript's ``slice()`` can make them, and JSON
+can contain them as escapes. Pure functions.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 
 
 def well_formed(text: str) -> str:
-    """Return *text* with halves of surrogate pairs as U+FFFD, and pairs as one character."""
+    """Return *text* with unpaired surrogates as U+FFFD, and pairs as one character."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -21,7 +21,7 @@ def well_formed(text: str) -> str:
 def make_well_formed(value: Any) -> Any:
     """Return a copy of *value* whose texts and keys are well-formed.
 
-    If two keys become equal, the later value is kept. What is not JSON is taken over as it is.
+    If two keys become equal, the later value is kept. Anything that is not JSON is not changed.
     """
     result: list[Any] = [value]
     # Recursion would limit the depth. The places of a container are visited in their order.

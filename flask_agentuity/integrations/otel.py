@@ -68,7 +68,7 @@ def instrument(
 
 
 class _Receivers:
-    """Counts what the signals of an app tell."""
+    """Counts the signals of an app."""
 
     def __init__(self, meter: Meter) -> None:
         self._degraded = meter.create_counter(

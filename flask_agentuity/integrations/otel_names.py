@@ -12,9 +12,9 @@ SPAN_MERGE = "thread.merge"
 
 # Events
 
-#: On the span of a merge: what it replaces has changed, so it is merged and written again.
+#: On the span of a merge: a value that it replaces has changed, so it is merged and written again.
 EVENT_CONFLICT = "thread.conflict"
-#: On the current span, as a rule the request's: the thread could not be read.
+#: On the current span, usually the request's: the thread could not be read.
 EVENT_DEGRADED = "thread.degraded"
 
 # Attributes. The first three are of OpenTelemetry's semantic conventions.
@@ -22,13 +22,13 @@ EVENT_DEGRADED = "thread.degraded"
 CONVERSATION_ID = "gen_ai.conversation.id"
 SYSTEM = "db.system.name"
 ERROR_TYPE = "error.type"
-#: What was asked of the store: restore, merge, delete, list.
+#: The operation of the store: restore, merge, delete or list.
 OPERATION = "flask_agentuity.operation"
-#: Bytes to the store or from it: write, read.
+#: The direction of the bytes: write (to the store) or read.
 DIRECTION = "flask_agentuity.direction"
 #: Whether a restore has found something.
 FOUND = "flask_agentuity.found"
-#: How many bytes of values a call has read or written.
+#: The bytes of values that a call has read or written.
 SIZE = "flask_agentuity.size"
 #: The keys of the state over which a merge has a conflict.
 KEYS = "flask_agentuity.keys"

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 clock = time.perf_counter
 
-#: What the stores of this package are called; a store of yours has the name of its class.
+#: The names of this package's stores; other stores have the name of their class.
 _SYSTEMS = {
     "SQLiteStore": "sqlite",
     "RedisStore": "redis",
@@ -40,7 +40,7 @@ _SYSTEMS = {
 
 
 class Instruments:
-    """What the calls of a store are counted and measured with."""
+    """The instruments with which the calls of a store are counted and measured."""
 
     def __init__(self, meter: Meter) -> None:
         self.calls = meter.create_counter(names.CALLS, "{call}", "Calls of the store")
@@ -53,7 +53,7 @@ class Instruments:
 
 
 class InstrumentedStore:
-    """Behaves as *store*, and traces and measures what is asked of it.
+    """Behaves like *store*, and traces and measures its calls.
 
     It is not a subclass of :class:`.ThreadStore`, whose own methods would hide those of the
     store. Everything that is not measured goes to the store as it is.
@@ -69,7 +69,7 @@ class InstrumentedStore:
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
-        """The class of the store, for those who ask whether it is of some kind."""
+        """The class of the store, for isinstance()."""
         return type(self._store)
 
     @property
@@ -78,7 +78,7 @@ class InstrumentedStore:
         return self._store.edits
 
     def __getattr__(self, name: str) -> Any:
-        """Return what the store has under this name."""
+        """Return the store's attribute."""
         return getattr(self._store, name)
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:

@@ -1,7 +1,7 @@
-"""The thread service's wire, without any socket: used by the client and by the service.
+"""The protocol of the thread service, without I/O, for the client and the service.
 
-Each frame of the protocol can be written and read here, from both ends. Reading is total:
-any bytes give an event, and none raises.
+Each frame of the protocol can be written and read here, for both ends. Reading never raises: any
+bytes give an event.
 """
 
 from __future__ import annotations

@@ -45,7 +45,7 @@ class ClientProtocol:
         return encode_authorization(key)
 
     def receive(self, frame: Frame) -> Reply:
-        """Take the service's next frame. One that is not expected is :class:`Malformed`."""
+        """Take the service's next frame. An unexpected one gives :class:`Malformed`."""
         if len(frame) > self.max_frame_bytes:
             return Malformed(f"over {self.max_frame_bytes:,} bytes")
         reply = parse_reply(frame)
@@ -66,7 +66,7 @@ class ClientProtocol:
 class ServiceEnd:
     """The service's end of one connection.
 
-    *accepts* says whether a key is good. It must compare in constant time.
+    *accepts* returns whether a key is accepted. It must compare in constant time.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class ServiceEnd:
         max_operations: int = MAX_OPERATIONS,
     ) -> None:
         self.phase = Phase.WAITING
-        #: The key the client came with, once it was accepted.
+        #: The client's key, after it was accepted.
         self.key: str | None = None
         self.max_frame_bytes = max_frame_bytes
         self._max_operations = max_operations
@@ -109,7 +109,7 @@ class ServiceEnd:
 
     @staticmethod
     def answer(decision: Granted | Denied) -> bytes:
-        """Return the frame that tells the client whether its key was accepted."""
+        """Return the frame that says whether the client's key was accepted."""
         match decision:
             case Granted(features):
                 return encode_granted(features)

@@ -1,7 +1,7 @@
 """Frames that the fast parser refuses, or must not read. Pure functions.
 
-JavaScript writes half a surrogate pair as an escape, and nests without a limit. A frame with
-such a value is still a request, and its client waits for an answer.
+JavaScript writes an unpaired surrogate as an escape, and has no limit for nesting. A frame with
+such a value is still a request, whose client waits for a reply.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ _DIGITS_TO_ZEROS = bytes(ord("0" if 48 <= code < 58 else " ") for code in range(
 _INFINITE = b"0" * 309
 _NUMBER = re.compile(rb"(?<![\d.eE+-])-?[1-9]\d{308,}+(?![\d.eE+-])")
 
-#: Levels that every parser takes.
+#: The levels of nesting that every parser accepts.
 _TOO_DEEP = 1000
 
 
 def make_well_formed(text: bytes) -> bytes:
-    """Return JSON *text* with each half of a surrogate pair as U+FFFD.
+    """Return JSON *text* with each unpaired surrogate as U+FFFD.
 
     JavaScript's ``toWellFormed()`` does the same.
     """
@@ -66,7 +66,7 @@ def has_too_many_values(text: bytes) -> bool:
     """
     if len(text) < 2 * MAX_CONTAINERS or not _exceeds(text):
         return False
-    # What is within texts does not count.
+    # Values within texts do not count.
     return _exceeds(_ANY_TEXT.sub(b"", text))
 
 
@@ -88,7 +88,7 @@ def has_infinite_integer(text: bytes) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class FoundId:
-    """What was found of the id of a request that cannot be parsed.
+    """The id of a request that cannot be parsed, as far as it was found.
 
     ``id`` is None if there is none, or one that cannot be repeated.
     """
@@ -120,7 +120,7 @@ def find_id(text: bytes) -> FoundId:
             case _:
                 pass
         if depth <= 0:
-            # What follows the request does not belong to it.
+            # Text after the request does not belong to it.
             break
     if not has_id and count == _MOST_TOKENS:
         value = _LAST_FIELD.search(text[-_LONGEST_FIELD:])

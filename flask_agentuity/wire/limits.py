@@ -1,4 +1,4 @@
-"""Sizes and times that both ends of the wire agree on."""
+"""Sizes and times on which both ends of the protocol agree."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ __all__ = ["MAX_DOCUMENT_BYTES"]
 #: The path of the endpoint.
 PATH = "/thread/ws"
 
-#: The frame that every end must take, in bytes of JSON. A legal document is 1 MiB; as a
-#: JSON string inside a JSON frame each of its quotes and backslashes doubles, and the
-#: metadata travels beside it once more. A request over it is not sent.
+#: The size of frames that each end must accept, in bytes of JSON. A legal document is 1 MiB; as a
+#: JSON string inside a JSON frame each of its quotes and backslashes doubles, and the metadata is
+#: sent once more next to it. A larger request is not sent.
 MAX_REQUEST_BYTES = 4 * 1024 * 1024
 
 #: The default limit for a frame, in bytes. It is above
@@ -39,7 +39,7 @@ MAX_CONTAINERS = 100_000
 #: The most values of all kinds in them: more than a document of 1 MiB can hold.
 MAX_VALUES = 600_000
 
-#: The longest error text that is taken over from, or sent to, the other end.
+#: The longest error text that is accepted from, or sent to, the other end.
 MAX_ERROR_LENGTH = MAX_SHOWN
 
 #: Seconds for connecting and authorizing together (the JavaScript runtime's).

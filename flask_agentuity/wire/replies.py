@@ -55,7 +55,7 @@ class Denied:
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A request succeeded. ``data`` is what came with it: see :func:`document_of`.
+    """A request succeeded. ``data`` is the data of the reply, see :func:`document_of`.
 
     ``fields`` is the whole decoded reply.
     """
@@ -79,7 +79,7 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Malformed:
-    """A frame that is no reply. It is counted and ignored."""
+    """A frame that is not a reply. It is counted and ignored."""
 
     reason: str
 
@@ -89,7 +89,7 @@ Reply = Granted | Denied | Success | Failure | Malformed
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What the reply to a merge says of its result; see :class:`~.stores.writing.Written`."""
+    """The result of a merge, from its reply; see :class:`~.stores.writing.Written`."""
 
     version: int = 0
     preceding: Mapping[str, int] = field(default_factory=dict)
@@ -98,7 +98,7 @@ class Applied:
 
 @dataclass(frozen=True, slots=True)
 class Conflicting:
-    """What the reply to a merge says of a conflict; see :class:`~.stores.writing.Conflict`."""
+    """The conflict of a merge, from its reply; see :class:`~.stores.writing.Conflict`."""
 
     keys: tuple[str, ...] = ()
     assigned: tuple[str, ...] = ()
@@ -106,12 +106,12 @@ class Conflicting:
 
 
 def encode_granted(features: Mapping[str, int] | None = None) -> bytes:
-    """Return the service's answer to a good key; *features* are the extensions it has."""
+    """Return the service's answer to an accepted key; *features* are its extensions."""
     return encode_message({"success": True, **(features or {})})
 
 
 def encode_denied(error: str) -> bytes:
-    """Return the service's answer to a bad key; it closes the socket afterwards."""
+    """Return the service's answer to a refused key; then it closes the socket."""
     return encode_message({"success": False, "error": _clean(error)})
 
 
@@ -219,7 +219,7 @@ def version_of(fields: Mapping[str, Any]) -> int:
 
 
 def applied_of(fields: Mapping[str, Any]) -> Applied:
-    """Return what the *fields* of a successful reply say of a merge.
+    """Return the result of a merge from the *fields* of a successful reply.
 
     Parts that cannot be understood are left out: the merge was applied, and an error would
     say that it was not.
@@ -247,7 +247,7 @@ def conflict_of(fields: Mapping[str, Any]) -> Conflicting | None:
 
 
 def is_gone(fields: Mapping[str, Any]) -> bool:
-    """Say whether the *fields* of a failure say that the thread was deleted."""
+    """Return whether the *fields* of a failure say that the thread was deleted."""
     return fields.get("gone") is True
 
 
@@ -273,7 +273,7 @@ def _merged_of(fields: dict[str, Any]) -> Merged:
     try:
         value = encode_message(fields["value"]) if "value" in fields else None
     except TypeError:
-        # It nests deeper than anything that was sent.
+        # It is more deeply nested than anything that was sent.
         value = None
     return Merged(
         value,

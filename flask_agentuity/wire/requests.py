@@ -41,7 +41,7 @@ from .limits import (
 #: A text frame's content: UTF-8, or already decoded.
 Frame = bytes | bytearray | memoryview | str
 
-#: What identifies a request. Clients send text; a number can be answered as well.
+#: The id of a request. Clients send a string; a number can be repeated in a reply as well.
 RequestId = str | int | float
 
 
@@ -121,7 +121,7 @@ ThreadRequest = RestoreRequest | SaveRequest | MergeRequest | DeleteRequest
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A frame that is no good request, and why.
+    """A frame that is not a valid request, and why.
 
     ``id`` is that of the request to answer. It is None if the frame has none, and then no
     reply is expected, or if it has one that cannot be repeated, such as a list; then
@@ -164,7 +164,7 @@ def encode_save(
     metadata: Mapping[str, Any] | None = None,
     began: Began | None = None,
 ) -> bytes:
-    """Return the frame that replaces a document, which travels as a string of JSON text.
+    """Return the frame that replaces a document, which is sent as a string of JSON text.
 
     With *began* it is that of the extension.
 
@@ -279,7 +279,7 @@ def _encode_request(
             {"id": id, "action": action, "data": {"thread_id": thread_id, **data}}
         )
     except TypeError:
-        # All the rest was proved to be JSON above.
+        # Everything else was checked to be JSON above.
         raise InvalidThreadId(f"{thread_id!r} holds a lone surrogate") from None
     if len(frame) > MAX_REQUEST_BYTES:
         raise StateTooLarge(len(frame), MAX_REQUEST_BYTES, thread_id)
