@@ -16,6 +16,7 @@ from flask_agentuity.errors import StoreError
 from flask_agentuity.stores import leases
 from flask_agentuity.stores.runs import NewRun, RunKey
 from flask_agentuity.thread.runs import writer
+from flask_agentuity.thread.runs.following import StoredLog
 from flask_agentuity.web.runs import reading
 
 from .answers import Answer, Chat, events_of
@@ -187,6 +188,29 @@ def test_output_that_the_other_process_has_not_stored_yet(
     response.close()
     monkeypatch.setattr(reading, "catch_up_seconds", lambda: 0.05)
     assert second.client.get(f"/chat/stream?run={run}&after=7").status_code == 400
+
+
+def test_a_reader_that_is_ahead_waits_longer_on_a_busy_machine(
+    chats: tuple[Chat, Chat], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What finds out that the process was killed is late as well."""
+    chat = chats[0]
+    key = begin_abandoned(chat, with_turn=True)
+    log = chat.runs.here.open(key)
+    assert isinstance(log, StoredLog)
+    waits: list[float] = []
+
+    def wait_long(after: int, seconds: float) -> None:
+        waits.append(seconds)
+        if len(waits) == 2 * leases.RENEWALS - 1:
+            chat.runs.store.interrupt(key)
+            log.update(chat.runs.store.look([key])[key])
+
+    monkeypatch.setattr(log, "wait", wait_long)
+    assert reading._valid_offset(log, 99) == 0
+    # However long each of these took.
+    assert max(waits) <= leases.renewal_seconds()
+    log.close()
 
 
 def test_a_store_that_fails_for_a_while(

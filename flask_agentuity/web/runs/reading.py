@@ -210,7 +210,7 @@ def _valid_offset(log: Log, after: int) -> int | None:
     """
     if after > log.length and log.status == "running" and isinstance(log, StoredLog):
         # The process that runs it has sent what it has not stored yet.
-        log.wait(after - 1, catch_up_seconds())
+        _catch_up(log, after)
     if after > log.length:
         if log.is_cut:
             # The response is empty, and the reader comes again to another process.
@@ -227,3 +227,14 @@ def _valid_offset(log: Log, after: int) -> int | None:
         log.close()
         raise BadRequest("This is not an offset that the run has sent.")
     return after
+
+
+def _catch_up(log: Log, length: int) -> None:
+    """Wait until a log has this length, its run has ended, or it is clear that it never will."""
+    left = catch_up_seconds()
+    while left > 0 and log.length < length and log.status == "running" and not log.is_cut:
+        # As when turns are watched, a pause counts only once, however long this process stood
+        # still: on a busy machine, what finds out that the other process was killed is late too.
+        pause = min(left, leases.renewal_seconds())
+        log.wait(length - 1, pause)
+        left -= pause
