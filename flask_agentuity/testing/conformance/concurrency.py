@@ -13,10 +13,9 @@ import pytest
 from ...document import codec
 from ...document.operations import Push, Set
 from ...stores import ThreadStore
-from .concurrently import assert_all_in_order, push_elsewhere, push_in_turn, with_all_done
-from .stored import (
-    decoded,
-)
+from ..elsewhere import push_elsewhere, push_in_turn
+from .concurrently import assert_all_in_order, with_all_done
+from .stored import decoded
 from .suite import PATIENCE, Suite
 
 

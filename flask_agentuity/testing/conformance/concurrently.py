@@ -1,27 +1,13 @@
-"""Run something in several threads or processes at once."""
+"""Run something in several threads at once."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection
-from contextlib import closing
 
-from ...document.operations import Push
 from ...stores import ThreadStore
 from .stored import decoded
 from .suite import PATIENCE
-
-
-def push_in_turn(store: ThreadStore, thread_id: str, name: int, count: int) -> None:
-    for number in range(count):
-        store.merge(thread_id, [Push("messages", b"[%d,%d]" % (name, number))])
-
-
-def push_elsewhere(
-    opener: Callable[[], ThreadStore], thread_id: str, name: int, count: int
-) -> None:
-    with closing(opener()) as store:
-        push_in_turn(store, thread_id, name, count)
 
 
 def assert_all_in_order(

@@ -6,39 +6,18 @@ import multiprocessing
 import random
 import threading
 import time
-from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 from ...document import codec
-from ...document.operations import (
-    Increment,
-    Operation,
-    Push,
-    Set,
-)
+from ...document.operations import Increment, Operation, Push, Set
 from ...errors import ThreadGone
 from ...stores import ThreadStore
 from ...stores.writing import Write, write_merged
+from ..elsewhere import push_until_gone
 from .moved import long_thread, new_id_for
 from .owners import write
 from .stored import new_id, snapshot_of
 from .suite import PATIENCE, Suite, needs
-
-
-def push_until_gone(
-    opener: Callable[[], ThreadStore], thread_id: str, began: float, results: Any
-) -> None:
-    """Push numbers in another process, and tell which ones were acknowledged."""
-    acknowledged = []
-    with closing(opener()) as store:
-        for number in range(100_000):
-            try:
-                write_merged(store, thread_id, Write([Push("l", b"%d" % number)], began=began))
-            except ThreadGone:
-                break
-            acknowledged.append(number)
-    results.put(acknowledged)
 
 
 class MovingRaceConformance(Suite):
