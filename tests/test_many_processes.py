@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
+import os
 import subprocess
 import sys
 import time
@@ -17,19 +17,48 @@ import pytest
 
 from flask_agentuity.stores import ThreadStore, open_store
 
-WORKERS, TURNS, THREADS = 8, 200, 5
+WORKERS, TURNS, THREADS = 8, 100, 5
+
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+
 #: Seconds after which a worker that gets nowhere fails the test, not what it takes.
 PATIENCE = 300.0
 
 # A client of each worker's own takes its turns one after the other, each in a thread drawn by
 # chance; it writes down what was answered. Half of the views append in place, half push.
-WORKER = """
-import json, random, sys, tempfile
+# The workers are forks of one process, so that modules are imported once.
+PROGRAM = """
+import json, os, random, signal, sys, tempfile
 from flask import Flask, g, request
 from flask_agentuity import ThreadManager
 from flask_agentuity.web.app_threads import threads_of
 
-url, worker, turns, ids = sys.argv[1], sys.argv[2], int(sys.argv[3]), sys.argv[4].split(",")
+url, folder, workers, turns, ids = sys.argv[1:]
+ids, turns = ids.split(","), int(turns)
+if url.startswith("redis:"):
+    import redis
+children = set()
+for worker in range(int(workers)):
+    child = os.fork()
+    if not child:
+        break
+    children.add(child)
+else:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+    try:
+        while children:
+            child, code = os.wait()
+            children.remove(child)
+            if code:
+                sys.exit("a worker has failed")
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+    sys.exit()
+
+worker = str(worker)
+output = open(f"{folder}/{worker}.answers", "w")
 app = Flask("worker", instance_path=tempfile.mkdtemp())
 app.config.update(SECRET_KEY="shared", AGENTUITY_THREAD_STORE=url,
                   AGENTUITY_THREAD_ON_SAVE_ERROR="raise",
@@ -58,7 +87,7 @@ while number < turns:
         json=[worker, number],
         headers={"Cookie": "atid=" + provider.cookie_value(thread_id)},
     )
-    print(json.dumps([answer.status_code, thread_id, number]), flush=True)
+    print(json.dumps([answer.status_code, thread_id, number]), file=output, flush=True)
 """
 
 
@@ -71,13 +100,10 @@ class Crowd:
 
     def __init__(self, folder: Path, url: str, turns: int) -> None:
         self._files = [folder / f"{worker}.answers" for worker in range(WORKERS)]
-        self.processes = []
-        for worker, file in enumerate(self._files):
-            command = [sys.executable, "-c", WORKER, url, str(worker), str(turns)]
-            with file.open("wb") as output:
-                self.processes.append(
-                    subprocess.Popen([*command, ",".join(thread_ids())], stdout=output)
-                )
+        for file in self._files:
+            file.touch()
+        command = [sys.executable, "-c", PROGRAM, url, str(folder), str(WORKERS), str(turns)]
+        self.process = subprocess.Popen([*command, ",".join(thread_ids())])
 
     def answers(self, worker: int) -> list[Any]:
         # The last line may be cut.
@@ -89,16 +115,16 @@ class Crowd:
         deadline = time.monotonic() + PATIENCE
         while min(len(self.answers(worker)) for worker in range(WORKERS)) < count:
             assert time.monotonic() < deadline
+            assert self.process.poll() is None
             time.sleep(0.01)
 
     def finish(self) -> None:
-        for process in self.processes:
-            assert process.wait(PATIENCE) == 0
+        assert self.process.wait(PATIENCE) == 0
 
     def kill(self) -> None:
-        for process in self.processes:
-            process.send_signal(signal.SIGKILL)
-            process.wait(PATIENCE)
+        """Have the process kill its workers."""
+        self.process.terminate()
+        self.process.wait(PATIENCE)
 
 
 @pytest.fixture(params=["sqlite", "redis"])
@@ -178,7 +204,7 @@ def test_every_answered_turn_is_there_when_redis_restarts(tmp_path: Path) -> Non
                 for worker, answered in enumerate(back)
             ):
                 assert time.monotonic() < deadline
-                assert all(process.poll() is None for process in crowd.processes)
+                assert crowd.process.poll() is None
                 time.sleep(0.05)
         finally:
             crowd.kill()

@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -41,6 +40,7 @@ SERVERS = {
     "2 processes": command(gunicorn("gthread", 2)),
     "gevent, preloaded": command(gunicorn("gevent", 2, "--preload")),
 }
+PRELOADED = command(gunicorn("gthread", 2, "--preload"))
 
 
 @pytest.fixture(scope="module", params=[*SERVERS, "2 processes and Redis"])
@@ -161,15 +161,18 @@ def test_head_and_many_quick_requests(server: Server) -> None:
     assert lengths == list(range(1, 13))
 
 
-@pytest.fixture(params=["SQLite", "Redis"])
-def short_leases(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Server]:
-    """Two processes that take over a turn after a second."""
+@pytest.fixture(scope="module", params=["SQLite", "Redis"])
+def short_leases(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """Two processes that take over a turn after a second. One that is killed is replaced."""
+    folder = tmp_path_factory.mktemp("leases")
     with ExitStack() as stack:
         environment = {"TURNS_LEASE": "1.0"}
         if request.param == "Redis":
             redis_server = pytest.importorskip("support.redis_server")
-            environment["TURNS_STORE"] = stack.enter_context(redis_server.running(tmp_path)).url
-        yield stack.enter_context(running(tmp_path, SERVERS["2 processes"], **environment))
+            environment["TURNS_STORE"] = stack.enter_context(redis_server.running(folder)).url
+        yield stack.enter_context(running(folder, PRELOADED, **environment))
 
 
 def test_the_turn_of_a_killed_worker_is_taken_over(short_leases: Server) -> None:
