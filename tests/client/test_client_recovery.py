@@ -88,11 +88,26 @@ def test_a_hundred_clients_do_not_come_at_once(outage: float) -> None:
     assert most_within([times[-1] for times in tried], 0.1) <= 33
 
 
-WORKER = """
-import sys, time, logging
+# The workers are forks of one process, so that modules are imported once. A line for each time
+# that one is connected: its number, and when.
+PROGRAM = """
+import os, signal, sys, time, logging
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.errors import StoreError
 logging.disable()
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+children = []
+for worker in range(int(sys.argv[4])):
+    children.append(os.fork())
+    if not children[-1]:
+        break
+else:
+    try:
+        os.wait()
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
 client = ThreadClient(sys.argv[1], sys.argv[2])
 failed = True
 while True:
@@ -102,42 +117,46 @@ while True:
         failed = True
     else:
         if failed:
-            print(time.monotonic(), flush=True)
+            os.write(1, b"%d %f\\n" % (worker, time.monotonic()))
         failed = False
     time.sleep(0.01)
 """
 
 
 @contextmanager
-def workers(url: str, count: int) -> Iterator[list[subprocess.Popen[str]]]:
-    command = [sys.executable, "-c", WORKER, url, KEY, THREAD]
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+def workers(url: str, count: int) -> Iterator[Callable[[], dict[int, float]]]:
+    """Start *count* processes. Calling the result waits until all are connected, and says when."""
+    command = [sys.executable, "-c", PROGRAM, url, KEY, THREAD, str(count)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+    def connected() -> dict[int, float]:
+        found: dict[int, float] = {}
+        assert process.stdout is not None
+        while len(found) < count:
+            line = process.stdout.readline()
+            assert line, "a worker has ended"
+            number, _, at = line.partition(" ")
+            found.setdefault(int(number), float(at))
+        return found
+
     try:
-        yield started
+        yield connected
     finally:
-        for process in started:
-            process.kill()
-            process.communicate()
-
-
-def connected_at(process: subprocess.Popen[str]) -> float:
-    assert process.stdout is not None
-    return float(process.stdout.readline())
+        process.terminate()
+        process.communicate()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the clocks of processes are compared")
 def test_real_workers_recover_in_time(serve: Callable[..., Service]) -> None:
     service = serve()
-    used = []
-    with workers(service.url, 10) as started:
-        for process in started:
-            connected_at(process)
-        for outage in (2.2, 5.0):
-            service.close()
-            sleep(outage)
-            service = serve(port=service.port)
-            back = monotonic()
-            limit = longest_recovery(outage)
-            used += [(connected_at(process) - back) / limit for process in started]
+    # Longer than calls wait for the service, so that each worker notices it.
+    outage = 2.2
+    with workers(service.url, 20) as connected:
+        connected()
+        service.close()
+        sleep(outage)
+        service = serve(port=service.port)
+        back = monotonic()
+        used = [(at - back) / longest_recovery(outage) for at in connected().values()]
     # Of 20 recoveries one may be slower.
     assert sorted(used)[-2] <= 1, used
