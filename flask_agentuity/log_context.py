@@ -1,4 +1,4 @@
-"""What every log record carries: the attributes ``thread_id`` and ``session_id``.
+"""The attributes of every log record: ``thread_id`` and ``session_id``.
 
 A formatter or a handler can use them, for example to find all records about one conversation::
 
@@ -43,7 +43,7 @@ _find_ids: Callable[[], RequestIds] = _outside_requests
 
 
 def find_request_ids_with(find: Callable[[], RequestIds]) -> None:
-    """Have *find* return the ids of the current request. It must not raise or log."""
+    """Use *find* to find the ids of the current request. It must not raise or log."""
     global _find_ids
     _find_ids = find
 

@@ -1,4 +1,4 @@
-"""What each process has exactly one of, also after a fork."""
+"""Values of which each process has exactly one, also after a fork."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class PerProcess(Generic[T]):
 
     def __init__(self, make: Callable[[], T]) -> None:
         self._make = make
-        # Inherited values stay in here: to free a database connection would close it.
+        # Inherited values are kept here: freeing a database connection would close it.
         self._made: dict[_Process, T] = {}
         self._making: dict[_Process, threading.Lock] = {}
 

@@ -25,7 +25,7 @@ ROUTE = "/thread"
 #: The most threads that one call may ask for.
 MAX_LIMIT = 100
 
-# What servers commonly accept as the first line of a request.
+# The longest first line of a request that servers commonly accept.
 _LONGEST_PATH = 8_000
 
 
@@ -80,11 +80,11 @@ class ThreadDirectory:
         offset: int = 0,
         cursor: str | None = None,
     ) -> FoundThreads:
-        """Return threads, the latest updated first.
+        """Return threads, the most recently updated first.
 
         :param metadata: only threads whose metadata has these keys and values.
         :param limit: at most 100.
-        :param offset: how many threads to leave out, unless a cursor is given.
+        :param offset: how many threads to skip, unless a cursor is given.
         :raises ValueError: if the metadata is too long for a URL.
         """
         parameters: dict[str, Any] = {"limit": limit}
@@ -129,7 +129,7 @@ class ThreadDirectory:
         try:
             return self._endpoint.call(method, path)
         except OutcomeUnknown:
-            # Another attempt does no harm: the service may have closed an idle connection.
+            # The service may have closed an idle connection, and a second attempt is harmless.
             try:
                 return self._endpoint.call(method, path)
             except OutcomeUnknown as error:
@@ -138,7 +138,7 @@ class ThreadDirectory:
     def _check(self, reply: HTTPReply) -> dict[str, Any]:
         """Return the answer in *reply*.
 
-        :raises StoreError: if the service did not do what it was asked.
+        :raises StoreError: if the service did not do what was asked.
         """
         answer = _parse(reply)
         if reply.status == 200 and answer.get("success") is True:
@@ -170,7 +170,7 @@ class ThreadDirectory:
             updated=_time(described, "updated"),
             size=size if isinstance(size, int) and size >= 0 else 0,
             deleted=described.get("deleted") is True,
-            # Only of our own service is it known what the text contains.
+            # Only for this package's service is it known what the text contains.
             document=(
                 document.encode() if isinstance(size, int) and isinstance(document, str) else None
             ),
@@ -199,7 +199,7 @@ def _parse(reply: HTTPReply) -> dict[str, Any]:
 
 
 def _time(described: Mapping[str, Any], name: str) -> float:
-    """Return a time as our own service gives it, or as text; 0 if there is none."""
+    """Return a time, from the number of this package's service or from text; 0 if there is none."""
     number = described.get(name)
     if isinstance(number, int | float) and math.isfinite(number):
         return float(number)

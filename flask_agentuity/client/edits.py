@@ -1,4 +1,4 @@
-"""Merged edits over a client's connection: frames are made and replies are read here.
+"""Merged edits over a client's connection: making the frames and reading the replies.
 
 All of it needs a service that announced ``edits``. Without one the functions raise
 :exc:`~flask_agentuity.client.FeatureMissing`, and nothing was sent.
@@ -40,7 +40,8 @@ def send_edits(
 
     :param began: when the request began that makes the change, by :func:`time.monotonic`.
     :param version: what that request's first read found; 0 if there was none.
-    :param counted: the keys for whose pushes the answer shall say what preceded them.
+    :param counted: the keys for which the reply shall say how many items were before the pushed
+        ones.
     :raises ThreadGone: if the thread was deleted after the request began.
     :raises OutcomeUnknown: if it was sent and not answered; it is never sent twice.
     :raises StoreError: as for other calls of the client.

@@ -108,8 +108,8 @@ class Link:
     def take(self, message: Message, now: float) -> Event | None:
         """Process a message.
 
-        :raises ConnectionLost: if the service refuses the key, closes the connection, or sends
-            too much nonsense.
+        :raises ConnectionLost: if the service refuses the key, closes the connection, or sends too
+            many invalid messages.
         """
         match message.opcode:
             case frames.TEXT:

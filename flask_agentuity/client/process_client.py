@@ -1,4 +1,4 @@
-"""What a client has in one process: its queue, its I/O thread and its counts."""
+"""The part of a client in one process: its queue, its I/O thread and its counts."""
 
 from __future__ import annotations
 

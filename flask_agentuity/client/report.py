@@ -14,7 +14,7 @@ from ..errors import StoreError
 
 logger = logging.getLogger("flask_agentuity.client")
 
-#: Seconds between two log lines about an outage that has become old news.
+#: Seconds between two log lines about a long outage.
 LOG_INTERVAL = 300.0
 
 

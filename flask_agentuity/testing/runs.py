@@ -1,4 +1,4 @@
-"""What :class:`.ThreadTestClient` needs to test streamed answers."""
+"""Testing streamed answers, for :class:`.ThreadTestClient`."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def receive(response: TestResponse, chunks: int) -> Received:
     if run_id is None:
         raise ValueError(f"The response {response.status} does not come from threads.stream().")
     data = b""
-    # The first one of a text may be empty: it only has the headers sent.
+    # The first chunk of a text may be empty: it only causes the headers to be sent.
     body: Iterator[bytes] = filter(None, response.iter_encoded())
     for _, chunk in zip(range(chunks), body, strict=False):
         data += chunk

@@ -1,4 +1,4 @@
-"""Connections whose exchanges end after a given time, however slowly the other end sends."""
+"""Connections on which a call ends after a given time, however slowly the other end sends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ clock = time.monotonic
 
 
 class _BoundedReader(io.RawIOBase):
-    """Reads from a socket until a point in time. A socket's own timeout begins again each time."""
+    """Reads from a socket until a deadline. The socket's own timeout starts again each time."""
 
     def __init__(self, raw: io.RawIOBase, opened: socket.socket, deadline: float) -> None:
         self._raw = raw
@@ -67,9 +67,10 @@ def _connection_class(base: type[HTTPConnection], seconds: float) -> type[HTTPCo
 
 
 def bounded_pool_classes(seconds: float) -> dict[str, type[urllib3.HTTPConnectionPool]]:
-    """Return the pools for each scheme, whose exchanges end after so many *seconds*.
+    """Return the pools for each scheme, on which calls end after this many *seconds*.
 
-    That is the time from the first byte sent to the last byte received; connecting has its own.
+    That is the time from the first byte sent to the last byte received; connecting has its own
+    limit.
     """
 
     class Pool(urllib3.HTTPConnectionPool):

@@ -47,8 +47,8 @@ class HTTPReply:
 class HTTPEndpoint:
     """The HTTP side of a service, with its key.
 
-    Its connections belong to one process; a forked child makes its own. Redirects are not
-    followed: they would take the key to another place.
+    Its connections belong to one process; a forked child makes its own. Redirects are not followed,
+    because they would send the key to another host.
     """
 
     def __init__(

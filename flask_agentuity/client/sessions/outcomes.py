@@ -1,4 +1,4 @@
-"""What became of an attempt to send a report, and whether another one follows. Pure functions."""
+"""The outcome of an attempt to send a report, and whether another one follows. Pure functions."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from ..http import HTTPReply
 
 #: Attempts at a report to which the service answers 409 or 501.
 MAX_ATTEMPTS = 4
-#: Seconds for which a report is repeated while there is no service (502, 503, no connection).
+#: Seconds for which a report is repeated while the service is unavailable (502, 503, no
+#: connection).
 MAX_OUTAGE = 30.0
-#: The longest delay in seconds that a service can ask for with Retry-After.
+#: The longest delay in seconds that a service can request with Retry-After.
 MAX_RETRY_AFTER = 30.0
 
 _FIRST_DELAY = 0.1
@@ -40,14 +41,14 @@ class Conflict:
 
 @dataclass(frozen=True, slots=True)
 class Unavailable:
-    """There is no service now (502, 503, no connection)."""
+    """The service is unavailable (502, 503, no connection)."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """Another attempt would not help, or is not wanted."""
+    """Another attempt would not help, or should not be made."""
 
     reason: str
 
@@ -78,14 +79,14 @@ def outcome_of_error(error: StoreError) -> Outcome:
         case ServiceUnavailable() | OutcomeUnknown():
             return Unavailable(str(error))
         case RequestTimeout():
-            # The service may have it; a slow service is not asked twice.
+            # The service may have received it, and a slow service should not get it twice.
             return Failed(str(error))
         case _:
             return Failed(str(error))
 
 
 class Repetition:
-    """When one report is sent again."""
+    """When a report is sent again."""
 
     def __init__(self, uniform: Callable[[float, float], float] = random.uniform) -> None:
         """*uniform* returns a random number between its arguments."""

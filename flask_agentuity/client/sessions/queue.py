@@ -1,4 +1,4 @@
-"""The reports of a process that wait to be sent: a bounded number of a bounded size."""
+"""The queue of a process's reports, bounded in number and size."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Report:
         #: Set before the report is put into the queue for the second time.
         self.end: Fields | None = None
         self.stage = Stage.WAITING
-        #: How much memory the end takes, in bytes, if that is much.
+        #: How much memory the message about the end takes, in bytes, if that is much.
         self.size = 0
 
 
@@ -49,9 +49,9 @@ class ReportQueue:
     def __init__(self, max_reports: int, max_bytes: int, interval: float) -> None:
         """Begin empty.
 
-        :param interval: seconds between two looks of the sending thread into an empty queue. A
-            request does not wake it, because it would then work beside the request, unless
-            the queue is half full.
+        :param interval: how often the sending thread checks an empty queue, in seconds. A request
+            does not wake it, because it would then compete with the request, unless the queue is
+            half full.
         """
         self._max_reports = max_reports
         self._wake_at = max(1, max_reports // 2)
@@ -71,7 +71,7 @@ class ReportQueue:
         """Add a report. Return False if there is no room for it, or the queue is closed."""
         reports = self._reports
         waiting = len(reports)
-        # No lock: several threads at once may exceed the number by as many.
+        # Without a lock, so several threads at once may exceed the limit slightly.
         if waiting >= self._max_reports or self._ends is not None:
             return False
         if report.size and not self._reserve(report.size):
@@ -102,7 +102,7 @@ class ReportQueue:
             return not self._changed.wait_for(lambda: self._ends is not None, seconds)
 
     def close(self, timeout: float) -> None:
-        """Accept nothing more. What waits can be taken for at most *timeout* seconds."""
+        """Accept no more reports. Queued ones can be taken for at most *timeout* seconds."""
         with self._changed:
             if self._ends is None:
                 self._ends = clock() + timeout

@@ -24,13 +24,13 @@ logger = logging.getLogger("flask_agentuity.reports")
 
 PATH = "/session"
 
-#: How many messages may wait; each session has two.
+#: The maximum number of queued messages; each session has two.
 MAX_MESSAGES = 2000
-#: How many bytes the data of sessions in them may have.
+#: The maximum size of the session data in them, in bytes.
 MAX_BYTES = 16 * 1024 * 1024
-#: Seconds between two looks for messages when there were none.
+#: Seconds between two checks for messages while there are none.
 INTERVAL = 1.0
-#: Seconds for sending what waits when the process ends.
+#: Seconds for sending the queue when the process ends.
 CLOSE_TIMEOUT = 2.0
 #: Seconds between two warnings about lost reports.
 WARNING_INTERVAL = 300.0
@@ -50,9 +50,8 @@ class Count(enum.Enum):
 class SessionReports:
     """Reports sessions to one service. Never waits.
 
-    Reports are sent in the order in which they came, by a thread that begins with the first
-    of them. A forked child has its own. At the end of the process what waits is sent for at
-    most two seconds.
+    Reports are sent in order by a thread, which the first report starts. A forked child has its
+    own. At the end of the process, the queue is sent for at most two seconds.
     """
 
     def __init__(
@@ -76,7 +75,7 @@ class SessionReports:
             )
         )
         _all_reports.add(self)
-        # The app is gone: its thread ends when it has sent what waits.
+        # The app was freed. Its thread ends when it has sent the queue.
         weakref.finalize(self, _close_senders, self._senders).atexit = False
 
     def start(self, fields: Fields) -> Report:
@@ -99,14 +98,14 @@ class SessionReports:
         return self._senders.get().stats()
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
-        """Send what waits for at most *timeout* seconds. Later reports are dropped."""
+        """Send the queue for at most *timeout* seconds. Later reports are dropped."""
         if (sender := self._senders.made()) is not None:
             sender.close(timeout)
             sender.join(timeout)
 
 
 class _Sender:
-    """What sends the reports of one process."""
+    """Sends the reports of one process."""
 
     def __init__(
         self,
@@ -241,14 +240,14 @@ class _Sender:
 
 
 class _Occasionally:
-    """Says when a warning that could be frequent is due."""
+    """Limits how often a frequent warning is logged."""
 
     def __init__(self) -> None:
         self._due = float("-inf")
         self._left_out = 0
 
     def take(self, now: float) -> int | None:
-        """Return how many warnings were left out, or None if this one is to be left out."""
+        """Return how many warnings were left out, or None to leave out this one."""
         if now < self._due:
             self._left_out += 1
             return None
@@ -269,7 +268,7 @@ def _at_exit() -> None:
     senders = [sender for each in list(_all_reports) if (sender := each._senders.made())]
     for sender in senders:
         sender.close(CLOSE_TIMEOUT)
-    # All of them together have this time.
+    # This is the time for all of them together.
     ends = time.monotonic() + CLOSE_TIMEOUT
     for sender in senders:
         sender.join(max(0.0, ends - time.monotonic()))

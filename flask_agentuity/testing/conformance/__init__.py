@@ -1,4 +1,4 @@
-"""What every store of threads must do, as tests for a store of your own.
+"""Tests for stores of your own, of what every store must do.
 
 They need pytest, hypothesis and freezegun: ``pip install flask-agentuity[testing]``.
 Subclass :class:`StoreConformance` in a test module, say how to open the store, and what it
@@ -13,9 +13,9 @@ can do beyond the minimum::
         def open(self, place, **options):
             return MyStore(place / "threads", **options)
 
-The attributes and methods of :class:`Suite` are what can be said of a store. Tests of what
-it does not claim are skipped, with the reason. The classes that :class:`StoreConformance`
-consists of, one for each capability, can also be used alone.
+The attributes and methods of :class:`Suite` describe the store. Tests of capabilities that it does
+not claim are skipped, with the reason. The classes that :class:`StoreConformance` consists of, one
+for each capability, can also be used alone.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Clocks that jump: by an hour or a day, forward and back."""
+"""Clocks that are set: forward and back, by an hour or a day."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ def push(store: ThreadStore, thread_id: str, item: bytes, version: int = 0) -> N
 
 
 class ClockConformance(Suite):
-    """What stays right when the clock is set while threads are in use.
+    """The clock is set while threads are in use.
 
-    How long a thread is kept is told by the clock of the store. With the usual time to live a
-    jump by a day loses nothing.
+    The clock of the store decides how long a thread is kept. With the usual time to live, a jump by
+    a day loses nothing.
     """
 
     @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
@@ -47,7 +47,7 @@ class ClockConformance(Suite):
     ) -> None:
         with closing(self.open(place)) as store:
             store.merge(thread_id, [Set("a", b"1"), Push("l", b"1")], {"m": 1})
-            # And back, as after a wrong time server.
+            # And back, as after the correction of a wrong time server.
             for seconds in (jump, -jump):
                 clock.advance(seconds)
                 assert store.restore(thread_id) is not None

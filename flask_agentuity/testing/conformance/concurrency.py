@@ -20,7 +20,7 @@ from .suite import PATIENCE, Suite
 
 
 class ConcurrencyConformance(Suite):
-    """Merges are atomic, from wherever they come."""
+    """Merges are atomic between threads, stores and processes."""
 
     def test_threads_pushing_to_one_thread(self, store: ThreadStore, thread_id: str) -> None:
         def run(name: int) -> None:

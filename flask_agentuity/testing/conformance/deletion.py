@@ -19,7 +19,7 @@ from .suite import Clock, Suite, needs
 
 
 def refused(store: ThreadStore, thread_id: str, *operations: Operation, **more: Any) -> None:
-    """Write what must be dropped, and check that it has changed nothing."""
+    """Do a write that must be dropped, and check that it has changed nothing."""
     before = store.restore(thread_id)
     with pytest.raises(ThreadGone) as caught:
         store.write(thread_id, Write(operations, **more))
@@ -87,7 +87,7 @@ class DeletionConformance(Suite):
     def test_what_was_read_tells_that_a_thread_was_deleted(
         self, store: ThreadStore, thread_id: str
     ) -> None:
-        """Machines do not agree about the time. The version that was read counts as well."""
+        """The clocks of machines differ, so the version that was read counts as well."""
         version = write(store, thread_id, Set("n", b"1")).version
         store.delete(thread_id)
         refused(store, thread_id, Push("l", b"1"), version=version)

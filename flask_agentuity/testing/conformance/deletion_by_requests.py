@@ -72,7 +72,7 @@ class DeletionByRequestConformance(Suite):
         assert store.restore(thread_id) == b'{"state":{"n":2}}'
         store.delete_for(thread_id, Deletion(turn=second.token))
         assert store.restore(thread_id) is None
-        # The turn is not over with the thread.
+        # The turn does not end with the thread.
         assert store.lease_turn(thread_id, "c").holder == "b"
 
     @needs("leases")

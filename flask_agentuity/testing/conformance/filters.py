@@ -21,7 +21,7 @@ from .stored import (
 )
 from .suite import ODD_KEYS, Clock, Suite, needs
 
-#: Values that a filter must tell apart; texts of more than 400 bytes differ in their ends.
+#: Values that a filter must distinguish; texts of more than 400 bytes differ at their ends.
 VALUES: list[Any] = [
     *(1, 1.0, True, "1", "1.0", "true", "True"),
     *(0, 0.0, False, None, "", "0", "null", "None", " "),

@@ -187,7 +187,7 @@ class ListingConformance(Suite):
             assert found == sorted(ids, reverse=True)
 
     def test_what_holds_when_threads_change_between_pages(self, store: ThreadStore) -> None:
-        """A thread that does not change is seen exactly once, and none is seen twice."""
+        """A thread that does not change is listed exactly once, and none is listed twice."""
         ids = fill(store, 12, {"owner": "ada"})
         newest_first = ids[::-1]
         first = store.list({"owner": "ada"}, limit=4)

@@ -37,7 +37,7 @@ class OperationConformance(Suite):
     def test_a_null_that_comes_is_not_denied(
         self, store: ThreadStore, thread_id: str, changes: list[Operation]
     ) -> None:
-        """A store that says which values hold no null has to be right; it may say nothing."""
+        """If a store says which values hold no null, it has to be right; it need not say it."""
         for calls in ([[change] for change in changes], [changes]):
             for before in (b"[1]", b"[null]"):
                 store.delete(thread_id)

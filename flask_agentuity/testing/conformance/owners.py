@@ -1,4 +1,4 @@
-"""Threads that belong to a person."""
+"""Threads that belong to a user."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .requests import edit
 from .stored import new_id, snapshot_of
 from .suite import Suite, needs
 
-#: Owners that a store may trip over.
+#: Owners that may cause errors in a store.
 OWNERS = ["ada", "7", "Zoë", "a b", "a\nb", "%40", "@", '"q"', "x" * 400, "😀", "owner", "{1}"]
 
 WAYS: list[list[Operation]] = [
@@ -89,7 +89,7 @@ class OwnerConformance(Suite):
         before = store.restore(thread_id), snapshot_of(store, thread_id).version
         with pytest.raises(ThreadGone):
             write(store, thread_id, "bob", *operations)
-        # It makes no difference that the request has read the thread.
+        # Also if the request has read the thread.
         snapshot = snapshot_of(store, thread_id)
         with pytest.raises(ThreadGone):
             write_merged(
@@ -171,7 +171,7 @@ class OwnerConformance(Suite):
         assert [listed.owner for listed in store.scan()] == ["ada"]
 
     def require_hidden(self, store: ThreadStore, thread_id: str, owner: str) -> None:
-        """A thread that is empty is only there for a read that asks for its owner."""
+        """Check that an empty thread is found only by a read that asks for its owner."""
         snapshot = snapshot_of(store, thread_id)
         assert (snapshot.encoded, snapshot.metadata, snapshot.owner) == ({}, b"{}", owner)
         assert store.restore(thread_id) is None

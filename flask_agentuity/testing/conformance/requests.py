@@ -22,12 +22,12 @@ from ...stores import ThreadStore
 from ...stores.writing import Conflict, Write, Written, write_merged
 from .stored import snapshot_of
 
-#: A version that no assignment is after.
+#: A version after all assignments.
 LATER = 2**62
 
 
 def edit(key: str, base: bytes | None, value: Any, since: int = 0) -> Edit:
-    """Return the edit that makes *value* of the encoded *base*."""
+    """Return the edit that turns the encoded *base* into *value*."""
     encoded = codec.encode(value)
     if base is not None and codec.is_list(base) and isinstance(value, list):
         difference = diff_list(base, value, encoded)
@@ -47,14 +47,14 @@ def begin(store: ThreadStore, thread_id: str) -> int:
 
 
 def write(store: ThreadStore, thread_id: str, *operations: Operation, **more: Any) -> Written:
-    """Write what must not conflict; *more* is for :class:`Write`."""
+    """Do a write that must not conflict; *more* is for :class:`Write`."""
     outcome = store.write(thread_id, Write(operations, **more))
     assert isinstance(outcome, Written)
     return outcome
 
 
 def conflict(store: ThreadStore, thread_id: str, *operations: Operation) -> Conflict:
-    """Write what must conflict, and check that nothing of it was applied."""
+    """Do a write that must conflict, and check that nothing of it was applied."""
     before, version = store.restore(thread_id), snapshot_of(store, thread_id).version
     outcome = store.write(thread_id, Write(operations))
     assert isinstance(outcome, Conflict)
@@ -64,7 +64,7 @@ def conflict(store: ThreadStore, thread_id: str, *operations: Operation) -> Conf
 
 
 def told(outcome: Conflict) -> tuple[set[str], set[str], bool]:
-    """Return what a conflict says: keys, those of them that were assigned, metadata."""
+    """Return the fields of a conflict: keys, those of them that were assigned, metadata."""
     return set(outcome.keys), set(outcome.assigned), outcome.metadata
 
 

@@ -19,7 +19,7 @@ from .suite import PATIENCE, Suite, needs
 
 @contextmanager
 def done_meanwhile(action: Callable[[], object]) -> Iterator[None]:
-    """Do *action* in another thread while the block is likely to wait."""
+    """Do *action* in another thread, probably while the block is waiting."""
     timer = threading.Timer(0.05, action)
     timer.start()
     try:

@@ -117,7 +117,7 @@ class RunConformance(Suite):
         found = kept.latest(thread_id)
         assert found is not None
         assert (found.status, found.length, found.truncated) == (status, 3, True)
-        # Neither more output nor another end.
+        # Neither more output nor another end is accepted.
         assert list(kept.append([Addition(key, 3, b"def")])) == [key]
         other: RunStatus = "failed" if status == "done" else "done"
         assert list(kept.append([Addition(key, 3, b"", other)])) == [key]

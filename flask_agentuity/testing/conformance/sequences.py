@@ -19,7 +19,7 @@ from ...stores import ThreadStore
 from .stored import new_id
 from .suite import Suite
 
-#: The size limit of the store: small, so that it is met.
+#: The size limit of the store: small, so that it is reached.
 MACHINE_LIMIT = 700
 
 keys_of_states = st.sampled_from(["messages", "a", "b", "", "__proto__", "metadata", 'é"\n\0😀'])
@@ -109,7 +109,7 @@ class AgainstModel(RuleBasedStateMachine):
         assert snapshot.metadata == self.metadata
         for key, value in snapshot.encoded.items():
             assert value == self.state[key] or (value is None and key not in keys)
-        # A store need not say anything of nulls; what it says is believed.
+        # A store need not say which values hold nulls; what it says must be true.
         for key in snapshot.without_null:
             assert b"null" not in self.state[key]
 
@@ -126,9 +126,9 @@ class AgainstModel(RuleBasedStateMachine):
 
 
 class SequenceConformance(Suite):
-    """A store does what pure functions say, whatever the sequence of calls."""
+    """A store does the same as pure functions, for any sequence of calls."""
 
-    #: How many sequences are tried.
+    #: How many sequences are tested.
     examples: ClassVar[int] = 40
 
     def test_any_sequence_of_calls_does_as_the_model(self, place: Any) -> None:

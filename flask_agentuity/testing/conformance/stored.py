@@ -1,4 +1,4 @@
-"""What the tests of this package ask of a store, and expect of it."""
+"""Calls to a store, and expected results, for the tests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def expected_after(
     changes: Sequence[Operation],
     metadata: Mapping[str, Any] | None = None,
 ) -> bytes:
-    """Return what pure functions make of *document* with *changes*."""
+    """Return the result of pure functions for *document* with *changes*."""
     snapshot = codec.split_document(document, thread_id) or Snapshot({})
     state = {key: value for key, value in snapshot.encoded.items() if value is not None}
     apply_operations(state, changes)

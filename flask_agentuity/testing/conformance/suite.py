@@ -1,4 +1,4 @@
-"""What all conformance tests share: how a store is opened, and what it claims."""
+"""The base of all conformance tests: how a store is opened, and what it claims."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Test = TypeVar("Test", bound=Callable[..., Any])
 #: Seconds after which a test that waits gives up.
 PATIENCE = 60.0
 
-#: Keys that a store may trip over.
+#: Keys that may cause errors in a store.
 ODD_KEYS = [
     "",
     " ",
@@ -45,7 +45,7 @@ ODD_KEYS = [
 
 
 class Clock:
-    """Moves the time that a store goes by."""
+    """Moves the clock of a store."""
 
     def __init__(self, advance: Callable[[float], object]) -> None:
         """*advance* moves the time by a number of seconds."""
@@ -53,7 +53,7 @@ class Clock:
 
 
 class Suite:
-    """The base of all conformance tests. Say how to open the store, and what it can do."""
+    """The base of all conformance tests. Subclasses open the store, and say what it can do."""
 
     #: Whether a second store opened on the same place sees the threads of the first.
     shared: ClassVar[bool] = False
@@ -90,7 +90,7 @@ class Suite:
         raise NotImplementedError
 
     def opener(self, place: Any) -> Callable[[], ThreadStore] | None:
-        """Return what opens the store in another process (it is pickled), if that can be."""
+        """Return a picklable function that opens the store in another process, if possible."""
         return None
 
     def damage(self, store: ThreadStore, place: Any, thread_id: str, key: str) -> None:
@@ -98,7 +98,7 @@ class Suite:
         pytest.skip("this store does not say how its stored bytes can be damaged")
 
     def logged_id(self, thread_id: str) -> str:
-        """Return how the log names the thread where the store writes to it."""
+        """Return the id that log records have for the thread when the store writes to it."""
         return thread_id
 
     @pytest.fixture
@@ -107,7 +107,7 @@ class Suite:
         with freeze_time("2030-01-01", ignore=["_pytest.timing"]) as frozen:
             yield Clock(frozen.tick)
 
-    # From here on: what the tests use.
+    # The rest is used by the tests.
 
     @pytest.fixture
     def store(self, place: Any) -> Iterator[ThreadStore]:

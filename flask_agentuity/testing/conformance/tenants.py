@@ -1,4 +1,4 @@
-"""The threads of a service's tenants are apart from those of the store itself."""
+"""The threads of a service's tenants are kept apart from those of the store itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class TenantConformance(Suite):
             assert store.read(thread_id) is None
             store.delete(thread_id)
             assert tenants.restore(thread_id) == b'{"state":{"a":1},"metadata":{"owner":"ada"}}'
-            # The deletion, too, was that of another thread.
+            # The deletion was that of another thread, too.
             write = Write([Set("b", b"1")], began=time.monotonic() - 60)
             assert isinstance(tenants.write(thread_id, write), Written)
 
@@ -63,6 +63,6 @@ class TenantConformance(Suite):
                 tenants.merge(thread_id, [Set("a", b"1")])
             with closing(tenants_of(store)) as tenants:
                 assert tenants.restore(thread_id) == b'{"state":{"a":1}}'
-                # Limits are those of the store.
+                # The limits are those of the store.
                 assert vars(tenants).get("max_bytes") == vars(store).get("max_bytes")
                 assert vars(tenants).get("ttl") == vars(store).get("ttl")

@@ -1,4 +1,4 @@
-"""Documents of other software, which nest deep or hold what this package does not write."""
+"""Documents of other software, which contain what this package does not write."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ LARGE = 123456789012345678901234567890
 
 
 class UnusualConformance(Suite):
-    """What other software has stored is no damage."""
+    """What other software has stored does not count as damaged."""
 
     def test_halves_of_surrogate_pairs_are_replaced(
         self, store: ThreadStore, thread_id: str

@@ -158,7 +158,7 @@ class VersionConformance(Suite):
         assert not written.merged["o"].dropped
 
     def test_what_was_seen_changes_no_result(self, store: ThreadStore, thread_id: str) -> None:
-        """A place that was seen makes a write faster. It may be old, or of another thread."""
+        """A place that was seen makes a write faster. It may be outdated, or of another thread."""
         other = new_id()
         begin(store, thread_id)
         begin(store, other)

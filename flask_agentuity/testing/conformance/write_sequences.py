@@ -47,7 +47,7 @@ from .requests import LATER, edit
 from .stored import new_id
 from .suite import Suite, needs
 
-#: The size limit of both stores: several segments of a list, and still met.
+#: The size limit of both stores: room for several segments of a list, but still reached.
 LIMIT = 15_000
 
 KEYS = ["l", "m", "n", 'é"\n']
@@ -60,7 +60,7 @@ items = st.one_of(
     st.lists(st.integers(0, 1), max_size=2),
 )
 values = st.lists(items, max_size=12) | items | st.integers(-(2**50), 2**50)
-# What no store needs a second attempt for.
+# Operations for which no store needs a second attempt.
 numbers = st.sampled_from([0, 1, -3, 2**40])
 blind = st.one_of(
     st.builds(Set, keys, values.map(codec.encode), st.booleans()),
@@ -83,9 +83,9 @@ blind = st.one_of(
 
 @dataclass(frozen=True)
 class Plan:
-    """How an operation with a condition is made of a state of the thread that was read.
+    """How to make an operation with a condition from a state of the thread that was read.
 
-    ``age`` counts the writes since then. ``wrong``: it expects what was never there.
+    ``age`` counts the writes since then. ``wrong``: it expects values that were never there.
     """
 
     kind: str
@@ -111,7 +111,7 @@ plans = st.builds(
 
 @dataclass(frozen=True)
 class Seen:
-    """What a thread was at one moment, and its version in each of the two stores."""
+    """A thread at one moment, and its version in each of the two stores."""
 
     state: dict[str, bytes]
     metadata: bytes
@@ -119,7 +119,7 @@ class Seen:
 
 
 class AgainstMemory(RuleBasedStateMachine):
-    """Makes the same writes to a store and to the store in memory."""
+    """Does the same writes in a store and in the store in memory."""
 
     def __init__(self, store: ThreadStore) -> None:
         super().__init__()
@@ -275,9 +275,9 @@ MAKERS: dict[str, Callable[[Plan, Seen, int], Operation | None]] = {
 
 @needs("edits")
 class WriteSequenceConformance(Suite):
-    """A store does what the store in memory does, whatever the sequence of writes."""
+    """A store does the same as the store in memory, for any sequence of writes."""
 
-    #: How many sequences of writes are tried.
+    #: How many sequences of writes are tested.
     write_examples: ClassVar[int] = 60
 
     def test_any_sequence_of_writes_does_as_the_store_in_memory(
