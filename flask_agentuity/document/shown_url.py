@@ -6,6 +6,10 @@ import re
 
 from .foreign_text import printable
 
+#: What begins with a slash is a path there, which may contain an @. Elsewhere it is a mistake, and
+#: what is before the @ may be a password.
+_WITHOUT_HOST = ("sqlite", "unix")
+
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
 
 
@@ -19,8 +23,7 @@ def without_secrets(url: str) -> str:
     if not separator or not _SCHEME.fullmatch(scheme):
         return "(a URL without a scheme)"
     before, at, location = rest.rpartition("@")
-    if rest.startswith("/"):
-        # A path, without user and host, may contain an @.
+    if rest.startswith("/") and scheme.lower() in _WITHOUT_HOST:
         at, location = "", rest
     shown = re.split(r"[?#]", location, maxsplit=1)[0]
     if at and "?" in before:

@@ -19,6 +19,10 @@ from flask_agentuity.document.shown_url import without_secrets
         ("rediss://:secret\n@host", "rediss://host"),
         ("wss://secret@host/thread/ws", "wss://host/thread/ws"),
         ("unix:///run/redis.sock?db=0&password=secret", "unix:///run/redis.sock"),
+        ("unix:///srv/a@b/redis.sock", "unix:///srv/a@b/redis.sock"),
+        ("SQLite:////srv/a@b/threads.db", "SQLite:////srv/a@b/threads.db"),
+        ("wss:///user:secret@host/thread/ws", "wss://host/thread/ws"),
+        ("redis:////secret@host:1/0", "redis://host:1/0"),
         ("sqlite:////srv/a@b/threads.db?timeout=3", "sqlite:////srv/a@b/threads.db"),
     ],
 )
