@@ -126,7 +126,7 @@ def _settings(url: str, seconds: float) -> dict[str, Any]:
         connection_class(**{name: settings[name] for name in settings if name not in _OF_POOL})
     except TypeError as error:
         _, _, option = str(error).rpartition("argument ")
-        if "@" in unquote(parts.query):
+        if "@" in unquote(parts.query) or "pass" in parts.query.lower():
             # It may be a part of a password.
             raise ValueError(f"it has a wrong option ({_ESCAPES})") from None
         raise ValueError(f"redis-py's connections have no option {option}") from None

@@ -25,7 +25,10 @@ def read_url(url: str, folder: str | None) -> tuple[Path, dict[str, Any]]:
     # urlsplit() would take a fragment, tabs and line breaks out of the path.
     location, _, query = url[len(_SCHEME) :].partition("?")
     host, _, encoded = location.partition("/")
-    path = os.fsdecode(unquote_to_bytes(encoded))
+    try:
+        path = os.fsdecode(unquote_to_bytes(os.fsencode(encoded)))
+    except UnicodeEncodeError:
+        path = ""
     if host or not path or path.startswith(":memory:") or "\0" in path:
         raise ConfigurationError(
             f"{without_secrets(url)!r} names no file. Allowed: sqlite:///relative/path, sqlite:////absolute/path;"

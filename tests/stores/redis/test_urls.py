@@ -125,6 +125,13 @@ def test_a_wrong_url_is_a_configuration_error(url: str, named: str) -> None:
     assert "Allowed: redis://" in str(caught.value)
 
 
+@pytest.mark.parametrize("query", ["password=ab&secret=1", "username=me&passwrod=&secret"])
+def test_what_may_be_a_part_of_a_password_is_not_shown(query: str) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        RedisStore.from_url(f"redis://localhost?{query}=1")
+    assert "secret" not in str(caught.value)
+
+
 @pytest.mark.parametrize("count", [0, -1, 16_385, 2.0, True, "2"])
 def test_a_wrong_number_of_partitions_is_a_configuration_error(count: Any) -> None:
     with pytest.raises(ConfigurationError, match=f"partitions={count!r} is wrong"):

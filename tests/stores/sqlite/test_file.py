@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -176,6 +177,14 @@ def test_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert store._connections._synchronous == "full"
 
 
+def test_the_name_of_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
+    # As os.environ has it.
+    store = open_store(f"sqlite:///{tmp_path}/a\udcff.db")
+    assert store.restore("thrd_" + "0" * 32) is None
+    store.close()
+    assert os.listdir(os.fsencode(tmp_path))[0].startswith(b"a\xff.db")
+
+
 @pytest.mark.parametrize(
     ("url", "reason"),
     [
@@ -193,6 +202,7 @@ def test_the_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("sqlite:///a.db?timeout=5#b", "timeout=5#b"),
         ("sqlite:///who?.db", "%3F"),
         ("sqlite:///a%00b.db", "names no file"),
+        ("sqlite:///a\ud83d.db", "names no file"),
     ],
 )
 def test_a_wrong_url_is_refused(url: str, reason: str) -> None:
