@@ -13,6 +13,9 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _PAUSE = 0.01
 #: The log is restarted when it is longer than this, in bytes.
 LONGEST = 16 << 20
+#: Pages in the log after which SQLite copies it into the file at each commit, and waits for the
+#: disk. A process with many writes shortens the log before that.
+PAGES = 2 * LONGEST // 4096
 #: The size to which a longer log is cut, in bytes. Growing a file takes time, so it is not 0.
 KEPT = 8 << 20
 #: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.

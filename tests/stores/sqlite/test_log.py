@@ -88,3 +88,28 @@ def test_a_reader_that_stays_is_not_waited_for_again_and_again(
     for _ in range(200):
         store.merge(ID, [Set("a", VALUE)])
     assert length(path) <= journal.KEPT
+
+
+def test_few_writes_wait_for_the_log_to_be_copied(store: SQLiteStore, path: Path) -> None:
+    """Each copy waits for the disk. SQLite itself makes one for every 4 MB."""
+    store.merge(ID, [])
+    empty = path.stat().st_size
+    for _ in range(100):
+        store.merge(ID, [Set("a", VALUE)])
+    assert length(path) > 10_000_000
+    assert path.stat().st_size == empty
+    for _ in range(100):
+        store.merge(ID, [Set("a", VALUE)])
+    assert path.stat().st_size > empty
+    assert length(path) < 25 << 20
+
+
+def test_processes_with_few_writes_each_do_not_let_the_log_grow(path: Path) -> None:
+    with connected(path) as other:
+        for _ in range(60):
+            with closing(SQLiteStore(path)) as store:
+                for _ in range(10):
+                    store.merge(ID, [Set("a", VALUE)])
+                # SQLite removes the log when the last connection is closed.
+                other.execute("SELECT * FROM threads").fetchall()
+        assert length(path) < 40 << 20
