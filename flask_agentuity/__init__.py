@@ -18,6 +18,7 @@ from .errors import (
     StoreError,
     ThreadGone,
     ThreadNotFound,
+    TooManyKeys,
     TurnLost,
 )
 from .stores import ThreadStore
@@ -72,6 +73,7 @@ __all__ = [
     "ThreadNotFound",
     "ThreadState",
     "ThreadStore",
+    "TooManyKeys",
     "TurnLost",
     "current_session",
     "current_thread",

@@ -74,6 +74,22 @@ class StateTooLarge(AgentuityError, ValueError):
         return type(self), (self.size, self.limit, self.thread_id)
 
 
+class TooManyKeys(StateTooLarge):
+    """The thread's state would have too many keys; what was stored before stays whole.
+
+    ``size`` and ``limit`` are numbers of keys.
+    """
+
+    def __init__(self, size: int, limit: int, thread_id: str | None = None) -> None:
+        """*size* and *limit* are numbers of keys."""
+        super().__init__(size, limit, thread_id)
+        where = f"thread {thread_id}" if thread_id else "the thread"
+        self.args = (
+            f"The state of {where} would have {size:,} keys; the limit is {limit:,}. Keep what"
+            " belongs together in one list or dictionary.",
+        )
+
+
 class StateNotSerializable(AgentuityError, TypeError):
     """A value cannot be JSON. ``path`` says where it is, for example ``state["a"][3].b``."""
 

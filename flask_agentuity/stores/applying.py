@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
+from ..document.key_count import certain_keys, require_keys
 from ..document.merge import rebase_metadata
 from ..document.operations import (
     Clear,
@@ -79,6 +80,24 @@ def apply(thread_id: str, state: dict[str, bytes], changes: Sequence[Operation])
     A warning is logged for each operation that was skipped.
     """
     warn_of_skipped(thread_id, apply_operations(state, changes).skipped)
+
+
+def require_possible_keys(
+    thread_id: str,
+    operations: Sequence[Operation],
+    limit: int,
+    read: Callable[[], Snapshot | None],
+) -> None:
+    """Refuse *operations* after which a state has too many keys, before any is applied.
+
+    Only more operations than *limit* need it: what fewer do takes a bounded time.
+
+    :param read: returns the stored thread; the names of its keys are enough.
+    :raises TooManyKeys: if the state is certain to have too many, and more than are stored.
+    """
+    if (count := certain_keys(operations)) > limit:
+        stored = read()
+        require_keys(count, limit, thread_id, len(stored.encoded) if stored else 0)
 
 
 def apply_metadata(metadata: bytes, operations: Iterable[Operation]) -> bytes | None:

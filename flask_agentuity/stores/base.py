@@ -12,12 +12,13 @@ from typing import Any, Self
 from ..document import codec
 from ..document.apply import apply_operations, find_operations
 from ..document.codec import Snapshot
+from ..document.key_count import MAX_KEYS, require_keys
 from ..document.operations import Clear, Delete, Operation, Push, Set, SetMetadata
 from ..per_process import PerProcess
 from .applying import apply as apply
 from .applying import apply_metadata as apply_metadata
 from .applying import complete as complete
-from .applying import compose_document, is_of_version_1, moved_keys
+from .applying import compose_document, is_of_version_1, moved_keys, require_possible_keys
 from .deletion import Deletion
 from .moving import MovingStore
 from .owners import is_of_owner, with_owner, write_owned
@@ -87,6 +88,10 @@ class ThreadStore(MovingStore, Upkeep):
     #: The largest document in bytes; None if the store has no limit, or none that is known.
     max_bytes: int | None = None
 
+    #: The most keys that a state may have; see :exc:`~flask_agentuity.TooManyKeys`. Set it on the
+    #: store, or in a subclass.
+    max_keys: int = MAX_KEYS
+
     #: Where the runs of its threads are kept; None if the store keeps no runs. Deleting a thread
     #: deletes its runs.
     runs: RunStore | None = None
@@ -124,7 +129,9 @@ class ThreadStore(MovingStore, Upkeep):
         with self._in_process.get().merging:
             snapshot = codec.split_document(self.restore(thread_id), thread_id) or Snapshot({})
             state = complete(snapshot, thread_id)
+            before = len(state)
             apply(thread_id, state, operations)
+            require_keys(len(state), self.max_keys, thread_id, before)
             kept = codec.decode(snapshot.metadata) if metadata is None else metadata
             self.save(thread_id, codec.join_document(state), kept)
 
@@ -158,6 +165,11 @@ class ThreadStore(MovingStore, Upkeep):
                 lambda: self.read(thread_id, ()),
                 lambda guarded: self._apply(thread_id, guarded),
             )
+
+    def _require_possible_keys(self, thread_id: str, operations: Sequence[Operation]) -> None:
+        require_possible_keys(
+            thread_id, operations, self.max_keys, lambda: self.read(thread_id, ())
+        )
 
     def _apply(self, thread_id: str, write: Write) -> Written | Conflict:
         counts = any(

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
+from ..document.key_count import require_keys
 from ..errors import ThreadGone
 from ..per_process import PerProcess
 from . import base
@@ -101,6 +102,8 @@ class MemoryStore(MovingInMemory):
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         began = write.began_by(time.time)
+        if len(write.operations) > self.max_keys:
+            self._require_possible_keys(thread_id, write.operations)
         with self._lock.get():
             now = time.time()
             self._require_turn(thread_id, write.turn)
@@ -124,6 +127,7 @@ class MemoryStore(MovingInMemory):
                 **dict.fromkeys(applied.assigned, version),
             }
             codec.require_size(after.size(), self.max_bytes, thread_id, before.size())
+            require_keys(len(state), self.max_keys, thread_id, len(before.state))
             if stored or not after.is_empty or owner is not None:
                 self._threads[thread_id] = after
         warn_of_skipped(thread_id, applied.skipped)

@@ -20,7 +20,7 @@ from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
 from ..document.operations import Clear, Delete, Operation, Push, Set, SetMetadata
-from ..errors import ConfigurationError, StateTooLarge
+from ..errors import ConfigurationError, StateTooLarge, TooManyKeys
 from .applying import complete
 from .base import ThreadStore
 from .basic_service import BasicService
@@ -31,8 +31,11 @@ from .writing import Conflict, Write, Written, write_merged
 
 T = TypeVar("T")
 
-# The error of this package's services for a document that is too large: the text of StateTooLarge.
-_TOO_LARGE = re.compile(r"would be ([\d,]+) bytes; the limit is ([\d,]+)")
+# The errors of this package's services for a state that is too large, by their texts.
+_REFUSALS: tuple[tuple[re.Pattern[str], type[StateTooLarge]], ...] = (
+    (re.compile(r"would be ([\d,]+) bytes; the limit is ([\d,]+)"), StateTooLarge),
+    (re.compile(r"would have ([\d,]+) keys; the limit is ([\d,]+)"), TooManyKeys),
+)
 
 
 class RemoteStore(RemoteFinding, ThreadStore):
@@ -197,14 +200,15 @@ class _EditingService:
 
 @contextmanager
 def _with_sizes(thread_id: str) -> Iterator[None]:
-    """Translate a refusal that contains both sizes into StateTooLarge."""
+    """Translate a refusal that contains both sizes, or numbers of keys, into its error."""
     try:
         yield
     except ServiceRefusal as refusal:
-        if (sizes := _TOO_LARGE.search(refusal.words)) is None:
-            raise
-        size, limit = (int(figure.replace(",", "")) for figure in sizes.groups())
-        raise StateTooLarge(size, limit, thread_id) from refusal
+        for pattern, error in _REFUSALS:
+            if (sizes := pattern.search(refusal.words)) is not None:
+                size, limit = (int(figure.replace(",", "")) for figure in sizes.groups())
+                raise error(size, limit, thread_id) from refusal
+        raise
 
 
 def _require_possible_size(thread_id: str, operations: Sequence[Operation]) -> None:

@@ -23,7 +23,7 @@ from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.stores.writing import Write, Written
 
-from .peers import KEY, THREAD
+from .peers import KEY, THREAD, Peer
 from .runtime import Runtime
 
 Serve = Callable[..., ThreadService]
@@ -378,3 +378,25 @@ def test_the_tombstone_of_an_hour_ago_is_forgotten(serve: Serve, run: Run) -> No
     outcome = tenants.write(inside, Write([]))
     assert isinstance(outcome, Written)
     assert outcome.version
+
+
+def test_a_save_with_too_many_keys_is_refused(
+    serve: Callable[..., ThreadService], connect: Callable[..., Peer]
+) -> None:
+    store = MemoryStore()
+    store.max_keys = 3
+    peer = connect(serve(store))
+
+    def save(count: int) -> Any:
+        state = {f"key {number}": number for number in range(count)}
+        return peer.call("save", user_data=json.dumps({"state": state}))
+
+    assert save(3) == {"success": True}
+    refused = save(4)
+    assert refused["success"] is False
+    assert "would have 4 keys; the limit is 3." in refused["error"]
+    assert THREAD in refused["error"]
+    pushed = peer.call("merge", operations=[{"op": "push", "key": "l", "value": 1}])
+    assert "would have 4 keys" in pushed["error"]
+    assert len(json.loads(peer.restore())["state"]) == 3
+    assert save(2) == {"success": True}

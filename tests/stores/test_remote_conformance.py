@@ -50,6 +50,10 @@ class Place:
             self._url = self.serve()
         return self._url
 
+    def limit_keys(self, most: int) -> None:
+        for _, store in self._open:
+            store.max_keys = most
+
     def close(self) -> None:
         for service, store in self._open:
             service.stop()
@@ -82,6 +86,9 @@ class TestRemoteStore(StoreConformance):
 
     def damage(self, store: ThreadStore, place: Place, thread_id: str, key: str) -> None:
         test_sqlite_conformance.TestSQLiteStore().damage(store, place.folder, thread_id, key)
+
+    def limit_keys(self, store: ThreadStore, place: Any, most: int) -> None:
+        place.limit_keys(most)
 
     @pytest.fixture
     def clock(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,9 +13,11 @@ from flask_agentuity import (
     AgentuityError,
     StateTooLarge,
     ThreadManager,
+    TooManyKeys,
     current_thread,
     thread_save_failed,
 )
+from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.testing.client import ThreadTestClient
 
 LIMIT = 10_000
@@ -152,3 +155,30 @@ def test_a_view_can_see_how_full_its_conversation_is() -> None:
 def test_a_wrong_setting_is_an_error() -> None:
     with pytest.raises(ValueError, match=r"AGENTUITY_THREAD_ON_TOO_LARGE='drop'.*log, raise"):
         make_app(AGENTUITY_THREAD_ON_TOO_LARGE="drop")
+
+
+def test_a_state_with_too_many_keys_is_too_large() -> None:
+    app = Flask("keys")
+    app.config.update(SECRET_KEY="tested")
+    store = MemoryStore()
+    store.max_keys = 3
+    ThreadManager(app, store=store)
+    failures: list[Exception] = []
+
+    def note(sender: Flask, error: Exception, **more: Any) -> None:
+        failures.append(error)
+
+    @app.post("/<int:count>")
+    def add(count: int) -> str:
+        for number in range(count):
+            g.thread.state[f"key {number}"] = number
+        return str(len(g.thread.state))
+
+    client = app.test_client()
+    with thread_save_failed.connected_to(note):
+        answers = [client.post(f"/{count}") for count in (3, 4, 2)]
+    assert [answer.status_code for answer in answers] == [200, 413, 200]
+    assert answers[2].text == "3"
+    assert [type(error) for error in failures] == [TooManyKeys]
+    copied = pickle.loads(pickle.dumps(failures[0]))
+    assert (str(copied), copied.size) == (str(failures[0]), 4)

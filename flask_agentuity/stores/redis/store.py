@@ -121,12 +121,23 @@ class RedisStore(RedisTurns, MovingInRedis):
         make, own = client_maker(url, timeout)
         return cls(make, **{**options, **own})
 
+    @property
+    def max_keys(self) -> int:
+        """The most keys that a state may have."""
+        return self._writer.max_keys
+
+    @max_keys.setter
+    def max_keys(self, value: int) -> None:
+        self._writer.max_keys = value
+
     def for_tenants(self) -> RedisStore:
         """Return the store for a service's tenants: in the same Redis, with another prefix."""
         client, partitions = self._given
         prefix = f"{self.prefix.removesuffix(':')}-tenants:"
         ttl, limit = self.ttl, self.max_bytes
-        return RedisStore(client, ttl=ttl, max_bytes=limit, prefix=prefix, partitions=partitions)
+        tenants = RedisStore(client, ttl=ttl, max_bytes=limit, prefix=prefix, partitions=partitions)
+        tenants.max_keys = self.max_keys
+        return tenants
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         if keys is None:
@@ -154,6 +165,8 @@ class RedisStore(RedisTurns, MovingInRedis):
         return self._read_all(thread_id, 0)
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        if len(write.operations) > self.max_keys:
+            self._require_possible_keys(thread_id, write.operations)
         names = self._names(thread_id)
         for operation in write.operations:
             if isinstance(operation, _EDITS):

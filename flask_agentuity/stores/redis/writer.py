@@ -8,7 +8,8 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ...document import codec
-from ...errors import ServiceUnavailable, StateTooLarge, ThreadGone, TurnLost
+from ...document.key_count import MAX_KEYS
+from ...errors import ServiceUnavailable, StateTooLarge, ThreadGone, TooManyKeys, TurnLost
 from ..base import TOMBSTONE_SECONDS
 from ..listing import ListedThread
 from ..writing import Conflict, Write, Written, warn_of_skipped
@@ -64,6 +65,8 @@ class Writer:
         self._caller = caller
         self._milliseconds = milliseconds
         self._max_bytes = max_bytes
+        #: The most keys of a state.
+        self.max_keys = MAX_KEYS
 
     def write(
         self,
@@ -113,7 +116,8 @@ class Writer:
         """
         steps = encode_steps(write.operations)
         limits = self._milliseconds, self._max_bytes
-        settings = b"%d %d %d %d 0 0 0 %d  " % (*limits, len(steps.keys), steps.nulls, REMEMBERED)
+        counts = len(steps.keys), steps.nulls
+        settings = b"%d %d %d %d 0 0 0 %d   %d" % (*limits, *counts, REMEMBERED, self.max_keys)
         arguments = settings, b"", *steps.arguments, original, encode_owner(write.owner)
         keys = self._keys(names, write, steps)
         reply = self._caller.call(
@@ -190,8 +194,8 @@ class Writer:
             age = max(0.0, sent - write.began) * 1_000_000
             # The script takes the earlier time, because the age is outdated when it arrives.
             began = line.clock.latest(write.began) or 0
-            variable = settings, age, began, write.version, REMEMBERED, lock, owner
-            settings_text = b"%b %d %d %d %d %b %b" % variable
+            variable = settings, age, began, write.version, REMEMBERED, lock, owner, self.max_keys
+            settings_text = b"%b %d %d %d %d %b %b %d" % variable
             if write.turn is None:
                 reply = line.run(WRITE, keys, (settings_text, *arguments))
             else:
@@ -220,6 +224,8 @@ class Writer:
                 raise ThreadGone(thread_id)
             case b"large":
                 raise StateTooLarge(reply[1], self._max_bytes, thread_id)
+            case b"keys":
+                raise TooManyKeys(reply[1], self.max_keys, thread_id)
             case b"fenced":
                 raise TurnLost(thread_id)
             case b"lost":

@@ -22,6 +22,7 @@ from .appends import Appended, find_appended, plan_appends
 from .backup import back_up
 from .condition import Condition, condition_of
 from .connections import Connections
+from .key_limit import require_few_keys
 from .listing import SQLiteFinding
 from .moving import MovingInSQLite, delete_thread
 from .opening import find_thread
@@ -97,7 +98,9 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
     def for_tenants(self) -> SQLiteStore:
         """Return the store for a service's tenants: a file beside this one, ``NAME-tenants``."""
         path = self.path.with_stem(f"{self.path.stem}-tenants")
-        return SQLiteStore(path, ttl=self.ttl, max_bytes=self.max_bytes, **self._options)
+        tenants = SQLiteStore(path, ttl=self.ttl, max_bytes=self.max_bytes, **self._options)
+        tenants.max_keys = self.max_keys
+        return tenants
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
         with self._connections.read(thread_id) as connection:
@@ -132,6 +135,8 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         return None if found[0].is_expired(time.time(), self.ttl, thread_id) else found[1]
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
+        if len(write.operations) > self.max_keys:
+            self._require_possible_keys(thread_id, write.operations)
         now, seen = time.time(), write.seen
         appended = find_appended(write)
         steps = prepare(write.operations) if appended is None else None
@@ -267,6 +272,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
             connection.execute("ROLLBACK")
             return conflict, ()
         codec.require_size(thread.size, self.max_bytes, thread_id, before)
+        require_few_keys(connection, thread, stored, self.max_keys, self._connections)
         return write_row(connection, thread, now, self._renew_after), thread.skipped
 
     def _renew(self, thread_id: str) -> None:

@@ -38,6 +38,7 @@ pytest.register_assert_rewrite(
             "erasing",
             "expiry",
             "filters",
+            "key_limits",
             "limits",
             "listing",
             "lists",
@@ -77,6 +78,7 @@ from .documents import DocumentConformance  # noqa: E402
 from .erasing import ErasingConformance  # noqa: E402
 from .expiry import ExpiryConformance  # noqa: E402
 from .filters import FilterConformance  # noqa: E402
+from .key_limits import KeyLimitConformance  # noqa: E402
 from .limits import LimitConformance  # noqa: E402
 from .listing import ListingConformance  # noqa: E402
 from .lists import ListConformance  # noqa: E402
@@ -112,6 +114,7 @@ __all__ = [
     "ErasingConformance",
     "ExpiryConformance",
     "FilterConformance",
+    "KeyLimitConformance",
     "LeaseConformance",
     "LimitConformance",
     "ListConformance",
@@ -145,6 +148,7 @@ class StoreConformance(
     OperationConformance,
     ListConformance,
     LimitConformance,
+    KeyLimitConformance,
     ReadingConformance,
     ExpiryConformance,
     ClockConformance,

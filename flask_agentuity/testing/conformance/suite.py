@@ -97,6 +97,10 @@ class Suite:
         """Change the stored bytes of the value at *key* so that they are no longer JSON."""
         pytest.skip("this store does not say how its stored bytes can be damaged")
 
+    def limit_keys(self, store: ThreadStore, place: Any, most: int) -> None:
+        """Have the store refuse states with more than *most* keys."""
+        store.max_keys = most
+
     def logged_id(self, thread_id: str) -> str:
         """Return the id that log records have for the thread when the store writes to it."""
         return thread_id

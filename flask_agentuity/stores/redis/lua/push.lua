@@ -19,7 +19,7 @@ local function parsed_push(head, entry, owner)
   local number, bytes, items, dead, tail = string.match(
     entry or '', '^(%d+ %d+ |)(%d+) (%d+) (%d+) (%d+)$')
   local ttl, limit, nulls, worker = string.match(
-    ARGV[1], '^(%d+) (%d+) %d+ (%d) %d+ %d+ %d+ %d+  (%S*)$')
+    ARGV[1], '^(%d+) (%d+) %d+ (%d) %d+ %d+ %d+ %d+  (%S*) %d+$')
   local count = string.match(ARGV[5], '^%d+$')
   if not (version and number and ttl and count) or items == '0' or (ttl == '0') ~= (safe == '0')
     or worker ~= '' and owner and owner ~= worker then

@@ -8,6 +8,8 @@ local entries, changed, strings, cleared = {}, {}, {}, nil
 -- before it (-1: not a list); the numbers of skipped steps.
 local conflicts, counts, skipped = {}, {}, {}
 -- all_known: whether all entries of the thread are in the table.
+-- key_growth: by how many keys the state has grown.
+local key_growth = 0
 local steps, step_number, all_known, imported, metadata_conflict = {}, 0, false, false, 0
 -- load_edits defines the functions that few steps need, and puts some of them into edits.
 local edits, load_edits = nil, nil
@@ -35,6 +37,7 @@ local function put_in(key, entry)
   if not entry.number then
     entry.number = head.following
     head.following = head.following + 1
+    key_growth = key_growth + 1
   end
   head.size = head.size + #key + 2 + entry.size
   entries[key], changed[key] = entry, true
@@ -72,8 +75,18 @@ local function read_value()
   return {kind = kind, stamp = '0', size = #text, value = text}
 end
 
+local function stored_keys()
+  local count = redis.call('HLEN', thread_name) - redis.call('HEXISTS', thread_name, 'nulls')
+  -- Those of the fields that are not keys; see scripts.py.
+  for place = 1, 6 do
+    count = count - (stored[place] and 1 or 0)
+  end
+  return count
+end
+
 function steps.clear()
   cleared = cleared or redis.call('HGETALL', thread_name)
+  key_growth = -stored_keys()
   head.size, entries, changed, strings, all_known = 0, {}, {}, {}, true
 end
 
@@ -84,6 +97,7 @@ function steps.delete()
   if entry then
     take_out(key, entry)
     entries[key], changed[key] = false, true
+    key_growth = key_growth - 1
   end
 end
 

@@ -3,21 +3,21 @@
 -- number of keys that the steps name, 1 if a value may contain a null, the age of the request and the
 -- latest time of its beginning (0: not known) in microseconds, the version that it has read (0: none),
 -- the time in milliseconds for which deletions are remembered, the token of the lock if the caller
--- holds it, and the owner for whom the request works if there is one. ARGV[2]: the head that the caller has seen, or "". The steps follow.
+-- holds it, the owner for whom the request works if there is one, and the most keys of a state. ARGV[2]: the head that the caller has seen, or "". The steps follow.
 --
 -- Replies with
 --
 -- * "written", the version, the head, the keys and entries of changed lists, the length of its list
 --   before each push (-1: not a list), and the numbers of skipped steps,
 -- * "conflict", the keys with one, each followed by 1 if it was assigned, and 1 for the metadata,
--- * "large" and the size of the document,
+-- * "large" and the size of the document; "keys" and how many keys there would be,
 -- * "kept" (the stored thread is as new), "gone" (it was deleted, or belongs to another), "busy" (it is locked), "lost" (the
 --   caller no longer holds the lock).
 
 local thread_name, index_name = KEYS[1], KEYS[2]
-local ttl, limit, named, nulls, age, latest, read_version, memory, token, worker = string.match(
-  ARGV[1], '^(%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+) (%d+) (%S*) (%S*)$')
-ttl, limit, memory = tonumber(ttl), tonumber(limit), tonumber(memory)
+local ttl, limit, named, nulls, age, latest, read_version, memory, token, worker, most_keys =
+  string.match(ARGV[1], '^(%d+) (%d+) (%d+) (%d) (%d+) (%d+) (%d+) (%d+) (%S*) (%S*) (%d+)$')
+ttl, limit, memory, most_keys = tonumber(ttl), tonumber(limit), tonumber(memory), tonumber(most_keys)
 
 local next_argument = 3
 local function argument()

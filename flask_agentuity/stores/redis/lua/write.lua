@@ -22,6 +22,13 @@ local size_after = document_size(head.size, metadata)
 if size_after > limit and (imported or size_after >= size_before) then
   return {'large', size_after}
 end
+-- A key and its value have at least 5 bytes.
+if key_growth > 0 and head.size > most_keys * 5 and not imported then
+  local keys_after = stored_keys() + key_growth
+  if keys_after > most_keys then
+    return {'keys', keys_after}
+  end
+end
 local is_empty = size_after == 0
 
 -- Planning raises an error if a key has a wrong type, before anything is written. bodies: new texts of
