@@ -178,7 +178,7 @@ class ThreadDirectory:
 
     def _nonsense(self, reason: str) -> ServiceError:
         return ServiceError(
-            f"The answer of the thread service at {self._endpoint.base} is not usable: {reason}."
+            f"The thread service at {self._endpoint.base} gave an unusable answer: {reason}."
         )
 
 

@@ -382,5 +382,5 @@ def require_size(size: int, limit: int, thread_id: str, before: int = 0) -> None
 def damaged(thread_id: str, reason: str) -> StoreError:
     """Return the error for stored data that cannot be understood."""
     return StoreError(
-        f"What is stored of thread {thread_id} is damaged ({reason}). It was left as it is."
+        f"The stored data of thread {thread_id} is damaged ({reason}). It was not changed."
     )

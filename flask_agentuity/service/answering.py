@@ -209,5 +209,5 @@ def _parse_saved(document: bytes, thread_id: str) -> Snapshot:
     except StoreError:
         raise StoreError(
             f"The user_data of the save of thread {thread_id} is not a JSON object."
-            " What was stored is as it was."
+            " What was stored has not changed."
         ) from None

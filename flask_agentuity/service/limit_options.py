@@ -41,17 +41,17 @@ LIMIT_OPTIONS = (
     LimitOption("max_memory_bytes", "BYTES", "the memory for the frames of all clients together"),
     LimitOption("max_connections", "N", "the most connected clients"),
     LimitOption("max_unauthorized", "N", "the most connected clients that have not sent their key"),
-    LimitOption("max_unauthorized_per_address", "N", "the same, for each address"),
+    LimitOption("max_unauthorized_per_address", "N", "the same, per address"),
     LimitOption("max_requests", "N", "the most requests of one client that are processed at once"),
     LimitOption("workers", "N", "the threads that use the store"),
     LimitOption("authorization_timeout", "SECONDS", "the time for a client's handshake and key"),
     LimitOption("send_timeout", "SECONDS", "the time for a client to read a reply"),
-    LimitOption("drain_timeout", "SECONDS", "the time for what has arrived when it stops"),
+    LimitOption("drain_timeout", "SECONDS", "the time to answer pending requests on SIGTERM"),
 )
 
 #: The help of further options.
 TRUSTED_ADDRESS = (
-    "an address or a network to exempt from the limits for each address, for example of a proxy or"
+    "an address or a network to exempt from the limits per address, for example of a proxy or"
     " of app servers; this machine is exempt; can be repeated"
 )
 ALLOW_ORIGIN = "an origin such as https://HOST whose web pages may connect; can be repeated"

@@ -174,7 +174,7 @@ def require_filter(metadata: Mapping[str, Any]) -> None:
         try:
             codec.encode({key: value}, "metadata")
         except StateNotSerializable as error:
-            raise InvalidArgument(f"No thread can be found by that: {error}.") from None
+            raise InvalidArgument(f"Threads cannot be found by this filter: {error}.") from None
 
 
 def matches(metadata: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

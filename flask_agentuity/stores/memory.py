@@ -201,7 +201,9 @@ class MemoryStore(MovingInMemory):
         return len(gone)
 
     def warnings(self) -> Sequence[str]:
-        return ("Threads end with the process. Use sqlite:/// or redis:// for more than tests.",)
+        return (
+            "Threads are lost when the process ends. Except for tests, use sqlite:/// or redis://.",
+        )
 
     def _require_not_deleted(
         self, thread_id: str, write: Write, began: float, stored: StoredThread | None

@@ -6,8 +6,8 @@ from __future__ import annotations
 SHORTEST_SECRET = 16
 
 _OFFLINE = (
-    "It signs the thread ids in cookies, so it can be guessed, without asking the app, by"
-    " anyone who has one cookie."
+    "It signs the thread ids in cookies, so anyone who has one cookie can guess it, without"
+    " sending requests to the app."
 )
 _MAKE_ONE = 'Make one with: python -c "import secrets; print(secrets.token_urlsafe())"'
 

@@ -206,7 +206,7 @@ def _parse_unusual(frame: Frame, error: ValueError) -> dict[str, Any] | Refusal:
         found = find_id(text)
         words = f"The frame is not JSON that can be read: {error}"
         if found.is_too_deep and found.has_id:
-            words = "The request nests too deep."
+            words = "The request is too deeply nested."
         return Refusal(found.id, words, found.has_id)
     if not isinstance(message, dict):
         return Refusal(None, "The frame is not a JSON object.")

@@ -146,7 +146,7 @@ def encode_authorization(key: str) -> bytes:
     try:
         return encode_message({"authorization": key})
     except TypeError:
-        raise ValueError("The key is not text that UTF-8 can hold.") from None
+        raise ValueError("The key is not valid Unicode text.") from None
 
 
 def encode_restore(id: str, thread_id: str, began: Began | None = None) -> bytes:
@@ -280,7 +280,7 @@ def _encode_request(
         )
     except TypeError:
         # Everything else was checked to be JSON above.
-        raise InvalidThreadId(f"{thread_id!r} holds a lone surrogate") from None
+        raise InvalidThreadId(f"{thread_id!r} has an unpaired surrogate") from None
     if len(frame) > MAX_REQUEST_BYTES:
         raise StateTooLarge(len(frame), MAX_REQUEST_BYTES, thread_id)
     return frame

@@ -80,7 +80,7 @@ def test_deep_nesting_anywhere_is_refused(serve: Serve, connect: Connect, frame:
     peer.raw(frame.replace("DEEP", DEEP))
     reply = peer.receive()
     assert (reply["id"], reply["success"]) == ("1", False)
-    assert "nests too deep" in reply["error"]
+    assert "too deeply nested" in reply["error"]
     assert peer.restore() == ""
 
 

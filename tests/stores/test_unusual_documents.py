@@ -149,7 +149,7 @@ def test_a_change_deep_inside(stores: Stores, kind: str, levels: int) -> None:
     innermost(value, levels)["n"] = 2
     if isinstance(stores.store, RemoteStore) and levels > 1000:
         # The frames of the protocol do not nest that deep.
-        with pytest.raises(StoreError, match="nests too deep"):
+        with pytest.raises(StoreError, match="too deeply nested"):
             thread.save()
         return
     thread.save()

@@ -309,7 +309,7 @@ def test_a_request_that_nests_too_deep_is_refused(frame: str, id: object) -> Non
         assert isinstance(refusal, wire.Refusal)
         assert refusal.id == id
         assert refusal.expects_reply is (id is not None)
-        assert ("nests too deep" in refusal.error) is (id is not None)
+        assert ("too deeply nested" in refusal.error) is (id is not None)
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ def advise(memory: Any, persistence: Any, save: Any, *, expires: bool) -> list[s
     found = []
     if not isinstance(memory, bytes) or not isinstance(persistence, bytes):
         found.append(
-            "Redis does not say whether it removes threads when its memory is full, or what it"
-            " keeps on disk: its user may not ask (INFO)."
+            "It is unknown whether Redis removes threads when its memory is full, and what it"
+            " keeps on disk: its user has no permission for INFO."
         )
     policy = _line_of(memory, b"maxmemory_policy")
     spares = policy == "noeviction" or (policy.startswith("volatile") and not expires)

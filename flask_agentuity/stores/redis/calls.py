@@ -73,7 +73,7 @@ class Caller:
             self._client = None
         else:
             raise ConfigurationError(
-                f"{client!r} is no client of redis-py. Allowed: redis.Redis, redis.RedisCluster."
+                f"{client!r} is not a client of redis-py. Allowed: redis.Redis, redis.RedisCluster."
             )
 
     def close(self) -> None:
@@ -108,7 +108,8 @@ class Caller:
         """
         if self._paused_until and time.monotonic() < self._paused_until:
             raise ServiceUnavailable(
-                f"Redis did not answer the call before; nothing was sent for {subject(thread_id)}."
+                "Redis did not answer the previous call; nothing was sent for"
+                f" {subject(thread_id)}."
             )
         redirections = 0
         while True:

@@ -69,7 +69,7 @@ def failed(name: bytes, thread_id: str, error: Exception, *, changes: bool) -> S
         )
     if isinstance(error, exceptions.ResponseError):
         if "DAMAGED" in str(error):
-            return codec.damaged(thread_id, "a part is missing, or not what it should be")
+            return codec.damaged(thread_id, "a part is missing or invalid")
         # The name of the script and a line number follow.
         words = _words(error).partition(" script: ")[0].rstrip(".")
         return StoreError(
@@ -94,7 +94,7 @@ def _is_unready(error: Exception) -> bool:
 
 def _refused(thread_id: str, error: Exception) -> StoreError:
     remedy = (
-        "Allow its user all that threads need: ~* &* +@all -@dangerous +info."
+        "Give its user these permissions: ~* &* +@all -@dangerous +info."
         if isinstance(error, exceptions.NoPermissionError)
         else "Give user and password in the URL: redis://USER:PASSWORD@HOST, percent-encoded."
     )

@@ -203,7 +203,7 @@ def _row(
         parts = former_head.split()
         parts = [*parts[:1], *parts[3:5]] if len(parts) == 6 else []
     if len(parts) != 3 or not all(math.isfinite(float(part)) for part in parts):
-        raise ValueError("what is known of the whole thread is not as it should be")
+        raise ValueError("its head is missing or invalid")
     size, created, updated = parts
     metadata = (text or b"{}").partition(b"\n")[0]
     total = document_size(int(size), len(metadata))

@@ -86,7 +86,7 @@ def require_prefix(prefix: str) -> None:
     """
     if "{" in prefix or "}" in prefix:
         raise ConfigurationError(
-            f"prefix={prefix!r} cannot be used: braces say which slot of a cluster a key is in."
+            f"prefix={prefix!r} cannot be used: braces determine the slot of a key in a cluster."
         )
 
 

@@ -57,7 +57,7 @@ def _compose(
 ) -> Snapshot | None:
     parts = head.split(b" ")
     if len(parts) != 7:
-        raise ValueError("what is known of the whole thread is not as it should be")
+        raise ValueError("its head is missing or invalid")
     if len(fields) > _MANY:
         return _compose_many(head, int(parts[5]), fields, strings, is_all)
     entries = []
@@ -109,7 +109,7 @@ def _value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> by
         return _of_size(text, int(known))
     size, _, dead, tail = map(int, known.split(b" "))
     if len(text) != dead + size - 2 + tail:
-        raise ValueError("a list has not the size that was stored")
+        raise ValueError("a list does not have its stored size")
     # Usually the list is the whole string. A long text is then copied only once.
     if size == len(text):
         return text.replace(b"\n", b",")
@@ -119,7 +119,7 @@ def _value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> by
 def _compose_former(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) -> Snapshot:
     parts = fields[b"thread"].split(b" ")
     if len(parts) != 6:
-        raise ValueError("what is known of the whole thread is not as it should be")
+        raise ValueError("its head is missing or invalid")
     entries = []
     for key, text in fields.items():
         if key.startswith(b'"'):
@@ -153,7 +153,7 @@ def _present(text: bytes | None) -> bytes:
 
 def _of_size(value: bytes, size: int) -> bytes:
     if len(value) != size:
-        raise ValueError("a value has not the size that was stored")
+        raise ValueError("a value does not have its stored size")
     return value
 
 

@@ -43,8 +43,8 @@ class Condition:
             yield f"All users of this machine can read {self.path}. Run chmod 600 {self.path}*"
         if not self.returns_space:
             yield (
-                f"{self.path} was made by an early version, so the space of removed threads is used"
-                " again, but not returned to the disk. Make a backup (flask threads backup) and"
+                f"{self.path} was made by an early version, so the space of removed threads is"
+                " reused, but not returned to the disk. Make a backup (flask threads backup) and"
                 " restore it."
             )
 

@@ -22,9 +22,7 @@ def find_id(store: ThreadStore, given: str) -> str:
         return given
     prefix = given if given.startswith(_PREFIX) else _PREFIX + given
     if given == _PREFIX:
-        raise InvalidThreadId(
-            f"Every thread has an id that begins with {_PREFIX}. Give more of it."
-        )
+        raise InvalidThreadId(f"Every thread id begins with {_PREFIX}. Give more characters.")
     # It is the beginning of an id if adding characters can make it one.
     if not given or not is_thread_id(prefix.ljust(32, "0")):
         return require_thread_id(given)

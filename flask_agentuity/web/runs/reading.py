@@ -217,7 +217,7 @@ def _valid_offset(log: Log, after: int) -> int | None:
             return after
         if log.status not in ("interrupted", None):
             log.close()
-            raise BadRequest("The run has not sent so much.")
+            raise BadRequest("The run has not sent that much.")
         # What its process had not stored was lost with it.
         after = log.length
     known = FORMATS[log.format]

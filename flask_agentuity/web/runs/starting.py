@@ -223,7 +223,7 @@ def plan_run(threads: AppThreads, output: Output, format: str) -> Response:
         here.reserve()
     except TooManyRuns:
         raise ServiceUnavailable(
-            "This server has as many answers under way as it can.", retry_after=5
+            "This server is already streaming as many answers as it can.", retry_after=5
         ) from None
     try:
         request_turn = scope.turn or RequestTurn(threads)

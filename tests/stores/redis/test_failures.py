@@ -271,7 +271,7 @@ def test_a_dead_redis_costs_one_deadline(own_server: RedisServer, thread_id: str
             store.read(thread_id)
         waited = time.monotonic() - started
         # What the request would then save does not wait again.
-        with pytest.raises(ServiceUnavailable, match="did not answer the call before"):
+        with pytest.raises(ServiceUnavailable, match="did not answer the previous call"):
             store.merge(thread_id, [Push("l", b"2")])
         # The library's own retries would have taken over ten seconds.
         assert waited < 5

@@ -78,7 +78,7 @@ def test_check_says_what_may_be_lost() -> None:
     result = runner_of(MemoryStore())("check")
     assert result.exit_code == 0
     assert "Status:      reading and writing work" in result.stdout
-    assert "Warning:     Threads end with the process." in result.stdout
+    assert "Warning:     Threads are lost when the process ends." in result.stdout
 
 
 def test_check_says_where_the_setting_comes_from(

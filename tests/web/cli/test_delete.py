@@ -24,7 +24,7 @@ def test_a_damaged_thread_is_named_and_can_be_deleted(place: Path) -> None:
         runner = runner_of(store)
         result = runner("show", ID)
         assert result.exit_code == 1
-        assert f"Error: What is stored of thread {ID} is damaged" in result.stderr
+        assert f"Error: The stored data of thread {ID} is damaged" in result.stderr
         assert runner("delete", ID, "-y").exit_code == 0
         assert store.restore(ID) is None
 

@@ -120,7 +120,7 @@ def test_a_damaged_thread_is_left_out_of_the_export(place: Path) -> None:
         result = runner_of(store)("export", file, "--json")
         assert result.exit_code == 1
         assert json.loads(result.stdout) == {"exported": 2, "damaged": [ID]}
-        assert f"Not exported: What is stored of thread {ID} is damaged" in result.stderr
+        assert f"Not exported: The stored data of thread {ID} is damaged" in result.stderr
         assert len(file.read_bytes().splitlines()) == 2
 
 

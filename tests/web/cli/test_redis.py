@@ -110,7 +110,7 @@ def test_check_with_a_user_who_may_not_ask(server: Any, store: ThreadStore) -> N
         result = runner_of(limited)("check", "--json")
     assert result.exit_code == 0
     (warning,) = json.loads(result.stdout)["warnings"]
-    assert "may not ask" in warning
+    assert "no permission for INFO" in warning
 
 
 def test_check_says_how_to_fix_it(server: Any, tmp_path: Path) -> None:

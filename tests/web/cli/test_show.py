@@ -222,7 +222,7 @@ def test_the_beginning_of_an_id_is_enough(tmp_path: Path, kind: str) -> None:
         assert "No thread has an id that begins with thrd_ff" in result.stderr
         result = runner("show", "thrd_")
         assert (result.exit_code, result.stdout) == (1, "")
-        assert "Every thread has an id that begins with thrd_. Give more of it." in result.stderr
+        assert "Every thread id begins with thrd_. Give more characters." in result.stderr
         for wrong in ("", "thrd_a%", "thrd_" + "a" * 80, "a b"):
             result = runner("show", "--", wrong)
             assert (result.exit_code, result.stdout) == (1, "")
