@@ -154,7 +154,7 @@ def test_a_cluster_that_is_not_there(thread_id: str) -> None:
 
 @pytest.mark.parametrize("client", [None, "redis://localhost", redis.asyncio.Redis()])
 def test_what_is_no_client_is_refused(client: Any) -> None:
-    with pytest.raises(ConfigurationError, match="no client of redis-py"):
+    with pytest.raises(ConfigurationError, match="not a client of redis-py"):
         RedisStore(client)
 
 
