@@ -5,8 +5,8 @@
 The same app runs plain, with session reports to a server that confirms each at once, and with
 ``instrument()`` and OpenTelemetry's API without an SDK, alternately in one run. The first table
 has the time of a request, from the lowest decile of the calls of each round: other programs on
-the machine, and the thread that sends the reports, disturb those least. The second has the time
-that the processor works in all, including that thread.
+the machine disturb those least. The second has the time that the processor works in all. The
+reports of each round are sent after it: that is part of the second table only.
 """
 
 from __future__ import annotations
@@ -18,14 +18,11 @@ import socket
 import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-
-from flask_agentuity.client.sessions.reports import INTERVAL
 
 from .command import progress, run
 from .harness import Figure, Rounds, alternately, over, short
@@ -75,9 +72,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("--pause", type=float, default=5.0, metavar="MS", help="between two requests")
-    add("--lengths", nargs="+", type=int, default=[10, 1000])
-    add("--rounds", type=int, default=40)
-    add("--calls", type=int, default=32, help="in each round")
+    add("--lengths", nargs="+", type=int, default=[10, 100])
+    add("--rounds", type=int, default=60)
+    add("--calls", type=int, default=12, help="in each round")
     return parser
 
 
@@ -92,8 +89,7 @@ def _measure(
     def measure(worker: Worker) -> float:
         before = worker("processor_time")
         taken = worker("block", *_REQUESTS[name], options.calls, options.pause / 1000)
-        # Until the last reports are sent.
-        time.sleep(INTERVAL + 0.1)
+        worker("settle")
         work = worker("processor_time") - before
         processor[worker.key].append(work / options.calls * 1e6)
         return statistics.quantiles(taken, n=10, method="inclusive")[0]

@@ -13,12 +13,15 @@ from .messages import TITLE, history, message, token
 from .peers import Place, find_peer
 from .peers.base import COOKIE, Peer
 
+#: The key of the app's extensions under which the adapter is found.
+PEER = "benchmark.peer"
+
 
 def make_app(key: str, place: Place) -> Flask:
     """Return the app of the system with this key."""
     app = Flask("benchmark", instance_path=str(place.folder))
     app.secret_key = "only for the benchmark"
-    peer = find_peer(key)(app, place)
+    app.extensions[PEER] = peer = find_peer(key)(app, place)
     _add_reading(app, peer)
     _add_writing(app, peer)
     return app

@@ -21,11 +21,15 @@ from pathlib import Path
 from typing import Any, Self
 from wsgiref.types import StartResponse, WSGIApplication
 
-from .application import make_app
+from flask import Flask
+
+from .application import PEER, make_app
 from .peers import Place, find_peer
 
 _IO = Path("/proc/self/io")
 _PACKAGE = "flask_agentuity"
+# After so many conversations were started, they are settled.
+_SETTLED = 200
 _BASE = {
     "SERVER_NAME": "localhost",
     "SERVER_PORT": "80",
@@ -110,7 +114,7 @@ def _keeping(answered: list[Any]) -> StartResponse:
 class Work:
     """An app and its visitors."""
 
-    app: WSGIApplication
+    app: Flask
     visitors: list[Visitor] = field(default_factory=list)
     next: int = 0
 
@@ -126,10 +130,17 @@ class Work:
         """
         self.visitors = [Visitor(self.app) for _ in range(visitors)]
         self.next = 0
-        for visitor in self.visitors:
+        for number, visitor in enumerate(self.visitors, 1):
             visitor.call("POST", "/start", f"length={length}")
             visitor.call("GET", "/count")
+            if number % _SETTLED == 0:
+                self.settle()
+        self.settle()
         gc.collect()
+
+    def settle(self) -> None:
+        """Finish what the requests have left to the background."""
+        self.app.extensions[PEER].settle()
 
     def block(self, method: str, path: str, calls: int, pause: float = 0.0) -> list[float]:
         """Return the µs of each of a number of calls, each for the next visitor.

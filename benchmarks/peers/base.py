@@ -45,6 +45,9 @@ class Peer(ABC):
     def __init__(self, app: Flask, place: Place) -> None:
         """Bind the system to *app*."""
 
+    def settle(self) -> None:  # noqa: B027 - most have nothing to do
+        """Finish what requests have left to the background. Called between requests."""
+
     @abstractmethod
     def start(self, messages: list[Message], title: str) -> str | None:
         """Start a conversation; return its id if the app has to set the cookie."""

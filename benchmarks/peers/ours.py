@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from flask import Flask, g
 
-from flask_agentuity import ThreadManager
+from flask_agentuity import SessionReporter, ThreadManager
 
 from ..messages import Message
 from .base import Peer, Place, nothing
@@ -18,8 +18,10 @@ class _Ours(Peer):
     durability = "end of the process"
     options: ClassVar[str] = ""
 
-    def __init__(self, app: Flask, place: Place) -> None:
-        ThreadManager(app, store=self.url(place))
+    def __init__(
+        self, app: Flask, place: Place, session_reporter: SessionReporter | None = None
+    ) -> None:
+        ThreadManager(app, store=self.url(place), session_reporter=session_reporter)
 
     def url(self, place: Place) -> str:
         return f"sqlite:///{place.folder / 'threads.db'}{self.options}"
@@ -87,12 +89,20 @@ class OnSQLiteReported(OnSQLite):
     name = "flask_agentuity, SQLite, sessions reported"
 
     def __init__(self, app: Flask, place: Place) -> None:
-        app.config.update(
-            AGENTUITY_SESSION_REPORTS="on",
-            AGENTUITY_SDK_KEY="only for the benchmark",
-            AGENTUITY_CATALYST_URL=os.environ["BENCHMARK_REPORTS"],
-        )
-        super().__init__(app, place)
+        from flask_agentuity.client.http import HTTPEndpoint
+        from flask_agentuity.client.sessions import SessionReports
+        from flask_agentuity.web.report_settings import ReportSettings
+        from flask_agentuity.web.reporting import HTTPSessionReporter
+
+        key, url = "only for the benchmark", os.environ["BENCHMARK_REPORTS"]
+        settings = ReportSettings(url, key, "org", "proj", None, "production", dev_mode=False)
+        # The same as with AGENTUITY_SESSION_REPORTS, and settle() can reach it.
+        self._reports = SessionReports(HTTPEndpoint(url, key))
+        super().__init__(app, place, HTTPSessionReporter(settings, self._reports))
+
+    def settle(self) -> None:
+        if not self._reports.flush(30.0) or self._reports.stats()["dropped"]:
+            raise RuntimeError(f"Reports were not sent: {self._reports.stats()}")
 
 
 class OnSQLiteInstrumented(OnSQLite):
