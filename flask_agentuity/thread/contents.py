@@ -305,6 +305,8 @@ def is_known_empty(contents: Contents) -> bool:
     was_empty = source.is_new or bool(source.was_missing)
     if not source.saved:
         return was_empty
+    if source.entries_size:
+        return False
     if not contents.is_loaded:
         return False
     for entry in contents.entries:

@@ -5,25 +5,16 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 from ..document import codec
 from ..errors import StateNotSerializable
+from .session_request import SessionRequest
 from .thread import Thread, ThreadObserver, contents_of
 
 logger = logging.getLogger("flask_agentuity.session")
 
 Listener = Callable[[str, "Session"], Any]
-
-
-class SessionRequest(NamedTuple):
-    """What a session tells about its request. ``began`` is in seconds since 1970."""
-
-    method: str = ""
-    #: Decoded, and without the query.
-    path: str = ""
-    trigger: Literal["api", "websocket"] = "api"
-    began: float = 0.0
 
 
 def _make_random_id() -> str:
@@ -42,12 +33,12 @@ class Session:
         thread: Thread,
         observer: ThreadObserver,
         *,
-        request: SessionRequest | None = None,
+        request: SessionRequest,
         make_id: Callable[[], str] = _make_random_id,
     ) -> None:
         self.thread = thread
         #: The method, the path, the trigger and the beginning of the request.
-        self.request = request or SessionRequest()
+        self.request = request
         #: The status of the response, once it is complete.
         self.status_code: int | None = None
         #: The exception that ended the request, once it has ended.
@@ -124,8 +115,9 @@ def complete(session: Session, status: int | None, error: BaseException | None) 
         return
     session._completed = True
     session.status_code, session.error = status, error
-    for listener in list(session._listeners or ()):
-        session._observer.call_listener(listener, "completed", session)
+    if session._listeners:
+        for listener in list(session._listeners):
+            session._observer.call_listener(listener, "completed", session)
 
 
 def _require_event(event: str) -> None:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from blinker import NamedSignal, Namespace
 
@@ -83,33 +83,15 @@ def call(app: Flask, function: Callable[..., Any], *arguments: Any, **named: Any
         logger.exception("%s raised an exception; continuing with the remaining receivers.", name)
 
 
-class Reporting:
-    """Calls a session reporter. If the reporter raises, that is logged."""
+class Reporting(NamedTuple):
+    """The methods of a session reporter, none of which is async. Callers log what they raise."""
 
-    def __init__(self, started: Callable[[Any], Any], completed: Callable[[Any], Any]) -> None:
-        """Call these functions, which are not async."""
-        self._started = started
-        self._completed = completed
+    #: Reports that a session has used its thread.
+    started: Callable[[Session], Any]
+    #: Reports that a session has ended.
+    completed: Callable[[Session], Any]
 
     @classmethod
     def to(cls, app: Flask, reporter: SessionReporter) -> Reporting:
-        """Return an object that calls *reporter*, whose methods may be async, for *app*."""
+        """Return the methods of *reporter*, which may be async, for *app*."""
         return cls(app.ensure_sync(reporter.started), app.ensure_sync(reporter.completed))
-
-    def started(self, session: Session) -> None:
-        """Report that *session* has used its thread."""
-        try:
-            self._started(session)
-        except Exception:
-            logger.exception(
-                "The session reporter raised an exception; the response is not affected."
-            )
-
-    def completed(self, session: Session) -> None:
-        """Report that *session* has ended."""
-        try:
-            self._completed(session)
-        except Exception:
-            logger.exception(
-                "The session reporter raised an exception; the response is not affected."
-            )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import weakref
 from collections.abc import Callable, Generator
@@ -11,6 +12,7 @@ from flask import Response
 
 from ..per_process import PerProcess
 from ..thread.session import Session, complete
+from ..thread.session_request import SessionRequest
 from ..thread.thread import Thread, contents_of
 from . import events as signals
 from .flask_internals import current_request
@@ -25,7 +27,7 @@ from .saving import (
     save_unanswered,
     settle_late_changes,
 )
-from .session_ids import describe_request, make_session_id
+from .session_ids import make_session_id
 from .streaming import SavingBody
 
 if TYPE_CHECKING:
@@ -35,6 +37,9 @@ if TYPE_CHECKING:
     from .app_threads import AppThreads
     from .events import Reporting
     from .runs.starting import RequestRun
+
+
+logger = logging.getLogger("flask_agentuity.signals")
 
 _creating_session = PerProcess(lambda: threading.Lock())
 
@@ -108,7 +113,7 @@ class RequestScope:
                     self._session = Session(
                         self.thread,
                         self.observer,
-                        request=describe_request(self._environ, self.began),
+                        request=SessionRequest(self._environ, self.began),
                         make_id=make_session_id,
                     )
         return self._session
@@ -117,7 +122,12 @@ class RequestScope:
         """Report the session, which has used its thread for the first time."""
         if not (self._is_reported or self._ended):
             self._is_reported = True
-            reporting.started(self.session)
+            try:
+                reporting.started(self.session)
+            except Exception:
+                logger.exception(
+                    "The session reporter raised an exception; the response is not affected."
+                )
 
     def acquire_turn(self, timeout: float, most_waiting: int) -> bool:
         """Take the turn of the thread until this request has ended.
@@ -256,7 +266,12 @@ class RequestScope:
             if completed.receivers:
                 self.threads.send(completed, self.thread, session, error)
             if self._is_reported and (reporting := self.threads.reporting) and session:
-                reporting.completed(session)
+                try:
+                    reporting.completed(session)
+                except Exception:
+                    logger.exception(
+                        "The session reporter raised an exception; the response is not affected."
+                    )
         contents = contents_of(self.thread)
         if contents.used or contents.metadata.used or self.earlier:
             settle_late_changes(

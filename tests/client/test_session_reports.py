@@ -5,33 +5,30 @@ from __future__ import annotations
 import email.utils
 import gc
 import logging
-import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
-from functools import partial
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 from freezegun import freeze_time
 from support import report_service
+from support.report_of import ReportOf
 from support.report_service import Answer, ReportService
 
 from flask_agentuity.client.http import HTTPEndpoint, HTTPReply
-from flask_agentuity.client.sessions import SessionReports
+from flask_agentuity.client.sessions import Report, SessionReports, Stage
 from flask_agentuity.client.sessions.outcomes import (
     Conflict,
     Repetition,
     Unavailable,
     outcome_of_reply,
 )
-from flask_agentuity.client.sessions.queue import Fields, Stage
 
 KEY = "a-key-for-reports"
+CONFIRMED = b'HTTP/1.1 200 OK\r\nContent-Length: 16\r\n\r\n{"success":true}'
 
 
 @pytest.fixture
@@ -85,9 +82,15 @@ def settle(reports: SessionReports) -> dict[str, int]:
     return reports.stats()
 
 
+def start(reports: SessionReports, id: str = "a") -> Report:
+    report = ReportOf(id)
+    reports.start(report)
+    return report
+
+
 def send(reports: SessionReports, *ids: str) -> dict[str, int]:
     for each in ids or ("a",):
-        reports.complete(reports.start(partial(dict, id=each)), partial(dict, id=each))
+        reports.complete(start(reports, each))
     return settle(reports)
 
 
@@ -234,16 +237,16 @@ def test_memory_is_bounded(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service.default = Answer(act=report_service.hang)
-    reports = report(max_messages=3)
-    reports.start(partial(dict, id="hangs"))
+    reports = report(max_reports=3)
+    start(reports, "hangs")
     service.wait_for(1)
     with caplog.at_level(logging.WARNING, "flask_agentuity.reports"):
-        waiting = [reports.start(partial(dict, id="waits")) for _ in range(3)]
-        dropped = [reports.start(partial(dict, id="dropped")) for _ in range(5)]
+        waiting = [start(reports, "waits") for _ in range(3)]
+        dropped = [start(reports, "dropped") for _ in range(5)]
         for each in dropped:
-            reports.complete(each, partial(dict, id="dropped"))
-    assert {each.stage for each in waiting} == {Stage.WAITING}
-    assert {each.stage for each in dropped} == {Stage.LOST}
+            reports.complete(each)
+    assert {each.stage for each in waiting} == {Stage.STARTED}
+    assert {each.stage for each in dropped} == {Stage.OVER}
     assert (reports.stats()["waiting"], reports.stats()["dropped"]) == (3, 5)
     (record,) = caplog.records
     assert "A session report was dropped: 3 are waiting for" in record.getMessage()
@@ -254,12 +257,13 @@ def test_the_size_of_what_waits_is_bounded(
 ) -> None:
     service.default = Answer(act=report_service.hang)
     reports = report(max_bytes=10_000)
-    reports.start(partial(dict, id="hangs"))
+    start(reports, "hangs")
     service.wait_for(1)
-    large, small = (reports.start(partial(dict, id="waits")) for _ in range(2))
-    reports.complete(large, partial(dict, id="large"), size=10_001)
-    reports.complete(small, partial(dict, id="small"), size=10_000)
-    assert (large.stage, small.stage) == (Stage.LOST, Stage.WAITING)
+    large, small = (start(reports, "waits") for _ in range(2))
+    large.size, small.size = 10_001, 10_000
+    reports.complete(large)
+    reports.complete(small)
+    assert (large.stage, small.stage) == (Stage.OVER, Stage.STARTED)
 
 
 def test_one_warning_says_what_to_check(
@@ -285,11 +289,11 @@ def test_the_warning_comes_again_later_with_a_count(
     service.default = Answer(500)
     reports = report()
     for count, id in enumerate("abc", 1):
-        reports.start(partial(dict, id=id))
+        start(reports, id)
         while reports.stats()["failed"] < count:
             time.sleep(0.001)
     at.now += 301
-    reports.start(partial(dict, id="d"))
+    start(reports, "d")
     settle(reports)
     first, second = caplog.messages
     assert "(0 more since" in first
@@ -302,8 +306,7 @@ def test_what_cannot_be_encoded_stops_nothing(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     reports = report()
-    broken: Fields = partial(dict, id="\ud83d")
-    reports.complete(reports.start(broken), broken)
+    reports.complete(start(reports, "\ud83d"))
     assert send(reports, "b")["sent"] == 2
     assert service.summary() == [("POST", "b"), ("PUT", "b")]
     assert "A session report failed" in caplog.text
@@ -314,16 +317,16 @@ def test_closing_is_bounded_and_ends_the_repetition(
 ) -> None:
     service.default = Answer(503)
     reports = report(pause=None, clock=time.monotonic)
-    reports.start(partial(dict, id="a"))
+    start(reports, "a")
     service.wait_for(1)
     reports.close(20.0)
     assert reports.stats()["failed"] == 1
-    assert reports.start(partial(dict, id="late")).stage is Stage.LOST
+    assert start(reports, "late").stage is Stage.OVER
 
 
 def test_reports_that_are_no_longer_used_end_their_thread(service: ReportService) -> None:
     reports = SessionReports(HTTPEndpoint(service.url, KEY), interval=0.005)
-    reports.start(partial(dict, id="a"))
+    start(reports, "a")
     service.wait_for(1)
     del reports
     # The fixture nothing_is_left_behind waits for the end of the thread.
@@ -334,21 +337,95 @@ def test_a_request_does_not_wake_the_sending_thread(
     service: ReportService, report: Callable[..., SessionReports]
 ) -> None:
     reports = report(interval=3600.0)
-    report_of_a = reports.start(partial(dict, id="a"))
-    reports.complete(report_of_a, partial(dict, id="a"))
+    reports.complete(start(reports))
     assert service.received == []
     # The end of the process does not wait.
     assert settle(reports)["sent"] == 2
 
 
+def test_what_waits_can_be_sent_at_once(
+    service: ReportService, report: Callable[..., SessionReports]
+) -> None:
+    reports = report(interval=3600.0)
+    assert reports.flush(30.0)
+    reports.complete(start(reports, "a"))
+    reports.complete(start(reports, "b"))
+    assert reports.flush(30.0)
+    assert len(service.received) == 4
+    service.default = Answer(act=report_service.hang)
+    start(reports, "c")
+    assert not reports.flush(0.05)
+
+
+def test_an_end_after_its_start_was_sent_is_sent_once(
+    service: ReportService, report: Callable[..., SessionReports]
+) -> None:
+    reports = report()
+    before = start(reports, "before")
+    reports.flush(30.0)
+    assert before.stage is Stage.ACCEPTED
+    reports.complete(before)
+    is_received, may_be_answered = threading.Event(), threading.Event()
+
+    def answer_later(handler: BaseHTTPRequestHandler) -> None:
+        is_received.set()
+        may_be_answered.wait(30.0)
+        handler.wfile.write(CONFIRMED)
+
+    reports.flush(30.0)
+    service.answers = [Answer(act=answer_later)]
+    meanwhile = start(reports, "meanwhile")
+    assert is_received.wait(30.0)
+    reports.complete(meanwhile)
+    may_be_answered.set()
+    settle(reports)
+    assert service.summary() == [
+        ("POST", "before"),
+        ("PUT", "before"),
+        ("POST", "meanwhile"),
+        ("PUT", "meanwhile"),
+    ]
+
+
+def test_an_end_after_its_start_was_refused_is_not_sent(
+    service: ReportService, report: Callable[..., SessionReports]
+) -> None:
+    service.default = Answer(401)
+    reports = report(max_bytes=10)
+    for _ in range(3):
+        refused = start(reports)
+        reports.flush(30.0)
+        refused.size = 10
+        reports.complete(refused)
+    service.default = Answer()
+    # The refused ones take no room.
+    ended = start(reports, "b")
+    ended.size = 10
+    reports.complete(ended)
+    assert settle(reports)["dropped"] == 0
+    assert service.summary() == [*[("POST", "a")] * 3, ("POST", "b"), ("PUT", "b")]
+
+
+def test_the_room_of_what_was_sent_is_free_again(
+    service: ReportService, report: Callable[..., SessionReports]
+) -> None:
+    reports = report(max_bytes=10)
+    for id in "abc":
+        ended = start(reports, id)
+        ended.size = 10
+        reports.complete(ended)
+        reports.flush(30.0)
+    assert settle(reports)["sent"] == 6
+
+
 def test_a_queue_that_fills_up_wakes_it(
     service: ReportService, report: Callable[..., SessionReports]
 ) -> None:
-    reports = report(interval=3600.0, max_messages=8)
+    reports = report(interval=3600.0, max_reports=8)
     for id in "abc":
-        reports.start(partial(dict, id=id))
+        start(reports, id)
     assert service.received == []
-    reports.start(partial(dict, id="d"))
+    start(reports, "d")
     service.wait_for(4)
 
 
@@ -359,79 +436,6 @@ def test_the_repetition_gives_up_by_the_clock_and_never_overflows() -> None:
     assert repetition.delay(Unavailable(""), 30.0) is None
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_parent_and_child_report_each_over_its_own_connection(
-    service: ReportService, report: Callable[..., SessionReports]
-) -> None:
-    reports = report(interval=0.005)
-    reports.start(partial(dict, id="before"))
-    service.wait_for(1)
-    with warnings.catch_warnings():
-        # Python 3.12 warns of forks beside threads, which is what is tested.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            counts = send(reports, "child")
-            code = 0 if counts["sent"] == 2 else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert send(reports, "parent")["sent"] == 3
-    assert sorted(service.summary()) == [
-        ("POST", "before"),
-        ("POST", "child"),
-        ("POST", "parent"),
-        ("PUT", "child"),
-        ("PUT", "parent"),
-    ]
-
-
-GEVENT = "from gevent import monkey; monkey.patch_all()"
-
-AT_EXIT = """
-import sys
-from functools import partial
-{prelude}
-from flask_agentuity.client.http import HTTPEndpoint
-from flask_agentuity.client.sessions import SessionReports
-reports = SessionReports(HTTPEndpoint({url!r}, {key!r}))
-for number in range(20):
-    fields = partial(dict, id=str(number))
-    reports.complete(reports.start(fields), fields)
-"""
-
-
-@pytest.mark.parametrize("prelude", ["", GEVENT])
-def test_what_waits_is_sent_at_the_end_of_the_process(service: ReportService, prelude: str) -> None:
-    if prelude:
-        pytest.importorskip("gevent")
-    code = AT_EXIT.format(prelude=prelude, url=service.url, key=KEY)
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert len(service.received) == 40
-
-
-def test_a_service_that_hangs_does_not_hold_up_the_end_of_the_process(
-    service: ReportService,
-) -> None:
-    service.default = Answer(act=report_service.hang)
-    code = AT_EXIT.format(prelude="", url=service.url, key=KEY)
-    # The reports alone would take 40 times the ten seconds of one exchange.
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
-    assert len(service.received) == 1
-
-
-def test_all_greenlets_go_on_while_a_report_is_sent(service: ReportService) -> None:
-    pytest.importorskip("gevent")
-    service.answers = [Answer(act=report_service.hang)]
-    code = AT_EXIT.format(prelude=GEVENT, url=service.url, key=KEY) + (
-        "import gevent\nfor _ in range(50): gevent.sleep(0.01)\nprint('ticked', flush=True)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
-    assert done.stdout.split() == [b"ticked"]
-
-
 def test_many_threads_report_at_once(
     service: ReportService, report: Callable[..., SessionReports]
 ) -> None:
@@ -440,7 +444,7 @@ def test_many_threads_report_at_once(
     def work(name: str) -> None:
         for number in range(20):
             id = f"{name}-{number}"
-            reports.complete(reports.start(partial(dict, id=id)), partial(dict, id=id))
+            reports.complete(start(reports, id))
 
     threads = [threading.Thread(target=work, args=(name,)) for name in "abcd"]
     for thread in threads:

@@ -14,33 +14,20 @@ from flask import Flask, Response, abort, g
 from flask.typing import ResponseReturnValue
 from support import report_service
 from support.report_service import Answer, ReportService
+from support.reported_apps import serving_apps
 
 from flask_agentuity import Session, StoreError, ThreadManager, session_completed
-from flask_agentuity.client.http import HTTPEndpoint
-from flask_agentuity.client.sessions import SessionReports
 from flask_agentuity.errors import ConfigurationError
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.stores.writing import Conflict, Write, Written
-from flask_agentuity.web import reporting
 
 KEY = "a-key-for-reports"
 
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ReportService]:
-    made: list[SessionReports] = []
-
-    def make(endpoint: HTTPEndpoint) -> SessionReports:
-        # With the usual interval each report waits for a second.
-        made.append(SessionReports(endpoint, interval=0.005))
-        return made[-1]
-
-    monkeypatch.setattr(reporting, "SessionReports", make)
-    service = ReportService()
-    yield service
-    service.close()
-    for reports in made:
-        reports.close()
+    with serving_apps(monkeypatch) as service:
+        yield service
 
 
 def configured(service: ReportService, **more: Any) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .queue import Report
+from .queue import Report, Stage
 from .reports import SessionReports
 
-__all__ = ["Report", "SessionReports"]
+__all__ = ["Report", "SessionReports", "Stage"]

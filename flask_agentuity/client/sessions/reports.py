@@ -10,25 +10,25 @@ import threading
 import time
 import weakref
 from collections import Counter
-from collections.abc import Callable
-from typing import assert_never
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
 
 from ...document.messages import encode_message
 from ...errors import StoreError
 from ...per_process import PerProcess
 from ..http import HTTPEndpoint
 from .outcomes import Accepted, Outcome, Repetition, outcome_of_error, outcome_of_reply
-from .queue import Fields, Report, ReportQueue, Stage
+from .queue import Report, ReportQueue, Stage
 
 logger = logging.getLogger("flask_agentuity.reports")
 
 PATH = "/session"
 
-#: The maximum number of queued messages; each session has two.
-MAX_MESSAGES = 2000
+#: The maximum number of queued reports.
+MAX_REPORTS = 2000
 #: The maximum size of the session data in them, in bytes.
 MAX_BYTES = 16 * 1024 * 1024
-#: Seconds between two checks for messages while there are none.
+#: Seconds between two checks for reports while there are none.
 INTERVAL = 1.0
 #: Seconds for sending the queue when the process ends.
 CLOSE_TIMEOUT = 2.0
@@ -58,7 +58,7 @@ class SessionReports:
         self,
         endpoint: HTTPEndpoint,
         *,
-        max_messages: int = MAX_MESSAGES,
+        max_reports: int = MAX_REPORTS,
         max_bytes: int = MAX_BYTES,
         interval: float = INTERVAL,
         pause: Callable[[float], bool] | None = None,
@@ -71,31 +71,39 @@ class SessionReports:
         """
         self._senders = PerProcess(
             lambda: _Sender(
-                endpoint, ReportQueue(max_messages, max_bytes, interval), pause, clock, uniform
+                endpoint, ReportQueue(max_reports, max_bytes, interval), pause, clock, uniform
             )
         )
         _all_reports.add(self)
         # The app was freed. Its thread ends when it has sent the queue.
         weakref.finalize(self, _close_senders, self._senders).atexit = False
 
-    def start(self, fields: Fields) -> Report:
-        """Report that a session has started. *fields* is called later, in another thread."""
-        report = Report(fields)
-        self._senders.get().accept(report)
-        return report
+    def start(self, report: Report) -> None:
+        """Report that a session has started."""
+        sender = self._senders.get()
+        if not sender.put(report):
+            sender.drop(report)
 
-    def complete(self, report: Report, fields: Fields, size: int = 0) -> None:
-        """Report that the session has ended. It is sent only if its start was accepted.
-
-        :param size: the bytes that *fields* refers to, if they are many.
-        """
-        if report.stage is not Stage.LOST:
-            report.end, report.size = fields, size
-            self._senders.get().accept(report)
+    def complete(self, report: Report) -> None:
+        """Report that the session has ended. It is sent only if its start was accepted."""
+        if not report.size:
+            report.has_ended = True
+            if report.stage is Stage.STARTED:
+                # The usual case: the end is sent with the start.
+                return
+        if report.stage is not Stage.OVER:
+            sender = self._senders.get()
+            if not sender.end(report):
+                sender.drop(report)
 
     def stats(self) -> dict[str, int]:
-        """Return how many messages wait, and counts since the first use in this process."""
+        """Return how many reports wait, and counts since the first use in this process."""
         return self._senders.get().stats()
+
+    def flush(self, timeout: float) -> bool:
+        """Send the queue now, and wait for that. Return False on timeout."""
+        sender = self._senders.made()
+        return sender is None or sender.flush(timeout)
 
     def close(self, timeout: float = CLOSE_TIMEOUT) -> None:
         """Send the queue for at most *timeout* seconds. Later reports are dropped."""
@@ -122,19 +130,21 @@ class _Sender:
         self._uniform = uniform
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
+        #: Adds a report. Returns False if there is no room for it.
+        self.put: Callable[[Report], bool] = self._put_first
+        #: Notes that a session has ended. Returns False if there is no room for that.
+        self.end = queue.end
         self._counts: Counter[Count] = Counter()
         self._warn_of_failures = _Occasionally()
         self._warn_of_drops = _Occasionally()
-
-    def accept(self, report: Report) -> None:
-        if (self._thread is None and not self._ensure_running()) or not self._queue.put(report):
-            report.stage = Stage.LOST
-            self._drop()
 
     def stats(self) -> dict[str, int]:
         with self._lock:
             counts = {each.value: self._counts[each] for each in Count}
         return {"waiting": len(self._queue), **counts}
+
+    def flush(self, timeout: float) -> bool:
+        return self._queue.flush(timeout)
 
     def close(self, timeout: float) -> None:
         self._queue.close(timeout)
@@ -143,6 +153,27 @@ class _Sender:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
+
+    def drop(self, report: Report) -> None:
+        """Count and log that a report has found no room."""
+        report.stage = Stage.OVER
+        self._count(Count.DROPPED)
+        with self._lock:
+            others = self._warn_of_drops.take(self._clock())
+        if others is not None:
+            logger.warning(
+                "A session report was dropped: %d are waiting for %s, which is slow or"
+                " unresponsive. (%d more since the last warning)",
+                len(self._queue),
+                self._endpoint.base,
+                others,
+            )
+
+    def _put_first(self, report: Report) -> bool:
+        if not self._ensure_running():
+            return False
+        self.put = self._queue.put
+        return self._queue.put(report)
 
     def _ensure_running(self) -> bool:
         with self._lock:
@@ -169,27 +200,39 @@ class _Sender:
             try:
                 self._send(report)
             except Exception:
-                report.stage = Stage.LOST
+                self._queue.finish(report)
                 logger.exception("A session report failed; continuing with the next one.")
         self._endpoint.close()
 
     def _send(self, report: Report) -> None:
         match report.stage:
-            case Stage.WAITING:
-                sent = self._deliver("POST", report.start)
-            case Stage.ACCEPTED:
-                assert report.end is not None
-                sent = self._deliver("PUT", report.end)
-            case Stage.LOST:
-                self._count(Count.LEFT_OUT)
+            case Stage.STARTED:
+                self._send_start(report)
+            case Stage.ENDED:
+                self._send_end(report)
+            case Stage.ACCEPTED | Stage.OVER:
+                # Such a report is in no queue.
                 return
             case _:
                 assert_never(report.stage)
-        report.stage = Stage.ACCEPTED if sent else Stage.LOST
 
-    def _deliver(self, method: str, fields: Fields) -> bool:
+    def _send_start(self, report: Report) -> None:
+        message = report.compose_start()
+        if message is not None and self._deliver("POST", message):
+            if self._queue.accept_start(report):
+                self._send_end(report)
+            return
+        if message is not None and report.has_ended:
+            self._count(Count.LEFT_OUT)
+        self._queue.finish(report)
+
+    def _send_end(self, report: Report) -> None:
+        self._deliver("PUT", report.compose_end())
+        self._queue.finish(report)
+
+    def _deliver(self, method: str, message: Mapping[str, Any]) -> bool:
         """Send a message until it is accepted or given up. Return whether it was accepted."""
-        body = encode_message(fields())
+        body = encode_message(message)
         repetition = Repetition(self._uniform)
         while True:
             outcome = self._attempt(method, body)
@@ -222,19 +265,6 @@ class _Sender:
                 " or set AGENTUITY_SESSION_REPORTS to off. (%d more since the last warning)",
                 self._endpoint.base,
                 reason,
-                others,
-            )
-
-    def _drop(self) -> None:
-        self._count(Count.DROPPED)
-        with self._lock:
-            others = self._warn_of_drops.take(self._clock())
-        if others is not None:
-            logger.warning(
-                "A session report was dropped: %d are waiting for %s, which is slow or"
-                " unresponsive. (%d more since the last warning)",
-                len(self._queue),
-                self._endpoint.base,
                 others,
             )
 
