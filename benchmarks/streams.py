@@ -27,6 +27,8 @@ from .streaming_app import TOKEN_BYTES
 
 _ROOT = Path(__file__).parent.parent
 _TOKENS = 500
+_STORES = ["SQLite", "Redis"]
+_PARTS = ["duration", "latency", "waiting"]
 
 
 def main() -> None:
@@ -35,21 +37,31 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--readers", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=5.0, help="to watch waiting readers")
+    parser.add_argument("--stores", nargs="+", choices=_STORES, default=_STORES)
+    parser.add_argument("--parts", nargs="+", choices=_PARTS, default=_PARTS)
     arguments = parser.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        redis_url = stack.enter_context(redis_server(folder))
-        for name, url in (("SQLite", ""), ("Redis", redis_url)):
-            if url is None:
-                continue
+        for name in arguments.stores:
+            url = stack.enter_context(redis_server(folder)) if name == "Redis" else ""
             place = folder / name
             place.mkdir()
-            with serving(place, url, workers=1, threads=16) as server:
-                progress(f"500 tokens, {name}")
-                print_duration(name, server, arguments.rounds)
-            with serving(place, url, workers=2, threads=arguments.readers + 16) as server:
+            measure(name, url, place, arguments)
+
+
+def measure(name: str, url: str, place: Path, arguments: argparse.Namespace) -> None:
+    """Measure one store."""
+    parts = arguments.parts
+    if "duration" in parts:
+        with serving(place, url, workers=1, threads=16) as server:
+            progress(f"500 tokens, {name}")
+            print_duration(name, server, arguments.rounds)
+    if "latency" in parts or "waiting" in parts:
+        with serving(place, url, workers=2, threads=arguments.readers + 16) as server:
+            if "latency" in parts:
                 progress(f"latency, {name}")
                 print_latency(name, server, max(2, arguments.rounds // 3))
+            if "waiting" in parts:
                 progress(f"waiting readers, {name}")
                 print_waiting(name, server, arguments.readers, arguments.seconds)
 
