@@ -1,4 +1,4 @@
-"""Logs of runs of other processes, and the thread that looks at them."""
+"""Following the logs of runs of other processes."""
 
 from __future__ import annotations
 
@@ -53,17 +53,17 @@ class StoredLog(Log):
             self._close(self)
 
     def cut(self) -> None:
-        """Have readers go; those of other formats than events would not come again."""
+        """End the readers of events, who reconnect; readers of other formats would not."""
         if self.format == "sse":
             with self._changed:
                 self.is_cut = True
                 self._changed.notify_all()
 
     def update(self, stored: StoredRun | None) -> None:
-        """Show what the store has now; None if the run was deleted."""
+        """Update the log to what the store has now; None if the run was deleted."""
         with self._changed:
             if stored and stored.is_running and stored.length < self._length:
-                # The look began before the reader came, who has seen more.
+                # The store was read before the reader came, who has seen more.
                 return
             if stored != self.stored:
                 self.stored = stored
@@ -112,28 +112,29 @@ class Followed:
             return list(self._logs)
 
     def add(self, stored: StoredRun) -> StoredLog:
-        """Return the log of a run, which grows until it is closed."""
+        """Return the log of a run, which is updated until it is closed."""
         log = StoredLog(stored, self._store, self._remove)
         with self._lock:
             self._logs.setdefault(log.key, []).append(log)
         return log
 
     def update(self, key: RunKey, stored: StoredRun | None) -> None:
-        """Tell the readers of a run what the store has now."""
+        """Update a run's log to what the store has now."""
         with self._lock:
             logs = list(self._logs.get(key, ()))
         for log in logs:
             log.update(stored)
 
     def cut(self) -> None:
-        """Have readers go who would come again."""
+        """End the readers that reconnect."""
         with self._lock:
             logs = [log for each in self._logs.values() for log in each]
         for log in logs:
             log.cut()
 
     def look_at_turns(self, running: Collection[StoredRun]) -> None:
-        """Interrupt runs whose process has ended. Called often, it looks now and then.
+        """Interrupt runs whose process has ended. It may be called often, and checks from time to
+        time.
 
         :raises StoreError: if a store cannot be asked.
         """

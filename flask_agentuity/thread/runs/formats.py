@@ -1,7 +1,7 @@
 """What the log of a run contains: text, server-sent events, or a UI message stream.
 
-The log holds bytes as readers get them, so an offset in the log is an offset in what was
-received. What depends on how the run ended is not in the log; :meth:`Format.end` makes it.
+The log has the bytes that readers get, so an offset in the log is an offset in what was received.
+The end, which depends on how the run ended, is not in the log; :meth:`Format.end` makes it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ...stores.runs import RunStatus
 
 FormatName = Literal["text", "sse", "ui"]
 
-#: What readers are told of a run that failed; the reason is for the log only.
+#: What readers are told about a failed run; the reason is only logged.
 FAILURE = "The answer failed."
 INTERRUPTION = "The answer was interrupted."
 #: The offset after the ``end`` event: nothing follows it.
@@ -33,12 +33,12 @@ class Encoder(ABC):
 
     def __init__(self, run_id: str) -> None:
         self.run_id = run_id
-        # A character of several bytes may be divided among the items.
+        # A character of several bytes may be split between items.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     @abstractmethod
     def encode(self, item: Any, at: int) -> bytes:
-        """Return what is logged for *item*, which will be at this offset; may be empty.
+        """Return the bytes for *item* at this offset of the log; they may be empty.
 
         :raises TypeError: if it is not a str, bytes, dict or None.
         :raises StateNotSerializable: if a dict is not JSON.
@@ -46,11 +46,11 @@ class Encoder(ABC):
 
     @abstractmethod
     def close(self, status: RunStatus, at: int) -> bytes:
-        """Return what is logged when the generator has ended."""
+        """Return the last bytes of the log, after the generator has ended."""
 
     @abstractmethod
     def truncate(self, at: int) -> bytes:
-        """Return what tells readers that the rest is not logged."""
+        """Return the bytes that tell readers that the rest is not kept."""
 
     def _text_of(self, item: Any) -> str | None:
         """Return the text of an item; None for a dict."""
@@ -67,22 +67,22 @@ class Encoder(ABC):
 
 
 class Format(ABC):
-    """How one kind of log is made and read."""
+    """A format of logs: how they are made and read."""
 
     name: ClassVar[FormatName]
     mimetype: ClassVar[str]
     headers: ClassVar[Mapping[str, str]] = {}
-    #: What a reader gets first, and when nothing happens.
+    #: What a reader gets first, and while there is no output.
     beginning: ClassVar[bytes] = b""
     heartbeat: ClassVar[bytes] = b""
 
     @abstractmethod
     def encoder(self, run_id: str) -> Encoder:
-        """Return what makes the log of a run."""
+        """Return an encoder for the log of a run."""
 
     @abstractmethod
     def end(self, run_id: str, status: RunStatus) -> bytes:
-        """Return what a reader gets after the log of a run that ended so."""
+        """Return what a reader gets after the log of a run that ended with this status."""
 
     @abstractmethod
     def text(self, log: bytes) -> str:
@@ -153,7 +153,7 @@ class EventFormat(Format):
         return _EventEncoder(run_id)
 
     def end(self, run_id: str, status: RunStatus) -> bytes:
-        # The identifier comes with the last event only, so that no other one is missed.
+        # Only the last event has the id, so that no other event is missed.
         last = b'event: end\nid: %b.%b\ndata: {"status":"%b"}\n\n' % (
             run_id.encode(),
             END.encode(),
@@ -298,7 +298,7 @@ def read_events(log: bytes) -> list[bytes]:
 
 
 def _is_aside(kind: object) -> bool:
-    """Return whether a part of this type can stand in the middle of a text."""
+    """Return whether a part of this type can occur in the middle of a text."""
     return isinstance(kind, str) and (kind.startswith("data-") or kind == "message-metadata")
 
 
@@ -317,5 +317,5 @@ def _message_of(status: RunStatus) -> str | None:
 
 
 def _well_formed(text: str) -> str:
-    """Replace lone surrogates, as JavaScript's ``toWellFormed()`` does."""
+    """Replace unpaired surrogates, as JavaScript's ``toWellFormed()`` does."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")

@@ -1,4 +1,4 @@
-"""The log of a run in the process that runs it, and what readers of any log have in common."""
+"""The log of a run in the process that runs it, and the base class of all logs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ READ_BYTES = 65_536
 #: How many bytes of a log stay in memory after they were stored; earlier ones are in the store.
 _KEPT_BYTES = 262_144
 
-#: Why a run is to end before its generator does. ``lost``: nothing of it may be saved.
+#: Why a run has to end before its generator does. ``lost``: nothing of it may be saved.
 Reason = Literal["stopped", "interrupted", "lost"]
 
 
@@ -37,17 +37,17 @@ class Log(ABC):
     @property
     @abstractmethod
     def status(self) -> RunStatus | None:
-        """What has become of the run; None if it was deleted."""
+        """The status of the run; None if it was deleted."""
 
     @abstractmethod
     def wait(self, after: int, seconds: float) -> None:
-        """Return once there is more than *after* bytes, the run has ended, or time is over."""
+        """Wait until there are more than *after* bytes, the run has ended, or the time is over."""
 
     @abstractmethod
     def read(self, after: int) -> bytes:
         """Return bytes from this offset on, as many as are sent at a time.
 
-        :raises StoreError: if they must be fetched and cannot be.
+        :raises StoreError: if they have to be fetched from the store, and that fails.
         """
 
     def close(self) -> None:  # noqa: B027 - the log of a run of this process needs nothing
@@ -98,7 +98,7 @@ class LiveLog(Log):
 
     @property
     def reason(self) -> Reason | None:
-        """Why the run is to end early; None while it may go on."""
+        """Why the run has to end early; None while it may go on."""
         return self._reason
 
     def wait(self, after: int, seconds: float) -> None:
@@ -120,9 +120,9 @@ class LiveLog(Log):
         return self._store.read(self.key, after, min(base - after, READ_BYTES))
 
     def ask(self, reason: Reason) -> bool:
-        """Have the run end early; return whether it is asked for the first time.
+        """Ask the run to end early; return whether that is the first time.
 
-        That the run is lost weighs more than any other reason.
+        ``lost`` replaces any other reason.
         """
         first = self._reason is None or (reason == "lost" and self._reason != "lost")
         if first:
@@ -134,7 +134,7 @@ class LiveLog(Log):
     def append(self, data: bytes, truncation: Callable[[int], bytes]) -> None:
         """Add what the generator has yielded.
 
-        :param truncation: returns what is added instead at an offset if it is too much.
+        :param truncation: returns, for an offset, what is added instead if it is too much.
         """
         if self.truncated or self._closing is not None:
             return
@@ -159,7 +159,7 @@ class LiveLog(Log):
         return self._closing is not None
 
     def addition(self) -> Addition | None:
-        """Return what is to be stored; None if nothing is."""
+        """Return the bytes to store; None if there are none."""
         with self._changed:
             if self._status != "running" or self.ended.is_set():
                 return None
@@ -169,7 +169,7 @@ class LiveLog(Log):
             return Addition(self.key, self._stored, data, self._closing, self.truncated)
 
     def was_stored(self, addition: Addition) -> None:
-        """Take note that *addition* is stored."""
+        """Record that *addition* is stored."""
         with self._changed:
             self._stored = addition.at + len(addition.data)
             if addition.status is not None:
@@ -180,7 +180,7 @@ class LiveLog(Log):
                 self._base += gone
 
     def was_refused(self, status: RunStatus | None) -> None:
-        """Take note that the run was ended by another process, or deleted (None)."""
+        """Record that the run was ended by another process, or deleted (None)."""
         self.ask("lost")
         # Nothing of it is saved, so the next message need not wait for the generator.
         self.end_turn()
@@ -188,7 +188,7 @@ class LiveLog(Log):
         self.ended.set()
 
     def compare(self, stored: StoredRun | None) -> None:
-        """Take note of what the store has: another process may have ended or stopped the run."""
+        """Compare with what the store has: another process may have ended or stopped the run."""
         if self.is_closing:
             return
         if stored is None or not stored.is_running:

@@ -64,7 +64,7 @@ class ProcessRuns:
         # The runs whose threads have not ended; some may only call listeners.
         self._at_work: set[RunKey] = set()
         self._reserved = 0
-        #: Those who read here, with the limit for each thread.
+        #: The readers in this process, with the limit for each thread.
         self.readers = Readers(options.max_readers)
         self._writer = Writer(store)
         self._followed = Followed(turns, store)
@@ -105,7 +105,7 @@ class ProcessRuns:
         return log
 
     def note(self) -> None:
-        """Take note that a log of this process has grown."""
+        """Record that a log of this process has grown."""
         self._writer.note()
 
     def finish(self, log: LiveLog, patience: float) -> bool:
@@ -129,12 +129,12 @@ class ProcessRuns:
         self.leave(log)
 
     def leave(self, log: LiveLog) -> None:
-        """Take note that the thread of a run has nothing left to do."""
+        """Record that the thread of a run has nothing left to do."""
         with self._lock:
             self._at_work.discard(log.key)
 
     def wait_for_end(self, seconds: float, run_id: str | None = None) -> bool:
-        """Wait until a run, or none at all, is at work; return False if it is after that time."""
+        """Wait until a run, or every run, has ended; return False on timeout."""
         return self._wait_until(time.monotonic() + seconds, run_id)
 
     def find_live(self, key: RunKey) -> LiveLog | None:
@@ -169,13 +169,13 @@ class ProcessRuns:
         return self.store.stop(key)
 
     def thread_deleted(self, thread_id: str) -> None:
-        """End the runs of a thread that is gone, as far as this process has them."""
+        """End the runs of a deleted thread in this process."""
         for log in list(self._live.values()):
             if log.key.thread_id == thread_id and not log.is_closing:
                 log.was_refused(None)
 
     def begin_to_end(self) -> None:
-        """Let runs go on for the grace period, and end them then."""
+        """Let runs continue for the grace period, and then end them."""
         if self._deadline is None:
             self._deadline = time.monotonic() + self.options.grace
             self._followed.cut()
@@ -222,7 +222,7 @@ class ProcessRuns:
         return True
 
     def _watch(self) -> None:
-        """Have the watching thread look at what there is now."""
+        """Make the watching thread check the current runs."""
         with self._lock:
             self._wake.set()
             if self._wake_watch is not None:
@@ -243,7 +243,7 @@ class ProcessRuns:
                     self._wake_watch = watch.wake
                     try:
                         while followed := self._followed.keys:
-                            # Turns are looked at even if nothing changes.
+                            # Turns are checked even if nothing changes.
                             pause = leases.LEASE_SECONDS / leases.RENEWALS
                             watch.wait([*followed, *self._live], pause)
                             self._look()
@@ -260,7 +260,7 @@ class ProcessRuns:
                 time.sleep(_RETRY_SECONDS)
 
     def _look_while_live(self) -> bool:
-        """Look at the runs of this process; return True if there is nothing left to do."""
+        """Check the runs of this process; return True if there is nothing left to do."""
         while not self._followed.keys:
             with self._lock:
                 if not self._live and not self._followed.keys:
@@ -274,7 +274,7 @@ class ProcessRuns:
     def _look(self) -> None:
         self._keep_deadlines()
         live = dict(self._live)
-        # Those who join during the look are not judged by what it did not ask for.
+        # Readers who came meanwhile are not affected, because their runs were not asked for.
         followed = self._followed.keys
         found = self.store.look({*live, *followed})
         for key, log in live.items():

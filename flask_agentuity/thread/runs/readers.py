@@ -19,7 +19,7 @@ class Readers:
         self._counts: dict[str, int] = {}
 
     def count(self, thread_id: str) -> Callable[[], None]:
-        """Count another reader of a thread; return what is called once when it has gone.
+        """Count another reader of a thread; return a function to call once when it has gone.
 
         :raises TooManyReaders: if the thread has too many readers.
         """

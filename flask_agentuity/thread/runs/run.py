@@ -9,7 +9,8 @@ from .formats import FORMATS
 class Run:
     """One streamed answer, started by :meth:`ThreadManager.stream`.
 
-    It does not change after :meth:`ThreadManager.run` has returned it; call that again for news.
+    It does not change after :meth:`ThreadManager.run` has returned it; call that again for an
+    update.
     """
 
     __slots__ = ("_store", "_stored")

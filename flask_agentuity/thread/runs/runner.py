@@ -27,10 +27,10 @@ from .log import LiveLog
 logger = logging.getLogger("flask_agentuity.runs")
 
 _NO_MORE: Any = object()
-# In gevent's workers, so many asynchronous runs are at work at a time; others wait.
+# In gevent's workers, at most this number of asynchronous runs work at a time; others wait.
 _MOST_NATIVE_THREADS = 100
 
-#: What a run can be made of.
+#: The types of output that a run accepts.
 Output = Iterable[Any] | AsyncIterable[Any]
 
 
@@ -45,9 +45,9 @@ class Saving(Protocol):
 
 
 def require_output(output: object) -> None:
-    """Refuse what cannot be run.
+    """Refuse an output that cannot be run.
 
-    :raises TypeError: which says what to pass.
+    :raises TypeError: the message says what to pass.
     """
     if inspect.isgeneratorfunction(output) or inspect.isasyncgenfunction(output):
         raise TypeError(
@@ -77,11 +77,11 @@ class Runner:
         self._note = note
         self._save = save
         self._encoder = FORMATS[log.format].encoder(log.key.run_id)
-        #: What made the run fail.
+        #: The exception that made the run fail.
         self.error: BaseException | None = None
 
     def run(self) -> RunStatus:
-        """Run to the end, save, and add the end to the log; return what became of the run."""
+        """Run to the end, save, and add the end to the log; return the status."""
         status: RunStatus
         try:
             status = self._iterate()

@@ -1,4 +1,4 @@
-"""Stores what the runs of this process yield: one thread, and one call for all of them."""
+"""Storing the output of this process's runs: one thread does it, with one call for all of them."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ class Writer:
                 ).start()
 
     def note(self) -> None:
-        """Take note that a log has grown."""
+        """Record that a log has grown."""
         if not self._has_news:
             with self._changed:
                 self._has_news = True
                 self._changed.notify()
 
     def hurry(self) -> None:
-        """Store now what there is: a run has ended."""
+        """Store without waiting, because a run has ended."""
         with self._changed:
             self._has_news = self._is_urgent = True
             self._changed.notify()
 
     def forget(self, log: LiveLog) -> None:
-        """Store no more of *log*."""
+        """Stop storing *log*."""
         with self._changed:
             self._logs.pop(log.key, None)
             self._changed.notify()
@@ -78,7 +78,7 @@ class Writer:
                 self.note()
 
     def _store_all(self, logs: list[LiveLog]) -> bool:
-        """Store what is new in all logs; return False if it must be tried again."""
+        """Store new output of all logs; return False if it must be tried again."""
         found = [(log, addition) for log in logs if (addition := log.addition())]
         if not found:
             return True
@@ -95,7 +95,8 @@ class Writer:
         for log, addition in found:
             if log.key in refused:
                 stored = ended.get(log.key)
-                # One that is still running has a gap, which no other process can have made.
+                # A run that is still running has a gap in its log, which no other process can have
+                # caused.
                 log.was_refused(stored.status if stored and not stored.is_running else None)
                 self.forget(log)
             else:

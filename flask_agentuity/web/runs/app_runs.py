@@ -1,4 +1,4 @@
-"""The runs of one app: where they are kept, and what each process has of them."""
+"""The runs of one app: their store, and the runs of each process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _ONLY_HERE = (
 
 
 class AppRuns:
-    """What belongs to one app. Nothing is opened before the first use."""
+    """The runs of one app. Nothing is opened before the first use."""
 
     def __init__(self, threads: AppThreads) -> None:
         self._threads = threads
@@ -131,7 +131,7 @@ class AppRuns:
             here.thread_deleted(thread_id)
 
     def warnings(self) -> Sequence[str]:
-        """Return what limits the runs of this app, for ``flask threads check``."""
+        """Return warnings about limits of the runs of this app, for ``flask threads check``."""
         if self.turns.runs is not None:
             return ()
         return (_ONLY_HERE % type(self.turns).__name__,)

@@ -22,7 +22,7 @@ _SIGNALS = ("SIGTERM", "SIGUSR1", "SIGABRT", "SIGQUIT", "SIGINT")
 
 
 def _register() -> weakref.WeakSet[ProcessRuns]:
-    """Have all runs of this process end before the interpreter does."""
+    """Make all runs of this process end before the interpreter does."""
     # What is registered last is called first: executors, and with them asyncio's, still work
     # while the runs end. They register when this module is imported.
     import concurrent.futures.thread  # noqa: F401
@@ -48,7 +48,7 @@ _known = PerProcess(_register)
 
 
 def end_with_process(runs: ProcessRuns) -> None:
-    """Have *runs* end before this process does."""
+    """Make *runs* end before this process does."""
     _known.get().add(runs)
 
 

@@ -50,7 +50,7 @@ def _may_use(threads: AppThreads, scope: RequestScope, current: Request, thread_
     identity = scope.identity
     if identity is None or threads.owner_loader is None:
         return True
-    # Notes how the request has come to the id.
+    # Records how the request got the id.
     identity.identify(current)
     snapshot = threads.store.read_for(identity.person, thread_id, ())
     owner = snapshot.owner if snapshot else None

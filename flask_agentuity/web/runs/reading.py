@@ -50,7 +50,7 @@ class RunBody:
     def __init__(self, format: str, leave: Callable[[], object]) -> None:
         """Make a body that is empty until :meth:`open`.
 
-        :param leave: is called once, when the reader has had everything or has gone.
+        :param leave: is called once, when the reader has received everything or has gone.
         """
         self._format = FORMATS[format]
         self._leave: Callable[[], object] | None = leave
@@ -87,7 +87,7 @@ class RunBody:
         return chunk
 
     def close(self) -> None:
-        """The reader has had everything, or has gone."""
+        """The reader has received everything, or has gone."""
         self._has_ended = True
         if (leave := self._leave) is not None:
             self._leave = None
@@ -98,7 +98,7 @@ class RunBody:
     def _next_chunk(self, log: Log) -> bytes | None:
         while True:
             log.wait(self._after, self._patience())
-            # The status first: what is there then is everything.
+            # The status is read first, so that everything is there if the run has ended.
             status = log.status
             is_behind = log.length > self._after
             data = self._read(log) if is_behind else b""
@@ -107,7 +107,7 @@ class RunBody:
                 return data
             if data is not None and status != "running":
                 self._has_ended = True
-                # What is missing was deleted, or is no longer kept.
+                # The rest was deleted, or is no longer kept.
                 shown = "interrupted" if is_behind or status is None else status
                 return self._format.end(log.key.run_id, shown) or None
             if log.is_cut or (self._until is not None and time.monotonic() >= self._until):
@@ -118,7 +118,7 @@ class RunBody:
                 return self._format.heartbeat
 
     def _read(self, log: Log) -> bytes | None:
-        """Return what comes next; None if the store cannot be asked."""
+        """Return the next bytes; None if the store cannot be asked."""
         try:
             return log.read(self._after)
         except StoreError as error:
@@ -143,7 +143,7 @@ def make_response(body: RunBody, format: str, run_id: str) -> Response:
     response = current_app.response_class(body, mimetype=known.mimetype, headers=known.headers)
     response.headers[RUN_HEADER] = run_id
     response.headers["Cache-Control"] = "no-store"
-    # nginx would collect the answer before it passes it on.
+    # Otherwise nginx collects the response before it passes it on.
     response.headers["X-Accel-Buffering"] = "no"
     # Without it, Chromium waits for the first kilobyte of a text to find out what it is.
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -12,7 +12,7 @@ from ..settings_reader import SettingsReader
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """Where runs are kept, and what they may cost."""
+    """Where runs are kept, and their limits."""
 
     #: The URL of their store; None: that of threads.
     store: str | None = field(repr=False)

@@ -36,7 +36,7 @@ PATIENCE = 60.0
 
 
 class RequestRun:
-    """What a view has passed to ``threads.stream()``.
+    """The output that a view has passed to ``threads.stream()``, and its run.
 
     It is *planned* until the response is saved. Then it *runs*, and has the turn of the request;
     or it is *cancelled*, because there is another response. The request ends when both the run
@@ -72,7 +72,7 @@ class RequestRun:
         self.response = make_response(self._body, format, self._key.run_id)
         self._lock = threading.Lock()
         self._is_planned = True
-        # What the end of the request waits for: the run and the reader.
+        # What the end of the request waits for: the end of the run and of the reader.
         self._under_way = 0
         self._error: BaseException | None = None
         self._status: RunStatus | None = None
@@ -160,7 +160,7 @@ class RequestRun:
                         extra={"thread_id": self._key.thread_id},
                     )
             finally:
-                # Given back before a reader can see the end, and send the next message.
+                # Given back before a reader can see the end, and sends the next message.
                 self.turn.end()
                 end_turn(self._thread)
                 self._here.show_end(log)
