@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from functools import lru_cache
 from itertools import chain
 from operator import itemgetter
@@ -16,6 +16,10 @@ from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, TailRow, new
 
 _first_column = itemgetter(0)
 
+# Lists of threads of this size, in bytes, are joined in Python, which takes less time. The
+# statements that this needs would slow the reading of smaller threads.
+_LARGE = 250_000
+
 # One statement reads rows of one moment: that of the thread, and behind it those of its
 # entries. The last segment comes by itself, because a write may need it. The others are joined
 # by SQLite (group_concat keeps the order of its subquery), so that a long list is few objects.
@@ -23,7 +27,7 @@ _READ = f"""
 SELECT 0, {HEAD_COLUMNS} FROM threads t WHERE t.id = ?
 UNION ALL
 SELECT {ENTRY_COLUMNS}, s.number, s.items, s.items_before, s.epoch, CAST(s.body AS BLOB),
-  CASE WHEN s.number THEN CAST((
+  CASE WHEN s.number AND t.entries_size < {_LARGE} THEN CAST((
     SELECT group_concat(body, ',') FROM (
       SELECT body FROM segments
       WHERE number >= e.number << {schema.SEGMENT_BITS} AND number < s.number
@@ -37,6 +41,9 @@ LEFT JOIN segments s ON s.number = CASE
 WHERE t.id = ?
 """
 _READ_ALL = _READ.format("1")
+
+_IS_AS_READ = "SELECT 1 FROM threads WHERE number = ? AND version = ? AND id = ?"
+_BODIES = "SELECT CAST(body AS BLOB) FROM segments WHERE number >= ? AND number < ? ORDER BY number"
 
 
 @lru_cache(maxsize=schema.MOST_NAMED + 1)
@@ -62,13 +69,54 @@ def read_thread(
     if not rows:
         return None
     head = new(Head, rows[0][1:12])
+    if head.entries_size < _LARGE:
+        return head, _snapshot_of(thread_id, head, rows, found, keys)
+    connection.execute("BEGIN")
+    try:
+        # An unfinished statement keeps the moment for the others.
+        if len(rows) < schema.MOST_NAMED + 2 and not _is_as_read(connection, head, thread_id):
+            found = connection.execute(query, arguments)
+            rows = found.fetchmany(schema.MOST_NAMED + 2)
+            if not rows:
+                return None
+            head = new(Head, rows[0][1:12])
+        rows = [rows[0], *_with_bodies(connection, rows[1:])]
+        return head, _snapshot_of(thread_id, head, rows, _with_bodies(connection, found), keys)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _is_as_read(connection: sqlite3.Connection, head: Head, thread_id: str) -> bool:
+    arguments = head.number, head.stored_version, thread_id
+    return connection.execute(_IS_AS_READ, arguments).fetchone() is not None
+
+
+def _with_bodies(connection: sqlite3.Connection, rows: Iterable[Any]) -> Iterator[Any]:
+    """Yield *rows*, with the bodies of all segments but the last in the place of their join."""
+    for row in rows:
+        number, tail = row[0], row[6]
+        if row[2] != schema.LIST or tail is None or row[11] is not None:
+            yield row
+            continue
+        found = connection.execute(_BODIES, (schema.segment_range(number)[0], tail))
+        yield (*row[:11], [body for (body,) in found])
+
+
+def _snapshot_of(
+    thread_id: str,
+    head: Head,
+    rows: list[Any],
+    others: Iterable[Any],
+    keys: Collection[str] | None,
+) -> Snapshot:
+    """Return what is stored; *rows* and *others* are those of the thread and its entries."""
     del rows[0]
     if len(rows) > schema.MOST_NAMED:
-        return head, _large_snapshot(thread_id, head, chain(rows, found), keys)
+        return _large_snapshot(thread_id, head, chain(rows, others), keys)
     if len(rows) > 1:
         # In the order of their numbers, in which they were created.
         rows.sort(key=_first_column)
-    return head, _snapshot(thread_id, head, rows, keys)
+    return _snapshot(thread_id, head, rows, keys)
 
 
 def read_owner(connection: sqlite3.Connection, thread_id: str) -> tuple[str | None] | None:
@@ -127,4 +175,8 @@ def _value(row: Any, keys: Collection[str] | None) -> bytes | None:
         return cast("bytes | None", value)
     if kind != schema.LIST:
         return cast(bytes, body)
-    return b"".join((b"[", body, b"]") if inner is None else (b"[", inner, b",", body, b"]"))
+    if inner.__class__ is list and inner:
+        # One copy of a long list, not two.
+        inner[0] = b"[" + inner[0]
+        return b",".join((*inner, body + b"]"))
+    return b"".join((b"[", inner, b",", body, b"]") if inner else (b"[", body, b"]"))
