@@ -166,20 +166,20 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
     :raises StateTooLarge: if the document would be over the limit.
     :raises StoreError: if the store cannot write.
     """
-    conflict = Conflict()
     attempt = None
     if not _EDITS.isdisjoint(map(type, write.operations)):
         attempt = _first_attempt(store, thread_id, write)
-    number = 1
+    outcome = store.write(thread_id, attempt.as_write(write) if attempt else write)
+    if isinstance(outcome, Conflict):
+        attempt, outcome = _write_again(store, thread_id, write, outcome)
+    return outcome if attempt is None else _finished(thread_id, write, attempt, outcome)
+
+
+def _write_again(
+    store: EditingStore, thread_id: str, write: Write, outcome: Conflict
+) -> tuple[_Attempt, Written]:
+    conflict, number = outcome, 1
     while True:
-        outcome = store.write(thread_id, attempt.as_write(write) if attempt else write)
-        if isinstance(outcome, Written):
-            return outcome if attempt is None else _finished(thread_id, write, attempt, outcome)
-        conflict = Conflict(
-            {*conflict.keys, *outcome.keys},
-            {*conflict.assigned, *outcome.assigned},
-            conflict.metadata or outcome.metadata,
-        )
         number += 1
         if number > 2:
             time.sleep(
@@ -187,6 +187,14 @@ def write_merged(store: EditingStore, thread_id: str, write: Write) -> Written:
             )
         by_store = number >= ATTEMPTS or not store.edits
         attempt = _prepare(store, thread_id, write, conflict, by_store)
+        again = store.write(thread_id, attempt.as_write(write))
+        if isinstance(again, Written):
+            return attempt, again
+        conflict = Conflict(
+            {*conflict.keys, *again.keys},
+            {*conflict.assigned, *again.assigned},
+            conflict.metadata or again.metadata,
+        )
 
 
 def _first_attempt(store: EditingStore, thread_id: str, write: Write) -> _Attempt:

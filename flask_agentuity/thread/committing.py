@@ -12,7 +12,10 @@ from .queued import NOTHING, QueuedPush, Watched
 
 
 def commit_change(entry: Entry, change: KeyChange, written: Written | None) -> None:
-    """Record that *change* is stored (*written* is None if that is not certain)."""
+    """Record that *change* is stored (*written* is None if that is not certain).
+
+    The value in memory may have changed again meanwhile.
+    """
     if entry.removed:
         entry.removed, entry.base, entry.stored = False, None, Stored.MISSING
     version = written.version if written else 0
@@ -23,9 +26,7 @@ def commit_change(entry: Entry, change: KeyChange, written: Written | None) -> N
         entry.stored = entry.base = entry.checked = change.encoded
         entry.since = version or entry.since
         entry.default = None
-        entry.length = entry.base_length = (
-            len(entry.value) if isinstance(entry.value, list | tuple) else 0
-        )
+        entry.length = entry.base_length = change.length or 0
         entry.functions = ()
         entry.queue = ()
     elif change.operations:
@@ -38,7 +39,7 @@ def commit_change(entry: Entry, change: KeyChange, written: Written | None) -> N
 
 def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> None:
     """Determine where the items of the value in memory are stored now."""
-    if not change.operations or not isinstance(entry.value, list | tuple):
+    if not change.operations or change.length is None:
         return
     if (
         written is not None
@@ -54,7 +55,7 @@ def _find_places(entry: Entry, change: KeyChange, written: Written | None) -> No
         return
     merged = written.merged.get(entry.key)
     if merged is not None:
-        identity = merged.places == tuple(range(len(entry.value)))
+        identity = merged.places == tuple(range(change.length))
         entry.places, entry.uncertain = (None if identity else merged.places), False
         return
     _place_edited(entry, change, written.preceding.get(entry.key))

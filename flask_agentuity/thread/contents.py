@@ -23,11 +23,13 @@ from .source import Source
 class Contents:
     """The state and the metadata of one thread. Callers hold the lock of the source."""
 
+    # What was written, and is not entered into the entries yet: most requests end with a save.
+    _written: tuple[Changes, Written | None] | None = None
+
     def __init__(self, source: Source) -> None:
         #: Where they are read from, and the state of the thread.
         self.source = source
-        #: The keys of the state.
-        self.entries = Entries()
+        self._entries = Entries()
         self._degraded: Degraded | None = None
         # The failure that is being reported to listeners.
         self._failure: StoreError | None = None
@@ -37,8 +39,17 @@ class Contents:
 
     def __del__(self) -> None:
         # Nothing can save the changes any more, for example those of a background thread.
-        if (self.used or self.metadata.used) and self.is_dirty():
+        if (self.used or self.metadata.used) and is_dirty(self):
             self.source.tell_dropped()
+
+    @property
+    def entries(self) -> Entries:
+        """The keys of the state."""
+        if self._written is not None:
+            changes, written = self._written
+            self._written = None
+            self._entries.commit(changes, written)
+        return self._entries
 
     @property
     def thread_id(self) -> str:
@@ -219,39 +230,31 @@ class Contents:
         changes.metadata = self.metadata.find_operation()
         return changes
 
-    def is_dirty(self) -> bool:
-        """Return whether a save would have something to do."""
-        try:
-            changes = self.find_changes()
-        except StateNotSerializable:
-            return True
-        return bool(changes.all_operations or changes.lost)
-
     def commit(self, changes: Changes, written: Written | None) -> None:
         """Record that *changes* are stored; *written* is None if that is uncertain."""
-        self.metadata.commit(changes.metadata)
         if self._degraded is not None:
+            self.metadata.commit(changes.metadata)
             encoded = {key: change.encoded or b"" for key, change in changes.keys.items()}
             self._degraded = Degraded([], encoded)
             return
-        self.entries.commit(changes, written)
+        if changes.metadata is not None:
+            self.metadata.commit(changes.metadata)
+        self.entries  # noqa: B018 - what was written before comes first
+        self._written = changes, written
 
     def become_deleted(self) -> None:
         """Become the contents of a destroyed thread: empty, and without changes."""
         self.source.become_deleted()
-        self.entries, self.metadata, self._degraded = Entries(), Metadata(), None
+        self._entries, self.metadata, self._degraded = Entries(), Metadata(), None
+        self._written = None
         self.used = False
 
     def forget(self) -> None:
         """Forget everything, so that it is read again."""
         self.source.begin_again()
-        self.entries, self.metadata = Entries(), Metadata()
+        self._entries, self.metadata = Entries(), Metadata()
+        self._written = self._degraded = None
         self.used = False
-        self._degraded = None
-
-    def encoded(self) -> dict[str, bytes]:
-        """Return every value as it is now, encoded."""
-        return {key: encode_for(self, key, self.get(key)) for key in self.names(with_values=True)}
 
     def _fetch(self, entry: Entry) -> Any:
         """Return the decoded stored value of a key."""
@@ -282,6 +285,21 @@ def encode_for(contents: Contents, key: str, value: Any) -> bytes:
     entry = contents.entries.find(key)
     stored = entry.read_as if entry is not None else None
     return codec.encode_again(value, codec.child_path("state", key), stored)
+
+
+def encode_all(contents: Contents) -> dict[str, bytes]:
+    """Return every value as it is now, encoded."""
+    names = contents.names(with_values=True)
+    return {key: encode_for(contents, key, contents.get(key)) for key in names}
+
+
+def is_dirty(contents: Contents) -> bool:
+    """Return whether a save would have something to do. Reads nothing."""
+    try:
+        changes = contents.find_changes()
+    except StateNotSerializable:
+        return True
+    return bool(changes.all_operations or changes.lost)
 
 
 def _initial(operation: Queued) -> Any:

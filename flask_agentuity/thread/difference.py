@@ -18,6 +18,8 @@ class KeyChange:
 
     #: The value in memory as it was encoded.
     encoded: bytes | None = None
+    #: The length of the list in memory; None if the value is no list.
+    length: int | None = None
     #: How many items at the end of the list are sent as pushes.
     pushed: int = 0
     #: The encodings of what was queued without reading.

@@ -154,6 +154,8 @@ class Entries:
             if entry.status is Status.IDLE and not entry.removed and entry.watched is None:
                 continue
             change = find_change(entry)
+            if isinstance(entry.value, list | tuple):
+                change.length = len(entry.value)
             changes.keys[entry.key] = change
             changes.operations.extend(change.operations)
         return changes

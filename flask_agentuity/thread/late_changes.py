@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .contents import Contents
+from .contents import Contents, is_dirty
 
 
 def has_late_changes(contents: Contents) -> bool:
     """Return whether there are any. Values that were not used since then are not compared."""
     with contents.source.lock:
         metadata = contents.metadata
-        return (contents.used and contents.is_dirty()) or (metadata.used and metadata.is_dirty())
+        return (contents.used and is_dirty(contents)) or (metadata.used and metadata.is_dirty())
 
 
 def forget_late_changes(contents: Contents) -> None:

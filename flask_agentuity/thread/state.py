@@ -9,7 +9,7 @@ from typing import Any
 from ..document import codec
 from ..document.operations import Increment, PopLast, Truncate
 from ..errors import StateNotSerializable, invalid_argument
-from .contents import Contents, encode_for
+from .contents import Contents, encode_all, encode_for, is_dirty
 from .queued import QueuedPush
 from .source import Source
 
@@ -46,7 +46,7 @@ class ThreadState(MutableMapping[str, Any]):
     def dirty(self) -> bool:
         """Whether there are changes to save. Reads nothing."""
         with self._lock:
-            return self._contents.is_dirty()
+            return is_dirty(self._contents)
 
     def __getitem__(self, key: str) -> Any:
         with self._lock:
@@ -101,7 +101,9 @@ class ThreadState(MutableMapping[str, Any]):
     def copy(self) -> dict[str, Any]:
         """Return the state as a plain dictionary, as a deep copy."""
         with self._lock:
-            return {key: codec.decode(encoded) for key, encoded in self._contents.encoded().items()}
+            return {
+                key: codec.decode(encoded) for key, encoded in encode_all(self._contents).items()
+            }
 
     def clear(self) -> None:
         """Remove all keys, without reading them."""

@@ -8,7 +8,7 @@ from typing import Any
 from ..document import codec
 from ..errors import AgentuityError, OutcomeUnknown, StoreError, ThreadGone
 from ..stores.base import ThreadStore
-from .contents import Contents, forget_unseen
+from .contents import Contents, encode_all, forget_unseen, is_dirty
 from .entries import Changes
 from .identified import Guard
 from .size import find_size
@@ -129,7 +129,7 @@ class Thread:
         if self._source.destroyed or self._source.known_id is None:
             return False
         with self._lock:
-            return self._contents.is_dirty()
+            return is_dirty(self._contents)
 
     @property
     def degraded(self) -> bool:
@@ -221,7 +221,7 @@ class Thread:
         self.metadata  # noqa: B018 - it has to be known
         with self._lock:
             metadata = self._contents.metadata.encode()
-            return codec.join_document(self._contents.encoded(), metadata).decode()
+            return codec.join_document(encode_all(self._contents), metadata).decode()
 
     def add_event_listener(self, event: str, listener: Listener) -> None:
         """Register *listener*, which is called with the name of the event and the thread.

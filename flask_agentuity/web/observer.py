@@ -72,7 +72,10 @@ class Observer:
         self.send(signals.thread_restore_failed, thread, error)
 
     def thread_saved(self, thread: Thread) -> None:
-        if self._threads.nearly_full.is_news(thread):
+        contents = contents_of(thread)
+        if contents.source.was_missing:
+            self._tell_begun(thread)
+        if self._threads.nearly_full.is_news(contents):
             logger.warning(
                 "Thread %s holds %d bytes; the limit is %s. Keep less in it, for instance with"
                 " push(..., max_records=N), before it is full.",
@@ -82,6 +85,9 @@ class Observer:
                 extra=self._about(thread),
             )
         self.send(signals.thread_saved, thread)
+
+    def _tell_begun(self, thread: Thread) -> None:
+        """Tell that the save has begun a thread under an id that was not made just now."""
 
     def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
         if isinstance(error, ThreadGone):
@@ -200,17 +206,11 @@ class RequestObserver(Observer):
                 extra=self._about(thread),
             )
 
-    def thread_saved(self, thread: Thread) -> None:
-        if (
-            contents_of(thread).source.was_missing
-            and not self._has_begun
-            and not thread.is_new
-            and self._threads.has_own_provider
-        ):
+    def _tell_begun(self, thread: Thread) -> None:
+        if not (self._has_begun or thread.is_new) and self._threads.has_own_provider:
             # The id came from the app's provider; only now is it known to begin a thread.
             self._has_begun = True
             self.send(signals.thread_created, thread)
-        super().thread_saved(thread)
 
     def thread_save_failed(self, thread: Thread, error: AgentuityError) -> None:
         if isinstance(error, ThreadGone):

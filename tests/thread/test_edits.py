@@ -355,3 +355,27 @@ def test_clearing_is_not_deleting() -> None:
     clearing.save()
     pushing.save()
     assert stored(store) == {"messages": [OTHER]}
+
+
+@pytest.mark.parametrize("pushes_first", [False, True])
+def test_a_list_that_is_changed_in_place_between_two_saves(pushes_first: bool) -> None:
+    store = start(messages=[QUESTION])
+    thread, other = begin(store), begin(store)
+    messages = thread.state["messages"]
+    messages.append(dict(ANSWER))
+    thread.save()
+    other.state["messages"].insert(0, OTHER)
+    other.save()
+    # The thread is not asked for anything between its saves.
+    messages.append(MORE)
+    messages[1]["content"] += " of"
+    if pushes_first:
+        thread.state.push("messages", {"id": "p"}, unique="id")
+    thread.save()
+    thread.save()
+    pushed = [{"id": "p"}] if pushes_first else []
+    expected = [OTHER, QUESTION, ANSWER | {"content": "Because of"}, MORE, *pushed]
+    assert stored(store)["messages"] == expected
+    del messages[0]
+    thread.save()
+    assert stored(store)["messages"] == [OTHER, *expected[2:]]
