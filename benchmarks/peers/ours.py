@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from flask import Flask, g
 
-from flask_agentuity import SessionReporter, ThreadManager
+from flask_agentuity import ThreadManager
 
 from ..messages import Message
 from .base import Peer, Place, nothing
@@ -18,10 +18,9 @@ class _Ours(Peer):
     durability = "end of the process"
     options: ClassVar[str] = ""
 
-    def __init__(
-        self, app: Flask, place: Place, session_reporter: SessionReporter | None = None
-    ) -> None:
-        ThreadManager(app, store=self.url(place), session_reporter=session_reporter)
+    def __init__(self, app: Flask, place: Place, **options: Any) -> None:
+        # Older versions, which are compared with this one, do not know all options.
+        ThreadManager(app, store=self.url(place), **options)
 
     def url(self, place: Place) -> str:
         return f"sqlite:///{place.folder / 'threads.db'}{self.options}"
@@ -98,7 +97,8 @@ class OnSQLiteReported(OnSQLite):
         settings = ReportSettings(url, key, "org", "proj", None, "production", dev_mode=False)
         # The same as with AGENTUITY_SESSION_REPORTS, and settle() can reach it.
         self._reports = SessionReports(HTTPEndpoint(url, key))
-        super().__init__(app, place, HTTPSessionReporter(settings, self._reports))
+        reporter = HTTPSessionReporter(settings, self._reports)
+        super().__init__(app, place, session_reporter=reporter)
 
     def settle(self) -> None:
         if not self._reports.flush(30.0) or self._reports.stats()["dropped"]:
