@@ -21,7 +21,7 @@ from opentelemetry.trace import (
 from ..document.codec import Snapshot
 from ..document.operations import Operation
 from ..stores import Page, ThreadStore
-from ..stores.deletion import Deletion
+from ..stores.expected import Expected
 from ..stores.writing import Conflict, Write, Written
 from . import otel_names as names
 
@@ -129,10 +129,10 @@ class InstrumentedStore:
         with self._measured("delete"):
             self._store.delete(thread_id)
 
-    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+    def delete_for(self, thread_id: str, expected: Expected) -> None:
         """Delete for a request as the store does."""
         with self._measured("delete"):
-            self._store.delete_for(thread_id, deletion)
+            self._store.delete_for(thread_id, expected)
 
     def list(self, *arguments: Any, **named: Any) -> Page:
         """List as the store does."""

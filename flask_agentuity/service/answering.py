@@ -29,7 +29,7 @@ from ..document.operations import Clear, Operation, Set, SetMetadata
 from ..errors import AgentuityError, StoreError, ThreadGone
 from ..stores.applying import complete, compose_document
 from ..stores.base import TOMBSTONE_SECONDS
-from ..stores.deletion import Deletion
+from ..stores.expected import Expected
 from ..stores.writing import Conflict, Write, Written, write_merged
 from .full_saves import choose_view, find_changes
 from .logs import Logs
@@ -103,7 +103,7 @@ class Answering:
                     return self._merge_edits(inside, request, began)
                 self._merge(inside, request)
             case wire.DeleteRequest():
-                self._store.delete_for(inside, Deletion(request.version))
+                self._store.delete_for(inside, Expected(request.version))
             case _:
                 assert_never(request)
         return wire.encode_success(request.id)

@@ -19,7 +19,7 @@ from .applying import apply as apply
 from .applying import apply_metadata as apply_metadata
 from .applying import complete as complete
 from .applying import compose_document, is_of_version_1, moved_keys, require_possible_keys
-from .deletion import Deletion
+from .expected import Expected
 from .moving import MovingStore
 from .owners import is_of_owner, with_owner, write_owned
 from .runs import RunStore
@@ -222,7 +222,7 @@ class ThreadStore(MovingStore, Upkeep):
         """
         return self.read(thread_id, keys)
 
-    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+    def delete_for(self, thread_id: str, expected: Expected) -> None:
         """Like :meth:`delete`, but leave a thread that is not the one that the request has used.
 
         That is a thread with the same id that has another owner, or was started after a deletion.
@@ -232,8 +232,8 @@ class ThreadStore(MovingStore, Upkeep):
         :raises TurnLost: if the request has a turn that another has taken over; nothing is deleted.
         :raises StoreError: if the thread cannot be deleted.
         """
-        self._require_turn(thread_id, deletion.turn)
-        if is_of_owner(deletion, lambda: self.read(thread_id, ())):
+        self._require_turn(thread_id, expected.turn)
+        if is_of_owner(expected, lambda: self.read(thread_id, ())):
             self.delete(thread_id)
 
     def for_tenants(self) -> ThreadStore:

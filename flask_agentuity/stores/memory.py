@@ -16,7 +16,7 @@ from ..errors import ThreadGone
 from ..per_process import PerProcess
 from . import base
 from .base import TOMBSTONE_SECONDS
-from .deletion import Deletion
+from .expected import Expected
 from .leases import Lease
 from .listing import ListedThread, Page, Query, require_times
 from .memory_moving import MovingInMemory, StoredThread, Tombstone
@@ -138,11 +138,11 @@ class MemoryStore(MovingInMemory):
             self._bury(thread_id)
         self._runs.delete(thread_id)
 
-    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+    def delete_for(self, thread_id: str, expected: Expected) -> None:
         with self._lock.get():
-            self._require_turn(thread_id, deletion.turn)
+            self._require_turn(thread_id, expected.turn)
             stored = self._threads.get(thread_id)
-            if stored is not None and not deletion.means(stored.owner, stored.born):
+            if stored is not None and not expected.means(stored.owner, stored.born):
                 return
             self._bury(thread_id)
         self._runs.delete(thread_id)

@@ -13,6 +13,7 @@ from ..document.operations import Operation
 from ..per_process import PerProcess
 from .applying import apply_metadata
 from .base import TOMBSTONE_SECONDS, KeyedStore
+from .expected import ANY, Expected
 from .listing import require_owner
 from .memory_runs import MemoryRuns
 from .moving import id_is_taken, may_take, require_move
@@ -73,13 +74,15 @@ class MovingInMemory(KeyedStore):
     _lock: PerProcess[threading.Lock]
 
     def move(
-        self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
+        self, thread_id: str, new_id: str, *, owner: str | None = None, expected: Expected = ANY
     ) -> bool:
         require_move(thread_id, new_id, owner)
         with self._lock.get():
-            self._require_turn(thread_id, turn)
+            self._require_turn(thread_id, expected.turn)
             stored = self._find_unrenewed(thread_id)
-            if stored is not None and not may_take(owner, stored.owner):
+            if stored is not None and not (
+                may_take(owner, stored.owner) and expected.means(stored.owner, stored.born)
+            ):
                 return False
             self._require_free(new_id)
             self._bury(thread_id)

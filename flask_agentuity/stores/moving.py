@@ -11,6 +11,7 @@ from ..document.operations import Operation, SetMetadata, Truncate
 from ..errors import StoreError, invalid_argument
 from .applying import apply_metadata, complete
 from .documents import DocumentStore
+from .expected import ANY, Expected
 from .finding import WHO_CAN, Finding
 from .listing import ListedThread, require_owner
 from .owners import OWNER, owner_in
@@ -46,7 +47,7 @@ class MovingStore(DocumentStore, TurnStore, Finding):
         return make()
 
     def move(
-        self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
+        self, thread_id: str, new_id: str, *, owner: str | None = None, expected: Expected = ANY
     ) -> bool:
         """Change the id of a thread. Return False if there is no such thread.
 
@@ -56,15 +57,17 @@ class MovingStore(DocumentStore, TurnStore, Finding):
 
         :param new_id: an id that :meth:`propose_id` has returned.
         :param owner: the new owner; None keeps the owner. A thread of another owner is not moved.
-        :param turn: the fencing token of the turn that the request has; None: it has none.
+        :param expected: what the request knows of the thread. Another thread is as if there were
+            none, and stays.
         :raises TurnLost: if another has taken over that turn; nothing is changed.
         :raises StoreError: if it cannot be moved, or there is a thread with the new id.
         """
         require_move(thread_id, new_id, owner)
-        self._require_turn(thread_id, turn)
+        self._require_turn(thread_id, expected.turn)
         snapshot = codec.split_document(self.restore(thread_id), thread_id)
         if snapshot is not None:
-            if not may_take(owner, owner_in(snapshot.metadata)):
+            stored = owner_in(snapshot.metadata)
+            if not (may_take(owner, stored) and expected.means(stored, 0)):
                 return False
             metadata = codec.decode(snapshot.metadata)
             if owner is not None:

@@ -10,7 +10,7 @@ from ..document import codec
 from ..document.codec import Snapshot
 from ..document.operations import EditMetadata, Operation, ReplaceMetadata, SetMetadata
 from ..errors import ThreadGone
-from .deletion import Deletion
+from .expected import Expected
 from .writing import Conflict, Write, Written
 
 #: The key of the metadata that has the owner.
@@ -90,7 +90,7 @@ def write_owned(
     return outcome
 
 
-def is_of_owner(deletion: Deletion, read: Callable[[], Snapshot | None]) -> bool:
+def is_of_owner(expected: Expected, read: Callable[[], Snapshot | None]) -> bool:
     """Return whether a thread, in a store that keeps the owner in the metadata, has the owner that
     a deletion expects.
 
@@ -98,10 +98,10 @@ def is_of_owner(deletion: Deletion, read: Callable[[], Snapshot | None]) -> bool
 
     :param read: reads the metadata of the thread.
     """
-    if deletion.owner is None:
+    if expected.owner is None:
         return True
     snapshot = read()
-    return snapshot is None or deletion.means(snapshot.owner, 0)
+    return snapshot is None or expected.means(snapshot.owner, 0)
 
 
 def _with_value(operations: Sequence[Operation], owner: Any, *, is_new: bool) -> list[Operation]:

@@ -24,7 +24,7 @@ from ..errors import ConfigurationError, StateTooLarge, TooManyKeys
 from .applying import complete
 from .base import ThreadStore
 from .basic_service import BasicService
-from .deletion import Deletion
+from .expected import Expected
 from .owners import is_of_owner, with_owner, write_owned
 from .remote_listing import RemoteFinding, directories_of
 from .writing import Conflict, Write, Written, write_merged
@@ -132,16 +132,16 @@ class RemoteStore(RemoteFinding, ThreadStore):
     def delete(self, thread_id: str) -> None:
         self.client.delete(thread_id)
 
-    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+    def delete_for(self, thread_id: str, expected: Expected) -> None:
         # A service has no turns, so they work within this process only.
-        self._require_turn(thread_id, deletion.turn)
-        if not is_of_owner(deletion, lambda: self.read(thread_id, ())):
+        self._require_turn(thread_id, expected.turn)
+        if not is_of_owner(expected, lambda: self.read(thread_id, ())):
             return
-        if not deletion.version:
+        if not expected.version:
             self.delete(thread_id)
             return
         self._either(
-            lambda: delete_document(self.client, thread_id, deletion.version),
+            lambda: delete_document(self.client, thread_id, expected.version),
             lambda: self.delete(thread_id),
         )
 

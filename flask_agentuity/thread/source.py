@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from ..document.codec import Snapshot
 from ..errors import AgentuityError, StoreError, ThreadGone, TurnLost
 from ..stores.base import TOMBSTONE_SECONDS, ThreadStore
-from ..stores.deletion import Deletion
+from ..stores.expected import Expected
 from ..stores.writing import Write, Written, write_merged
 from .identified import Guard, IdentifiedThread
 
@@ -100,6 +100,11 @@ class Source(IdentifiedThread):
         size: int | None = getattr(self._seen, "entries_size", None)
         return size
 
+    @property
+    def expected(self) -> Expected:
+        """What the request knows of the thread, for deleting it or giving it another id."""
+        return Expected(self.version, self._person, self.turn)
+
     def bind(self, thread: Thread) -> None:
         """Make *thread* the one that is reported to the observer."""
         self._thread = weakref.ref(thread)
@@ -180,9 +185,8 @@ class Source(IdentifiedThread):
         """
         thread_id = self.id
         if not self.is_new or self.may_be_stored:
-            deletion = Deletion(self.version, self._person, self.turn)
             try:
-                self.store.delete_for(thread_id, deletion)
+                self.store.delete_for(thread_id, self.expected)
             except TurnLost:
                 self.has_lost_turn = True
                 raise

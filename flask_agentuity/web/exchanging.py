@@ -121,7 +121,7 @@ def _exchange(store: ThreadStore, scope: RequestScope, owner: str | None) -> Non
     else:
         thread.save()
         new_id = store.propose_id(former_id, make_thread_id)
-        is_stored = store.move(former_id, new_id, owner=owner, turn=source.turn)
+        is_stored = store.move(former_id, new_id, owner=owner, expected=source.expected)
         exchange_id(thread, new_id, owner=owner_then, is_stored=is_stored)
     if scope.turn is not None:
         scope.turn.follow(thread, former_id)

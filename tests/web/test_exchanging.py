@@ -16,7 +16,10 @@ from flask_agentuity import (
     ThreadNotFound,
     thread_save_failed,
 )
+from flask_agentuity.document.operations import Set
+from flask_agentuity.stores.writing import Write
 from flask_agentuity.testing import ThreadTestClient
+from flask_agentuity.testing.conformance.stored import snapshot_of
 from flask_agentuity.web.app_threads import threads_of
 
 from .owned_app import FromQuery, OwnedApp, User, without_owner
@@ -309,3 +312,24 @@ def test_a_person_whose_id_is_a_number(tmp_path: Path) -> None:
     assert len(threads.list(owner=5).threads) == len(threads.list(owner="5").threads) == 1
     assert threads.list(owner=6).threads == []
     assert threads.erase(5) == 1
+
+
+def test_a_conversation_that_another_began_under_the_id_is_not_taken() -> None:
+    """Between the read of a request and its new id, its conversation is deleted."""
+    owned = OwnedApp("memory://")
+    store = owned.store
+
+    @owned.app.get("/slow")
+    def slow() -> str:
+        thread_id = g.thread.id
+        len(g.thread.state)
+        store.delete(thread_id)
+        store.write(thread_id, Write([Set("secret", b'"of bob"')], owner="bob"))
+        assert owned.threads.rotate().id != thread_id
+        assert snapshot_of(store, thread_id).owner == "bob"
+        g.thread.refresh()
+        return str(dict(g.thread.state))
+
+    client = owned.client("ada")
+    owned.begin(client, "hello")
+    assert client.get("/slow").text == "{}"

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from ...document.operations import Operation
 from ...errors import StateTooLarge, StoreError, TurnLost
 from ..base import KeyedStore
+from ..expected import ANY, Expected
 from ..listing import require_owner
 from ..moving import id_is_taken, require_move
 from ..subjects import ALL_THREADS
@@ -45,15 +46,16 @@ class MovingInRedis(KeyedStore):
         return new_id
 
     def move(
-        self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
+        self, thread_id: str, new_id: str, *, owner: str | None = None, expected: Expected = ANY
     ) -> bool:
         require_move(thread_id, new_id, owner)
         names = self._names(thread_id)
         keys = (*names, self._beside(thread_id, new_id))
+        worker, turn = encode_owner(expected.owner), expected.turn
 
         def talk(line: Line) -> bytes:
             sent = time.monotonic()
-            arguments = REMEMBERED, encode_owner(owner)
+            arguments = REMEMBERED, encode_owner(owner), expected.version, worker
             if turn is None:
                 status, *moved = line.run(MOVE, keys, arguments)
             else:

@@ -21,7 +21,7 @@ from ...document.codec import Snapshot
 from ...document.operations import Edit, EditMetadata, Set, SetMetadata
 from ...errors import TurnLost
 from .. import base, listing
-from ..deletion import Deletion
+from ..expected import Expected
 from ..listing import ListedThread, Page, Query, require_times
 from ..subjects import ALL_THREADS
 from ..writing import Conflict, Write, Written
@@ -182,16 +182,16 @@ class RedisStore(RedisTurns, MovingInRedis):
 
         self._caller.call(names[0], thread_id, talk)
 
-    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+    def delete_for(self, thread_id: str, expected: Expected) -> None:
         names = self._names(thread_id)
-        arguments = REMEMBERED, deletion.version, encode_owner(deletion.owner)
+        arguments = REMEMBERED, expected.version, encode_owner(expected.owner)
 
         def talk(line: Line) -> bytes:
             sent = time.monotonic()
-            if deletion.turn is None:
+            if expected.turn is None:
                 status, *deleted = line.run(DELETE_FOR, names, arguments)
             else:
-                status, *deleted = line.run(FENCED_DELETE_FOR, names, (*arguments, deletion.turn))
+                status, *deleted = line.run(FENCED_DELETE_FOR, names, (*arguments, expected.turn))
             if deleted:
                 line.clock.note(sent, int(deleted[0]))
             return bytes(status)

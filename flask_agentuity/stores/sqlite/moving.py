@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from ...document import codec
 from ...document.operations import Operation
 from ..base import KeyedStore
-from ..deletion import UNCONDITIONAL, Deletion
+from ..expected import ANY, Expected
 from ..listing import require_owner
 from ..moving import id_is_taken, may_take, require_move
 from ..writing import warn_of_skipped
@@ -55,15 +55,17 @@ class MovingInSQLite(KeyedStore):
     _renew_after: float
 
     def move(
-        self, thread_id: str, new_id: str, *, owner: str | None = None, turn: int | None = None
+        self, thread_id: str, new_id: str, *, owner: str | None = None, expected: Expected = ANY
     ) -> bool:
         require_move(thread_id, new_id, owner)
         with self._connections.transaction(thread_id) as connection:
-            if turn is not None:
-                require_turn(connection, thread_id, turn)
+            if expected.turn is not None:
+                require_turn(connection, thread_id, expected.turn)
             now = time.time()
             head = self._find_head(connection, thread_id, now)
-            if head is not None and not may_take(owner, head.owner):
+            if head is not None and not (
+                may_take(owner, head.owner) and expected.means(head.owner, head.born)
+            ):
                 return False
             self._require_free(connection, new_id, now)
             if head is None:
@@ -131,15 +133,15 @@ class MovingInSQLite(KeyedStore):
 
 
 def delete_thread(
-    connection: sqlite3.Connection, thread_id: str, now: float, deletion: Deletion = UNCONDITIONAL
+    connection: sqlite3.Connection, thread_id: str, now: float, expected: Expected = ANY
 ) -> None:
     """Delete a thread and its runs inside a transaction, and remember that it was deleted.
 
-    A thread that *deletion* does not mean is not changed.
+    A thread that is not the *expected* one is not changed.
     """
     stored = find_thread(connection, thread_id)
     if stored is not None:
-        if not deletion.means(stored.head.owner, stored.head.born):
+        if not expected.means(stored.head.owner, stored.head.born):
             return
         open_stored(connection, stored, 0).erase()
     version = stored.head.version if stored is not None else 0

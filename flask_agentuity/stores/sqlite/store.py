@@ -15,7 +15,7 @@ from ...document.codec import Snapshot
 from ...document.operations import KeyOperation, Set
 from ...errors import ConfigurationError, StoreError
 from .. import base
-from ..deletion import Deletion
+from ..expected import Expected
 from ..listing import ListedThread, require_times
 from ..writing import Conflict, Write, Written, warn_of_skipped
 from .appends import Appended, find_appended, plan_appends
@@ -166,11 +166,11 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         with self._connections.transaction(thread_id) as connection:
             delete_thread(connection, thread_id, time.time())
 
-    def delete_for(self, thread_id: str, deletion: Deletion) -> None:
+    def delete_for(self, thread_id: str, expected: Expected) -> None:
         with self._connections.transaction(thread_id) as connection:
-            if deletion.turn is not None:
-                require_turn(connection, thread_id, deletion.turn)
-            delete_thread(connection, thread_id, time.time(), deletion)
+            if expected.turn is not None:
+                require_turn(connection, thread_id, expected.turn)
+            delete_thread(connection, thread_id, time.time(), expected)
 
     def import_thread(self, thread: ListedThread, document: bytes) -> bool:
         snapshot = codec.split_document(document, thread.id) or Snapshot({})

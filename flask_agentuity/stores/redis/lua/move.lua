@@ -1,5 +1,6 @@
 -- KEYS: the thread, the index, the thread under its new id. ARGV: the milliseconds for which the
--- deletion of the former id is remembered, and the owner ("": as it is). Replies with "moved",
+-- deletion of the former id is remembered, the owner ("": as it is), the version that the request has
+-- read (0: none), and the owner for whom it works ("": anyone). Replies with "moved",
 -- "missing", "foreign" or "taken", and with the server's time in microseconds if something was changed.
 local thread_name, index_name, new_name = KEYS[1], KEYS[2], KEYS[3]
 local stored = redis.call('HMGET', thread_name, 'head', 'thread', 'metadata', 'gone', 'owner')
@@ -9,7 +10,12 @@ if not head and is_thread(thread_name) then
 end
 local former_owner = stored[5] or nil
 local owner = former_owner or ARGV[2] ~= '' and ARGV[2] or nil
-if former_owner and ARGV[2] ~= '' and ARGV[2] ~= former_owner then
+local function is_other(name)
+  return former_owner and name ~= '' and name ~= former_owner
+end
+local read_version = tonumber(ARGV[3])
+local is_later = head and read_version > 0 and tonumber(head.born) > read_version
+if is_other(ARGV[2]) or is_other(ARGV[4]) or is_later then
   return {'foreign'}
 elseif redis.call('EXISTS', new_name) == 1 then
   return {'taken'}

@@ -1,4 +1,4 @@
-"""What a request that deletes a thread knows about it."""
+"""What a request expects of a thread that it deletes, or gives another id."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Deletion:
-    """The deletion of a thread by a request.
+class Expected:
+    """What a request knows of the thread that it means.
 
     ``version`` is what the request's first read found (0: it has not read, or nothing was stored).
     ``owner`` is for whom the request works (None: for anyone). ``turn`` is the fencing token of the
@@ -21,7 +21,7 @@ class Deletion:
     def means(self, owner: str | None, born: int) -> bool:
         """Return whether a stored thread is the one that the request means.
 
-        After it was deleted or has expired, another one may have begun under the same id.
+        Another one may have begun under the same id after the first was deleted, or expired.
 
         :param owner: whom the stored thread belongs to.
         :param born: the version of its first write; 0 if that is not known.
@@ -31,5 +31,5 @@ class Deletion:
         return not self.version or born <= self.version
 
 
-#: The deletion of whatever is stored under an id.
-UNCONDITIONAL = Deletion()
+#: Whatever is stored under an id.
+ANY = Expected()
