@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import re
 import ssl
 import urllib.request
 from collections.abc import Mapping
@@ -28,6 +29,8 @@ from ..settings import check_key
 
 if TYPE_CHECKING:
     import urllib3
+
+_CONNECTION = re.compile(r"^\w+\(host=.*?\): ")
 
 #: The largest reply in bytes.
 MAX_REPLY_BYTES = 16 * 1024 * 1024
@@ -145,7 +148,8 @@ class HTTPEndpoint:
         from urllib3 import exceptions
 
         where = f"{method} {self.base}{path.partition('?')[0]}"
-        words = printable(str(error))
+        # urllib3 begins with the representation of the connection.
+        words = printable(_CONNECTION.sub("", str(error)))
         match error:
             case exceptions.ConnectTimeoutError() | exceptions.NewConnectionError():
                 return ServiceUnavailable(f"{where}: there is no connection: {words}")

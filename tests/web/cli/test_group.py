@@ -115,4 +115,7 @@ def test_a_thread_service_that_cannot_be_reached() -> None:
     runner = runner_of("ws://127.0.0.1:1/thread/ws", AGENTUITY_SDK_KEY="key")
     result = runner("list")
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: GET http://127.0.0.1:1/thread: there is no connection")
+    assert result.stderr.startswith(
+        "Error: GET http://127.0.0.1:1/thread: there is no connection: Failed to establish a new"
+        " connection"
+    )
