@@ -23,9 +23,10 @@ LONGEST_CLASS = 250
 LONGEST_FUNCTION = 40
 LONGEST_TEST_FILE = 500
 
-#: What each part of the package may import besides itself. ``errors``, ``log_context`` and
-#: ``per_process`` may be imported by all parts, and import none.
+#: What each part of the package may import besides itself. ``durations``, ``errors``,
+#: ``log_context`` and ``per_process`` may be imported by all parts, and import none.
 MAY_IMPORT = {
+    "durations": set[str](),
     "errors": set[str](),
     "log_context": set[str](),
     "per_process": set[str](),
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "testing": {"web", "thread", "service", "stores", "client", "wire", "document"},
     "__init__": {"web", "thread", "stores"},
 }
-FOR_ALL = {"errors", "log_context", "per_process"}
+FOR_ALL = {"durations", "errors", "log_context", "per_process"}
 #: Modules that may import one part more.
 EXCEPTIONS = {
     "stores/remote.py": "client",

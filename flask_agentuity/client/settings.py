@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypedDict
 
+from ..durations import LONGEST, is_duration
 from ..errors import ConfigurationError, StoreError
 from ..wire import limits
 from .address import Address
@@ -110,13 +111,15 @@ class ClientSettings:
         check_key(self.key)
         for name in _ABOVE_ZERO:
             value = getattr(self, name)
-            if not _is_number(value) or not 0 < value < 2**40:
-                raise ConfigurationError(f"{name} must be a number greater than 0, not {value!r}.")
+            if not is_duration(value):
+                raise ConfigurationError(
+                    f"{name} must be a number greater than 0, at most {LONGEST:,}, not {value!r}."
+                )
         for name in _ZERO_OR_MORE:
             value = getattr(self, name)
-            if not _is_number(value) or not 0 <= value < 2**40:
+            if not is_duration(value, or_zero=True):
                 raise ConfigurationError(
-                    f"{name} must be a number greater than or equal to 0, not {value!r}."
+                    f"{name} must be a number from 0 to {LONGEST:,}, not {value!r}."
                 )
         if self.ca_file is not None and not Path(self.ca_file).is_file():
             raise ConfigurationError(f"ca_file must be an existing file, not {self.ca_file!r}.")
@@ -141,7 +144,3 @@ def check_key(key: object) -> None:
         key.encode()
     except UnicodeEncodeError:
         raise ConfigurationError("key must be valid Unicode; it contains a surrogate.") from None
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

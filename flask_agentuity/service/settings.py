@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TypedDict
 
+from ..durations import LONGEST, is_duration
 from ..errors import ConfigurationError
 from ..stores.base import ThreadStore
 from ..wire import limits
@@ -126,8 +127,10 @@ class ServiceSettings:
                 )
         for name in ("authorization_timeout", "send_timeout", "drain_timeout"):
             value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 < value < 2**40:
-                raise ConfigurationError(f"{name} must be a number above 0, not {value!r}.")
+            if not is_duration(value):
+                raise ConfigurationError(
+                    f"{name} must be a number above 0 and at most {LONGEST:,}, not {value!r}."
+                )
         if self.max_memory_bytes < 4 * self.max_frame_bytes:
             raise ConfigurationError("max_memory_bytes must be at least 4 times max_frame_bytes.")
         object.__setattr__(self, "origins", read_origins(self.allowed_origins))

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..document.codec import MAX_DOCUMENT_BYTES
 from ..document.shown_url import without_secrets
+from ..durations import LONGEST, is_duration
 from ..errors import ConfigurationError
 from .base import DEFAULT_TTL, ThreadStore
 from .listing import ListedThread, Page, Query
@@ -36,8 +37,9 @@ def open_store(
     :param folder: the folder of relative paths; None for the working directory.
     :param key: the key of a thread service.
     :param client_options: for a thread service, see :class:`flask_agentuity.client.ThreadClient`.
-    :raises ConfigurationError: if the URL is wrong, or a package is missing.
+    :raises ConfigurationError: if the URL or *ttl* is wrong, or a package is missing.
     """
+    _check_ttl(ttl)
     scheme, separator, _ = url.partition("://")
     if not separator:
         raise ConfigurationError(
@@ -68,3 +70,10 @@ def open_store(
     raise ConfigurationError(
         f"There is no store for {without_secrets(f'{scheme}://')}. Allowed: {STORE_URLS}."
     )
+
+
+def _check_ttl(ttl: object) -> None:
+    if ttl is not None and not is_duration(ttl):
+        raise ConfigurationError(
+            f"ttl={ttl!r} is wrong. Allowed: seconds above 0, at most {LONGEST:,}; None: never."
+        )

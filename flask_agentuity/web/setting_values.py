@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..durations import LONGEST, is_duration
 from ..stores import STORE_URLS
 
 _COOKIE_NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+", re.ASCII)
 _DOMAIN = re.compile(r"\.?[0-9A-Za-z-]{1,63}(\.[0-9A-Za-z-]{1,63})*", re.ASCII)
-# A hundred years. The cookie's expiry date must be one that can be written.
-_LONGEST_AGE = 36_525 * 86_400
 
 
 def existing_file(value: Any) -> str:
@@ -98,8 +97,8 @@ def cookie_domain(value: Any) -> str:
 def cookie_age(value: Any) -> int:
     """Return a cookie's maximum age in seconds."""
     number = positive_integer(value)
-    if number > _LONGEST_AGE:
-        raise ValueError(f"a positive integer, at most {_LONGEST_AGE:,}")
+    if number > LONGEST:
+        raise ValueError(f"a positive integer, at most {LONGEST:,}")
     return number
 
 
@@ -155,10 +154,10 @@ def seconds(value: Any) -> float:
         value = value.total_seconds()
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if isinstance(value, bool) or not 0 < number < math.inf:
-        raise ValueError("a positive number of seconds")
+    if isinstance(value, bool) or not is_duration(number):
+        raise ValueError(f"a positive number of seconds, at most {LONGEST:,}")
     return number
 
 
@@ -168,8 +167,8 @@ def seconds_or_never(value: Any) -> float | None:
         return None
     try:
         return seconds(value)
-    except ValueError:
-        raise ValueError("a positive number of seconds, or None for never") from None
+    except ValueError as error:
+        raise ValueError(f"{error}, or None for never") from None
 
 
 def positive_integer(value: Any) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar, cast
 from flask import current_app
 from werkzeug.exceptions import Conflict
 
+from ..durations import LONGEST, is_duration
 from ..errors import ConfigurationError
 from ..thread.turns import MOST_WAITING as MOST_WAITING
 from .scope import RequestScope
@@ -47,9 +48,10 @@ def _check_arguments(on_busy: object, timeout: object, max_waiting: object) -> N
         raise ConfigurationError(
             "one_at_a_time is used without parentheses. Write @threads.one_at_a_time()."
         )
-    if isinstance(timeout, bool) or not isinstance(timeout, int | float) or not timeout >= 0:
+    if not is_duration(timeout, or_zero=True):
         raise ConfigurationError(
-            f"one_at_a_time(timeout={timeout!r}) is wrong. Allowed: seconds, 0 or more."
+            f"one_at_a_time(timeout={timeout!r}) is wrong. Allowed: seconds, 0 or more,"
+            f" at most {LONGEST:,}."
         )
     if on_busy not in ("wait", "reject"):
         raise ConfigurationError(

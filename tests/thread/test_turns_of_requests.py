@@ -270,7 +270,7 @@ def test_a_store_that_is_down_is_503(
 def test_wrong_use_is_said_at_once(threads: ThreadManager) -> None:
     with pytest.raises(ConfigurationError, match="on_busy='queue'"):
         threads.one_at_a_time("queue")  # type: ignore[arg-type]
-    for timeout in ("5", -1, None, True, float("nan")):
+    for timeout in ("5", -1, None, True, float("nan"), 1e12, 10**400):
         with pytest.raises(ConfigurationError, match=r"timeout=.*0 or more"):
             threads.one_at_a_time(timeout=timeout)  # type: ignore[arg-type]
     with pytest.raises(ConfigurationError, match=r"Write @threads\.one_at_a_time\(\)"):

@@ -7,6 +7,7 @@ from inspect import signature
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
 
+from ...durations import LONGEST, is_duration
 from ...errors import ConfigurationError
 
 # Other modules import redis-py from here, so that this error is raised wherever it is missing.
@@ -79,8 +80,8 @@ def _read(url: str, timeout: float) -> tuple[Callable[[], Client], dict[str, Any
             int, query.pop("partitions"), "partitions must be a whole number"
         )
     seconds = _number(float, query.pop("timeout", timeout), "timeout is not a number")
-    if not 0 < seconds < float("inf"):
-        raise ValueError(f"timeout={seconds} is not a number of seconds above 0")
+    if not is_duration(seconds):
+        raise ValueError(f"timeout={seconds} is not a number of seconds from 0 to {LONGEST:,}")
     credentials, at, hosts = parts.netloc.rpartition("@")
     names = hosts.split(",")
     if len(names) > 1 and not kind:

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 from ...document.shown_url import without_secrets
+from ...durations import is_duration
 from ...errors import ConfigurationError
 
 _SCHEME = "sqlite://"
@@ -57,6 +58,6 @@ def _option(name: str, value: str) -> str:
 
 def _is_seconds(text: str) -> bool:
     try:
-        return 0 <= float(text) < float("inf")
+        return is_duration(float(text), or_zero=True)
     except ValueError:
         return False

@@ -109,6 +109,7 @@ def test_valkey_is_another_word_for_it(redis_server: RedisServer, thread_id: str
         ("redis://localhost?timeout=0", "timeout"),
         ("redis://localhost?timeout=soon", "timeout is not a number"),
         ("redis://localhost?timeout=inf", "timeout"),
+        ("redis://localhost?timeout=1e12", "timeout"),
         ("redis://localhost?partitions=many", "partitions must be a whole number"),
         ("redis://localhost?no_such_option=1", "no_such_option"),
         ("redis://localhost?socket_timeout=x", "socket_timeout"),

@@ -198,6 +198,7 @@ def test_the_name_of_a_file_that_is_not_utf_8(tmp_path: Path) -> None:
         ("sqlite:///a.db?timeout=-1", "timeout=-1"),
         ("sqlite:///a.db?timeout=nan", "timeout=nan"),
         ("sqlite:///a.db?timeout=", "timeout="),
+        ("sqlite:///a.db?timeout=1e12", "timeout=1e12"),
         ("sqlite:///a.db?synchronous=off", "off"),
         ("sqlite:///a.db?synchronous=", "normal"),
         ("sqlite:///a.db?timeout=5#b", "timeout=5#b"),

@@ -73,6 +73,7 @@ DAMAGED = {
     "a time that is no number": line_of(created=True),
     "a time that is null": line_of(created=None),
     "a time before time": line_of(created=-1),
+    "a time that no float can be": line_of(updated=10**400),
     "a time after time": line_of(updated=1e300),
     "a time in the year 9999": line_of(updated=253_370_764_800),
     "a creation in the year 9999": line_of(created=253_370_764_800),
