@@ -40,7 +40,7 @@ def send_edits(
 
     :param began: when the request began that makes the change, by :func:`time.monotonic`.
     :param version: what that request's first read found; 0 if there was none.
-    :param counted: the keys for which the reply shall say how many items were before the pushed
+    :param counted: the keys for which the reply must say how many items were before the pushed
         ones.
     :raises ThreadGone: if the thread was deleted after the request began.
     :raises OutcomeUnknown: if it was sent and not answered; it is never sent twice.

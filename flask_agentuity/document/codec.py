@@ -77,8 +77,8 @@ def encode_unchecked(value: Any, path: str = "state") -> bytes:
     """Encode *value* without checking that it comes back equal.
 
     For comparing with what was stored: NaN is written as ``null`` and enum members as
-    their values, and the result is :class:`Unusual` if the value nests too deep or holds
-    integers too large. So it must not be stored unless :func:`check` has seen it.
+    their values, and the result is :class:`Unusual` if the value is too deeply nested or has too
+    large integers. So it must not be stored unless :func:`check` has seen it.
     """
     encoded = encode_plain(value)
     if encoded is not None:

@@ -52,7 +52,7 @@ def translate(
     """Return *changes* with the indexes that the items have in the stored list.
 
     None where that cannot be done without looking at the stored list: an item is no longer
-    there, or others' items lie between those that give way.
+    there, or items of others are between those to replace.
     """
     translated: list[Change] = []
     end = 0
@@ -93,7 +93,7 @@ def _common_ends(base: bytes, value: Sequence[Any], encoded: bytes) -> _Ends:
     common = codec.common_prefix(base, encoded)
     first, end = _items_before(value, size, common, 0, 0)
     if first and end == common and base[end : end + 1] not in (b",", b"]"):
-        # A number that goes on in base.
+        # A number that is longer in base.
         first -= 1
         end = end - 1 - codec.run_length(value[first : first + 1]) if first else 0
     common = codec.common_suffix(base, encoded, max(0, min(len(base), size) - end - 1))
@@ -121,7 +121,7 @@ def _items_before(
 
     The second number is where the last of them ends (0 if there is none). *size* is the
     length of the encoding; the first *low* items are known to end at *low_end*. The search
-    encodes slices of *value*, from the nearer end on, twice the list in all at the most.
+    encodes slices of *value*, starting at the nearer end; in total, at most twice the list.
     """
     high, high_end = len(value), size - 1
     if low < high and limit >= high_end:

@@ -40,7 +40,7 @@ def edit_from_json(message: object) -> Operation:
     """Read one operation of the extension.
 
     :raises ValueError: if anything in it is missing, unknown or wrong.
-    :raises StateNotSerializable: if a value nests too deep.
+    :raises StateNotSerializable: if a value is too deeply nested.
     """
     if not isinstance(message, dict):
         raise ValueError(f"an operation must be an object, not {type(message).__name__}")
@@ -59,7 +59,7 @@ def edits_from_json(messages: Sequence[object]) -> list[Operation]:
 
     :raises ValueError: if one is wrong, or a splice, replace or edit follows another
         change of the same value.
-    :raises StateNotSerializable: if a value nests too deep.
+    :raises StateNotSerializable: if a value is too deeply nested.
     """
     operations = [edit_from_json(message) for message in messages]
     _require_order(operations)

@@ -30,9 +30,9 @@ def is_filled(old: Any, new: Any) -> bool:
 
 
 def may_replace(old: Any, new: Any) -> bool:
-    """Return whether *new*, in the place of *old*, may be its next version.
+    """Return whether *new*, which replaces *old*, may be its next version.
 
-    A question in the place of an answer is another item: the answer was removed.
+    If a question replaces an answer, it is another item: the answer was removed.
     """
     if not (isinstance(old, dict) and isinstance(new, dict)):
         return True

@@ -20,7 +20,7 @@ def encode_message(message: Any) -> bytes:
 def parse_message(text: bytes | bytearray | memoryview | str) -> Any:
     """Return the value that JSON text stands for.
 
-    :raises ValueError: if *text* is not JSON, or nests too deep.
+    :raises ValueError: if *text* is not JSON, or too deeply nested.
     """
     return orjson.loads(text)
 

@@ -85,7 +85,7 @@ class OpenList:
         return True
 
     def replace(self, start: int, stop: int, new: Sequence[bytes]) -> None:
-        """Put *new* in the place of the items from *start* to before *stop*."""
+        """Replace the items from *start* to before *stop* by *new*."""
         removed = self._slice(start, stop)
         first, before = self._find(start)
         last, after = self._find(start + len(removed))

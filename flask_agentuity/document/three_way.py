@@ -11,7 +11,7 @@ from .weaving import Partners, Weaving
 
 #: A key or an item that is not there.
 MISSING: Final = object()
-#: How many paths are reported at the most: of dropped changes, and of overridden ones.
+#: The maximum number of paths that are reported, of dropped changes and of overridden ones.
 REPORTED = 20
 _LONGEST_PATH = 200
 

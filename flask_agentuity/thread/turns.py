@@ -95,7 +95,7 @@ def take_turn(
 
     If the holder was killed, it can take as long as a lease to be sure of that.
 
-    :param most_waiting: return None at once if so many other requests are waiting.
+    :param most_waiting: return None at once if this number of other requests is waiting.
     :param clock: instead of :func:`time.monotonic`.
     :param sleep: instead of :func:`time.sleep`.
     :raises StoreError: if the store cannot be asked.

@@ -23,7 +23,7 @@ def load_person(
     """Return the current user. If it has changed, leave the threads of the former user.
 
     What the request has changed there until now is saved. It cannot use those threads any more,
-    and goes on with a new one.
+    and continues with a new one.
 
     :param keep_guest_changes: whether what a guest has changed belongs to the current person.
     :raises ConfigurationError: if the owner loader raises, or returns something else.

@@ -15,7 +15,7 @@ request began:
   its answer.
 * ``merge`` with ``age``, ``operations`` of the extension, ``version`` (that of the restore
   that the client's request began with; left out if there was none), and ``counted`` (the keys
-  for whose pushes the reply shall say how many items came before; left out if empty).
+  for which the reply must say how many items were before the pushed ones; left out if empty).
 
 These frames are checked strictly: a field, an operation or a value that is not known is
 refused. The replies are described in :mod:`~flask_agentuity.wire.replies`.

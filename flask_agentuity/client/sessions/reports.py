@@ -67,7 +67,7 @@ class SessionReports:
     ) -> None:
         """Send to *endpoint*. Nothing is connected yet.
 
-        :param pause: waits between two attempts, and returns whether to go on.
+        :param pause: waits between two attempts, and returns whether to continue.
         """
         self._senders = PerProcess(
             lambda: _Sender(

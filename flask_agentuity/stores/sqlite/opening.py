@@ -38,7 +38,7 @@ _first_column = itemgetter(0)
 
 @lru_cache(maxsize=schema.MOST_NAMED + 1)
 def _query(count: int) -> str:
-    """Return the statement that finds the entries of so many keys."""
+    """Return the statement that finds the entries of this number of keys."""
     return f"{_ENTRIES} AND e.key IN ({', '.join('?' * count)})"
 
 

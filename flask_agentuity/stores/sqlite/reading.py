@@ -48,7 +48,7 @@ _BODIES = "SELECT CAST(body AS BLOB) FROM segments WHERE number >= ? AND number 
 
 @lru_cache(maxsize=schema.MOST_NAMED + 1)
 def _query(count: int) -> str:
-    """Return the statement that reads the values of so many keys."""
+    """Return the statement that reads the values of this number of keys."""
     return _READ.format(f"e.key IN ({', '.join('?' * count)})")
 
 
@@ -92,7 +92,7 @@ def _is_as_read(connection: sqlite3.Connection, head: Head, thread_id: str) -> b
 
 
 def _with_bodies(connection: sqlite3.Connection, rows: Iterable[Any]) -> Iterator[Any]:
-    """Yield *rows*, with the bodies of all segments but the last in the place of their join."""
+    """Yield *rows*, with the bodies of all segments but the last as a list, not joined."""
     for row in rows:
         number, tail = row[0], row[6]
         if row[2] != schema.LIST or tail is None or row[11] is not None:

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-# Without so many bytes, SQLite cannot even extend the index of its log.
+# With fewer free bytes, SQLite cannot even extend the index of its log.
 _FULL = 65_536
 # What SQLite says if a file cannot be extended, or made.
 _VAGUE = ("SQLITE_IOERR", "SQLITE_CANTOPEN")

@@ -41,7 +41,7 @@ _LEASES = """CREATE TABLE leases (
     waiting INTEGER NOT NULL DEFAULT 0
 );"""
 
-# `expires` is NULL while a run goes on, `tail` is the offset of the last chunk. `run_changes` has
+# `expires` is NULL while a run continues, `tail` is the offset of the last chunk. `run_changes` has
 # one row: a process that waits for changes of runs looks at it.
 _RUNS = """CREATE TABLE runs (
     number INTEGER PRIMARY KEY,

@@ -98,7 +98,7 @@ class LiveLog(Log):
 
     @property
     def reason(self) -> Reason | None:
-        """Why the run has to end early; None while it may go on."""
+        """Why the run has to end early; None while it may continue."""
         return self._reason
 
     def wait(self, after: int, seconds: float) -> None:

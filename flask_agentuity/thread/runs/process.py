@@ -251,7 +251,7 @@ class ProcessRuns:
                     finally:
                         self._wake_watch = None
             except Exception as error:  # noqa: BLE001 - logged
-                # Readers wait, and the runs of this process go on.
+                # Readers wait, and the runs of this process continue.
                 if not has_failed:
                     logger.warning("The store of runs cannot be watched: %s", error)
                 has_failed = True

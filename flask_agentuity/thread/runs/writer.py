@@ -86,7 +86,7 @@ class Writer:
             refused = frozenset(self._store.append([addition for _, addition in found]))
             ended = self._store.look(refused) if refused else {}
         except Exception as error:  # noqa: BLE001 - logged, and tried again
-            # The runs go on, and what could not be stored is stored with the next call.
+            # The runs continue, and what could not be stored is stored with the next call.
             if not self._has_failed or not isinstance(error, StoreError):
                 logger.warning("The output of %d runs is not stored yet: %s", len(found), error)
             self._has_failed = True

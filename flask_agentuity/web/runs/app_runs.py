@@ -76,7 +76,7 @@ class AppRuns:
     def find_settled(self, thread_id: str) -> StoredRun | None:
         """Return the latest run of a thread; it is not running if its turn is over.
 
-        If it has not, this process goes on watching it, and a later call finds that the run is
+        If it has not, this process keeps watching it, and a later call finds that the run is
         interrupted if its process was killed.
 
         :raises StoreError: if a store cannot be asked.
@@ -91,7 +91,7 @@ class AppRuns:
     def is_giving_back(self, thread_id: str) -> bool:
         """Return whether the turn of a thread is that of a run which has ended already.
 
-        If the run goes on in another process, this one watches it, as in :meth:`find_settled`.
+        If the run continues in another process, this one watches it, as in :meth:`find_settled`.
 
         :raises StoreError: if a store cannot be asked.
         """

@@ -64,7 +64,7 @@ class RunBody:
         """Begin to read.
 
         :param after: how many bytes of the log the reader has already.
-        :param seconds: the response ends after this time, even if the run goes on.
+        :param seconds: the response ends after this time, even if the run continues.
         """
         self._log, self._after = log, after
         self._until = None if seconds is None else time.monotonic() + seconds
