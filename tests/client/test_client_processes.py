@@ -36,7 +36,7 @@ def run(program: str, *arguments: str, head: str = HEAD) -> str:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         check=False,
     )
     assert result.returncode == 0, result.stderr
@@ -177,8 +177,9 @@ def test_the_interpreter_ends_despite_a_hanging_call(serve: Serve) -> None:
         """,
         service.url,
         "",
+        head=HEAD.replace("reconnect_base", "request_timeout=120.0, reconnect_base", 1),
     )
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 60, "the call itself waits for 120"
 
 
 def test_the_interpreter_closes_the_connection(serve: Serve) -> None:

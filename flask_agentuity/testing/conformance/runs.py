@@ -220,10 +220,11 @@ class RunConformance(Suite):
             key = begin(runs, thread_id)
             clock.advance(2 * KEEP)
             assert not runs.append([Addition(key, 0, b"abc", "done")])
-            clock.advance(KEEP - 1)
+            # Some stores have clocks that go on while a busy machine pauses.
+            clock.advance(KEEP / 2)
             assert runs.read(key) == b"abc"
             assert runs.latest(thread_id) is not None
-            clock.advance(2)
+            clock.advance(KEEP / 2 + 1)
             assert runs.latest(thread_id) is None
             assert runs.look([key]) == {}
             assert runs.read(key) == b""
