@@ -41,17 +41,20 @@ def check(as_json: bool) -> None:
         "source": settings.store_source,
         "ok": True,
     }
+    probe = make_thread_id()
     created = isinstance(store, SQLiteStore) and not store.path.exists()
     if isinstance(store, SQLiteStore):
         report["file"] = str(store.path)
     try:
-        _try_out(store, report)
+        _try_out(store, probe, report)
         report["warnings"] += [*app_threads().runs.warnings(), *settings.warnings]
         if created:
             report["warnings"].append("The file did not exist. It has just been created.")
     except AgentuityError as error:
         report["ok"] = False
-        report["error"] = f"{type(error).__name__}: {error}"
+        # The id means nothing to the user.
+        words = str(error).replace(f"thread {probe}", "a thread")
+        report["error"] = f"{type(error).__name__}: {words}"
         report["remedy"] = _remedy(error, store)
     if as_json:
         print_json(report)
@@ -60,9 +63,8 @@ def check(as_json: bool) -> None:
     sys.exit(0 if report["ok"] else 1)
 
 
-def _try_out(store: ThreadStore, report: dict[str, Any]) -> None:
-    """Read, write and delete a thread, and complete *report*."""
-    probe = make_thread_id()
+def _try_out(store: ThreadStore, probe: str, report: dict[str, Any]) -> None:
+    """Read, write and delete the thread *probe*, and complete *report*."""
     store.read(probe)  # The first call also connects, so only the second is measured.
     began = time.perf_counter()
     store.read(probe)

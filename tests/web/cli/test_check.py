@@ -127,6 +127,7 @@ def test_check_says_what_is_wrong(tmp_path: Path, spoil: Callable[[Path], str]) 
     result = runner("check")
     assert result.exit_code == 1
     assert "Error:       StoreError: " in result.stdout
+    assert "thrd_" not in result.stdout
     listed = runner("list").stderr
     assert " the threads " in listed or "another program" in listed
     assert "(all)" not in listed
