@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 import threading
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
 
@@ -17,13 +19,40 @@ class _Process:
 _current = _Process()
 
 
+_in_children: list[Callable[[], object]] = []
+
+
+def after_fork_in_child(function: Callable[[], object]) -> Callable[[], object]:
+    """Have a function called in each forked child, also in the workers of uWSGI."""
+    _in_children.append(function)
+    return function
+
+
+@after_fork_in_child
 def _begin_process() -> None:
     global _current
     _current = _Process()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_process)
+def _after_fork() -> None:
+    for function in _in_children:
+        function()
+
+
+def _notice_forks() -> None:
+    if hasattr(os, "register_at_fork"):  # Windows has no fork
+        os.register_at_fork(after_in_child=_after_fork)
+    server: Any = sys.modules.get("uwsgi")
+    if server is None:
+        return
+    # uWSGI forks its workers without what is registered above, unless it is told not to.
+    try:
+        importlib.import_module("uwsgidecorators").postfork(_after_fork)
+    except Exception:  # noqa: BLE001 - it is not installed, or there is no master process
+        server.post_fork_hook = _after_fork
+
+
+_notice_forks()
 
 
 class PerProcess(Generic[T]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import os
 import random
 import time
 import weakref
@@ -15,7 +14,7 @@ from typing import Any, Unpack
 from .. import wire
 from ..document.operations import Operation
 from ..errors import ServiceUnavailable
-from ..per_process import PerProcess
+from ..per_process import PerProcess, after_fork_in_child
 from . import calls, frames
 from .address import parse_address
 from .process_client import ProcessClient, wait
@@ -241,7 +240,8 @@ def _new_id() -> str:
 _clients: weakref.WeakSet[ThreadClient] = weakref.WeakSet()
 
 
-def _after_fork() -> None:
+@after_fork_in_child
+def _abandon_inherited() -> None:
     for client in list(_clients):
         for process in client._here.inherited():
             process.abandon()
@@ -252,6 +252,4 @@ def _at_exit() -> None:
         client.close()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 atexit.register(_at_exit)

@@ -23,7 +23,7 @@ from .clients import APP, answers, ask, is_prefix, last, resume, until_gone, wai
 from .served import text_of
 
 OPTIONS = {
-    "threads": ["--threads", "8"],
+    "threads": ["--lazy-apps", "--threads", "8"],
     "gevent": ["--gevent", "100", "--gevent-early-monkey-patch"],
 }
 GRACE = "0.5"

@@ -50,7 +50,7 @@ def uwsgi(app: str, *options: str) -> list[str]:
         pytest.skip("uwsgi is not installed: pip install pyuwsgi, or uwsgi")
     # After a reload, it would bind another port if it could choose.
     command = [path, "--http-socket", f"127.0.0.1:{free_port()}", "--master", "--processes", "2"]
-    command += ["--need-app", "--lazy-apps", "--enable-threads", "--module", app]
+    command += ["--need-app", "--enable-threads", "--module", app]
     # As a service manager stops it.
     command += ["--hook-master-start", "unix_signal:15 gracefully_kill_them_all"]
     return [*command, "--virtualenv", sys.prefix, *options]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import os
 import socket
 import time
 import weakref
@@ -13,6 +12,8 @@ from typing import Any
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
+
+from ...per_process import after_fork_in_child
 
 clock = time.monotonic
 
@@ -85,13 +86,10 @@ def bounded_pool_classes(seconds: float) -> dict[str, type[urllib3.HTTPConnectio
 _opened: weakref.WeakSet[HTTPConnection] = weakref.WeakSet()
 
 
+@after_fork_in_child
 def _close_copies() -> None:
     """Close a forked child's copies of the sockets, without affecting the parent's."""
     for connection in list(_opened):
         opened = connection.sock
         if opened is not None:
             opened.close()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_close_copies)
