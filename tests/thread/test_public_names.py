@@ -24,7 +24,7 @@ SESSION = {
 }
 MANAGER = {
     *("init_app", "exempt", "open", "new", "list", "one_at_a_time", "set_thread_id_provider"),
-    *("owner_loader", "select", "mine", "claim", "rotate", "fork", "delete", "erase"),
+    *("owner_loader", "select", "mine", "claim", "rotate", "fork", "delete", "erase", "export"),
     *("stream", "run", "stop", "blueprint"),
 }
 
