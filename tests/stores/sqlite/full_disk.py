@@ -107,8 +107,8 @@ class Chat:
                 threading.Timer(0.5, _filler.unlink).start()
                 for _ in range(50):
                     yield TEXT
-                # The turn must not be lost meanwhile.
-                time.sleep(0.6)
+                while _filler.exists():
+                    time.sleep(0.01)
                 state.push("messages", "answered")
 
             return threads.stream(generate())
