@@ -96,8 +96,13 @@ def test_a_service_that_hangs_does_not_hold_up_the_end_of_the_process(
     service.default = Answer(act=report_service.hang)
     code = AT_EXIT.format(prelude="", url=service.url, key=KEY)
     # The reports alone would take 40 times the ten seconds of one exchange.
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True
+    )
     assert len(service.received) == 1
+    # What is lost is said, once.
+    assert done.stderr.count("\n") == 1
+    assert "20 session reports could not be sent in time" in done.stderr
 
 
 def test_all_greenlets_go_on_while_a_report_is_sent(service: ReportService) -> None:

@@ -166,6 +166,13 @@ class ReportQueue:
                 self._ends = clock() + timeout
                 self._changed.notify_all()
 
+    def abandon(self) -> int:
+        """Empty the queue, and return how many reports were in it."""
+        with self._changed:
+            waiting = len(self._reports)
+            self._reports.clear()
+            return waiting
+
     def _release(self, report: Report) -> None:
         self._bytes -= report.size
         report.size = 0

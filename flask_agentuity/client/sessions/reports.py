@@ -153,6 +153,8 @@ class _Sender:
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
+            # One is still being sent.
+            self._abandon(1 if thread.is_alive() else 0)
 
     def drop(self, report: Report) -> None:
         """Count and log that a report has found no room."""
@@ -202,7 +204,21 @@ class _Sender:
             except Exception:
                 self._queue.finish(report)
                 logger.exception("A session report failed; continuing with the next one.")
+        self._abandon(0)
         self._endpoint.close()
+
+    def _abandon(self, being_sent: int) -> None:
+        """Count and log what is left after the time for sending the queue."""
+        unsent = self._queue.abandon() + being_sent
+        if unsent:
+            with self._lock:
+                self._counts[Count.DROPPED] += unsent
+            logger.warning(
+                "At the end of the process, %d session reports could not be sent in time to %s,"
+                " which is slow or unresponsive.",
+                unsent,
+                self._endpoint.base,
+            )
 
     def _send(self, report: Report) -> None:
         match report.stage:
