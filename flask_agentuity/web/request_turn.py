@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from ..thread.thread import Thread, begin_turn, contents_of, end_turn
-from ..thread.turns import Turn, take_turn
+from ..thread.turns import MOST_WAITING, Turn, take_turn
 
 if TYPE_CHECKING:
     from .app_threads import AppThreads
@@ -65,7 +65,9 @@ class RequestTurn:
         former.end()
 
     def find_for_run(self, thread: Thread) -> Turn | None:
-        """Return the turn on *thread* for a run, without waiting; None if another has it.
+        """Return the turn on *thread* for a run; None if another has it.
+
+        It waits only if the holder seems to have been killed, as ``on_busy="reject"`` does.
 
         It stays the request's until :meth:`hand_over`, if the request had it.
 
@@ -73,7 +75,7 @@ class RequestTurn:
         """
         turn = self._turn
         if turn is None or turn.lease.thread_id != thread.id:
-            turn = self._take(thread, 0.0, 0)
+            turn = self._take(thread, 0.0, MOST_WAITING)
             if turn is not None:
                 # A view that has read the state before does without a turn on purpose.
                 self._begin(thread, turn)

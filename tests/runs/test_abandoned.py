@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -71,6 +74,19 @@ def test_a_message_that_is_rejected_finds_that_too(chats: tuple[Chat, Chat]) -> 
     eventually(lambda: not watched_in(chat))
     # No other process has looked before.
     assert other.ask().data == b"abc"
+
+
+@pytest.mark.parametrize("path", ["/chat", "/free"])
+def test_a_message_long_after_the_kill_waits_for_certainty(
+    chats: tuple[Chat, Chat], tmp_path: Path, path: str
+) -> None:
+    """Also without one_at_a_time()."""
+    chat = chats[0]
+    chat.app.add_url_rule("/free", view_func=chat.stream, methods=["POST"])
+    begin_abandoned(chat, with_turn=True)
+    with closing(sqlite3.connect(tmp_path / "threads.db")) as connection, connection:
+        connection.execute("UPDATE leases SET renewed = renewed - 3600")
+    assert chat.ask(path=path).data == b"abc"
 
 
 def test_a_run_that_goes_on_is_watched_for_a_while(chats: tuple[Chat, Chat]) -> None:

@@ -35,7 +35,7 @@ class StreamedRuns(ServedApps):
                 return threads.stream(answer(g.thread.state), format="sse")
 
         The run has the turn of the thread (see :meth:`one_at_a_time`) until it ends. If the view
-        has not taken the turn, this method does, without waiting. The generator starts after the
+        has not taken the turn, this method does, as with ``on_busy="reject"``. The generator starts after the
         changes of the view are saved; if the view raises or returns another response, it does not
         start.
 
