@@ -35,9 +35,9 @@ class StreamedRuns(ServedApps):
                 return threads.stream(answer(g.thread.state), format="sse")
 
         The run has the turn of the thread (see :meth:`one_at_a_time`) until it ends. If the view
-        has not taken the turn, this method does, as with ``on_busy="reject"``. The generator starts after the
-        changes of the view are saved; if the view raises or returns another response, it does not
-        start.
+        has not taken the turn, this method does, as with ``on_busy="reject"``. The generator
+        starts after the changes of the view are saved; if the view raises or returns another
+        response, it does not start.
 
         If the generator raises, its changes are not saved, and the status of the run is
         ``failed``.
