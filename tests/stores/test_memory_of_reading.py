@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import tracemalloc
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 from support.redis_server import RedisServer
 
+from flask_agentuity.document.key_count import MAX_KEYS
 from flask_agentuity.document.operations import Set
 from flask_agentuity.service.thread_service import ThreadService
 from flask_agentuity.stores import open_store
@@ -30,6 +32,8 @@ pytestmark = pytest.mark.skipif(
 KEY = "key-of-this-test"
 #: How many times its size a document may take.
 MOST = 8
+#: The bytes beyond it that a key may take.
+MOST_PER_KEY = 400
 #: The same for a whole process, which also touches memory for the first time.
 MOST_IN_PROCESS = 10
 
@@ -118,6 +122,29 @@ def test_a_document_is_read_in_a_multiple_of_its_size(
         # It reads the values first.
         peak = peak_of_reading(read, "restore", thread_id)
         assert peak <= MOST * len(document), peak / len(document)
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "redis"])
+def test_the_most_keys_are_read_in_a_bounded_space(
+    tmp_path: Path, redis_server: RedisServer, kind: str
+) -> None:
+    """Python needs some hundred bytes for a key, however short it is."""
+    thread_id = new_id()
+    with (
+        url_of(kind, tmp_path, redis_server) as (url, _),
+        closing(open_store(url)) as store,
+    ):
+        store.merge(thread_id, [Set(str(number), b"1") for number in range(MAX_KEYS)])
+        store.read(thread_id)
+        tracemalloc.start()
+        try:
+            snapshot = store.read(thread_id)
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+    assert snapshot is not None
+    assert len(snapshot.encoded) == MAX_KEYS
+    assert peak <= MOST_PER_KEY * MAX_KEYS
 
 
 @contextmanager
