@@ -78,9 +78,19 @@ def fork(
     new_id = store.propose_id(original.id, make_thread_id)
     if not store.copy(original.id, new_id, keep=keep, metadata=metadata, owner=person):
         raise ThreadNotFound(original.id)
+    if person is None and threads.owner_loader is not None:
+        _require_unowned(store, new_id, original.id)
     copied = scope.make_thread(new_id, is_new=False, owner=person)
     scope.earlier.append(copied)
     return copied
+
+
+def _require_unowned(store: ThreadStore, copy_id: str, original_id: str) -> None:
+    """Undo the copy of a guest if a user has started another thread under the original's id."""
+    snapshot = store.read(copy_id, ())
+    if snapshot is not None and snapshot.owner is not None:
+        store.delete(copy_id)
+        raise ThreadNotFound(original_id)
 
 
 def _require_exchangeable(threads: AppThreads) -> None:

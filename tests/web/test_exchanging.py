@@ -333,3 +333,23 @@ def test_a_conversation_that_another_began_under_the_id_is_not_taken() -> None:
     client = owned.client("ada")
     owned.begin(client, "hello")
     assert client.get("/slow").text == "{}"
+
+
+def test_a_guest_gets_no_copy_of_what_a_user_began_under_the_id() -> None:
+    owned = OwnedApp("memory://")
+    store = owned.store
+
+    @owned.app.get("/slow")
+    def slow() -> str:
+        thread_id: str = g.thread.id
+        len(g.thread.state)
+        store.delete(thread_id)
+        store.write(thread_id, Write([Set("secret", b'"of bob"')], owner="bob"))
+        with pytest.raises(ThreadNotFound):
+            owned.threads.fork()
+        return thread_id
+
+    client = owned.client()
+    owned.begin(client, "hello")
+    thread_id = client.get("/slow").text
+    assert [listed.id for listed in owned.threads_of_all()] == [thread_id]
