@@ -13,33 +13,19 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from support.forking import in_child, needs_fork
 
 from flask_agentuity.document.operations import Push, Set
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-def in_child(act: Callable[[], object]) -> int:
-    """Run *act* in a forked child; returns its exit code, 0 for a result that is true."""
-    with warnings.catch_warnings():
-        # Python 3.12 warns of forks beside threads, which is what is tested.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if act() else 2
-        finally:
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+pytestmark = needs_fork
 
 
 def open_files(path: Path) -> list[str]:

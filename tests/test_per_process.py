@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support.forking import in_child, needs_fork
 from support.minimal import MinimalStore
 
 from flask_agentuity.document.operations import Push, SetMetadata
@@ -21,33 +20,6 @@ from flask_agentuity.stores.writing import Write
 
 ID = "thrd_0123456789abcdef0123456789abcdef"
 PATIENCE = 60.0
-
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-
-
-def in_child(act: Callable[[], object]) -> int:
-    """Run *act* in a forked child; returns its exit code, 0 for a true result.
-
-    A child that hangs is killed, and the result is then minus the signal's number.
-    """
-    with warnings.catch_warnings():
-        # Python 3.12 warns of forks in a process with threads, which is what is tested.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            code = 0 if act() else 2
-        finally:
-            os._exit(code)
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            os.kill(child, 9)
-        time.sleep(0.005)
 
 
 @contextmanager

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
 
 import pytest
 from support import report_service
+from support.forking import in_child, needs_fork
 from support.report_of import ReportOf
 from support.report_service import Answer, ReportService
 
@@ -34,25 +33,14 @@ def send(reports: SessionReports, id: str) -> dict[str, int]:
     return reports.stats()
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@needs_fork
 def test_parent_and_child_report_each_over_its_own_connection(
     service: ReportService,
 ) -> None:
     reports = SessionReports(HTTPEndpoint(service.url, KEY), interval=0.005)
     reports.start(ReportOf("before"))
     service.wait_for(1)
-    with warnings.catch_warnings():
-        # Python 3.12 warns of forks beside threads, which is what is tested.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        child = os.fork()
-    if child == 0:
-        code = 1
-        try:
-            counts = send(reports, "child")
-            code = 0 if counts["sent"] == 2 else 2
-        finally:
-            os._exit(code)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert in_child(lambda: send(reports, "child")["sent"] == 2) == 0
     assert send(reports, "parent")["sent"] == 3
     assert sorted(service.summary()) == [
         ("POST", "before"),

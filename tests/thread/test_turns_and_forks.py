@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from support.forking import in_child, needs_fork
 from support.leasing import ID, is_renewing
 from support.servers import PATIENCE
 from support.waiting import eventually
-from test_per_process import in_child, needs_fork
 
 from flask_agentuity.stores import ThreadStore, leases
 from flask_agentuity.stores.memory import MemoryStore

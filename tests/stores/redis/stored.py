@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import redis
+
+from flask_agentuity.document.operations import Set
+from flask_agentuity.stores.redis.store import RedisStore
+
+from ..conformance import new_id
 
 #: About 190 bytes, as in the measurements of the design.
 MESSAGE = b'{"role":"user","content":"%b"}' % (b"x" * 162)
@@ -32,3 +37,11 @@ def string(client: redis.Redis, thread_id: str, key: str = "l") -> bytes:
     value = client.get(name(thread_id, key))
     assert isinstance(value, bytes)
     return value
+
+
+def fill(store: RedisStore, count: int, metadata: Mapping[str, Any]) -> list[str]:
+    """Store *count* new threads with *metadata*, and return their ids."""
+    ids = [new_id() for _ in range(count)]
+    for thread_id in ids:
+        store.merge(thread_id, [Set("a", b"1")], metadata)
+    return ids

@@ -7,7 +7,6 @@ import select
 import subprocess
 import sys
 import threading
-import warnings
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import redis
 from support.counting_proxy import counting
+from support.forking import in_child
 from support.redis_server import RedisServer
 from support.waiting import eventually
 
@@ -240,17 +240,7 @@ def test_a_child_has_connections_of_its_own(store: RedisStore, thread_id: str) -
         return child != parent
 
     for _ in range(2):
-        with warnings.catch_warnings():
-            # Python 3.12 warns of forks beside threads.
-            warnings.simplefilter("ignore", DeprecationWarning)
-            process = os.fork()
-        if process == 0:
-            code = 1
-            try:
-                code = 0 if work() else 2
-            finally:
-                os._exit(code)
-        assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
+        assert in_child(work) == 0
         assert client_id(store) == parent
     store.merge(thread_id, [Push("l", b"3")])
     assert store.restore(thread_id) == b'{"state":{"l":[1,2,2,3]}}'

@@ -33,8 +33,8 @@ from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Conflict, Write, Written
 
 from ..listing import listed
-from ..test_redis_lists import ODD_ITEMS
 from .stored import contents, name
+from .test_lists import ODD_ITEMS
 
 LONG = codec.encode("x" * 2_000)
 #: With commas between its items, as lists without a window had.

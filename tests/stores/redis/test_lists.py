@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterator
-from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
@@ -13,7 +11,6 @@ import pytest
 import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.redis_server import PATIENCE, RedisServer
 
 from flask_agentuity.document import codec
 from flask_agentuity.document.operations import Operation, Push, Set
@@ -21,7 +18,7 @@ from flask_agentuity.stores import ListedThread
 from flask_agentuity.stores.redis.steps import encode_steps
 from flask_agentuity.stores.redis.store import RedisStore
 
-from .conformance import new_id, pushes
+from ..conformance import new_id, pushes
 
 #: What looks like the end of an item and is none, and the other way round.
 ODD_ITEMS: list[Any] = [
@@ -30,23 +27,6 @@ ODD_ITEMS: list[Any] = [
     *([], [[]], [1, 2], ["],", '"'], [["\\"], {"a,b": "]"}], {}, {"": ""}, {'"': ["}"]}),
     {"role": "user", "content": 'He said: "[1, 2]", and then\n\t{"x": "\\"}'},
 ]
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with closing(redis_server.client()) as client:
-        yield client
-
-
-@pytest.fixture
-def store(redis_server: RedisServer) -> Iterator[RedisStore]:
-    with closing(RedisStore.from_url(redis_server.url, timeout=PATIENCE)) as store:
-        yield store
-
-
-@pytest.fixture
-def thread_id() -> str:
-    return new_id()
 
 
 def items(store: RedisStore, thread_id: str, key: str = "l") -> list[Any]:

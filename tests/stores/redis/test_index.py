@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from typing import Any
 
 import pytest
 import redis
-from support.redis_server import PATIENCE, RedisServer, measured, pass_time
+from support.redis_server import RedisServer, measured, pass_time
 from support.waiting import eventually
 
 from flask_agentuity.document.operations import Push, Set
@@ -19,29 +19,11 @@ from flask_agentuity.stores import ListedThread
 from flask_agentuity.stores.redis import index as redis_index
 from flask_agentuity.stores.redis.store import RedisStore
 
-from .conformance import new_id
-from .listing import listed, pages_of
+from ..conformance import new_id
+from ..listing import listed, pages_of
+from .stored import fill
 
 INDEX = "agentuity:{0}"
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with closing(redis_server.client()) as client:
-        yield client
-
-
-@pytest.fixture
-def store(redis_server: RedisServer) -> Iterator[RedisStore]:
-    with closing(RedisStore.from_url(redis_server.url, timeout=PATIENCE)) as store:
-        yield store
-
-
-def fill(store: RedisStore, count: int, metadata: Mapping[str, Any]) -> list[str]:
-    ids = [new_id() for _ in range(count)]
-    for thread_id in ids:
-        store.merge(thread_id, [Set("a", b"1")], metadata)
-    return ids
 
 
 def forget(client: redis.Redis, thread_id: str) -> None:

@@ -3,39 +3,18 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
-from contextlib import closing
 from functools import partial
-from typing import Any
 
 import pytest
 import redis
-from support.redis_server import PATIENCE, RedisServer, measured
+from support.redis_server import measured
 
-from flask_agentuity.document.operations import Push, Set
+from flask_agentuity.document.operations import Push
 from flask_agentuity.stores.redis.store import RedisStore
 from flask_agentuity.stores.writing import Write
 
-from .conformance import new_id
-
-
-@pytest.fixture
-def client(redis_server: RedisServer) -> Iterator[redis.Redis]:
-    with closing(redis_server.client()) as client:
-        yield client
-
-
-@pytest.fixture
-def store(redis_server: RedisServer) -> Iterator[RedisStore]:
-    with closing(RedisStore.from_url(redis_server.url, timeout=PATIENCE)) as store:
-        yield store
-
-
-def fill(store: RedisStore, count: int, metadata: Mapping[str, Any]) -> list[str]:
-    ids = [new_id() for _ in range(count)]
-    for thread_id in ids:
-        store.merge(thread_id, [Set("a", b"1")], metadata)
-    return ids
+from ..conformance import new_id
+from .stored import fill
 
 
 @pytest.mark.parametrize("window", [None, 5])
