@@ -12,9 +12,11 @@ import io
 import multiprocessing
 import os
 import signal
+import sqlite3
 import sys
 import time
 from collections.abc import Collection
+from contextlib import closing
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -127,6 +129,7 @@ class Work:
         """Start this many conversations, each with a history of *length*.
 
         Each is read once, so that a request that is measured is not the first to continue it.
+        Logs of SQLite files are copied into the files: in use, a log has only what is new.
         """
         self.visitors = [Visitor(self.app) for _ in range(visitors)]
         self.next = 0
@@ -136,6 +139,9 @@ class Work:
             if number % _SETTLED == 0:
                 self.settle()
         self.settle()
+        for file in Path(self.app.instance_path).glob("*.db"):
+            with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         gc.collect()
 
     def settle(self) -> None:

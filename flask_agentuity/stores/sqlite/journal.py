@@ -13,11 +13,11 @@ _BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _PAUSE = 0.01
 #: The log is restarted when it is longer than this, in bytes.
 LONGEST = 16 << 20
-#: Pages in the log after which SQLite copies it into the file at each commit, and waits for the
-#: disk. A process with many writes shortens the log before that.
-PAGES = 2 * LONGEST // 4096
 #: The size to which a longer log is cut, in bytes. Growing a file takes time, so it is not 0.
 KEPT = 8 << 20
+#: Pages in the log after which SQLite copies it into the file at each commit, and waits for the
+#: disk. A longer log would grow its file again after each copy, and slow all reads and writes.
+PAGES = KEPT // 4096
 #: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.
 _READERS = 50
 #: How many times emptying the log is tried, in about 2 seconds.
