@@ -65,7 +65,14 @@ class InstrumentedStore:
         self._instruments = instruments
         classes = (each.__name__ for each in type(store).__mro__)
         system = next((_SYSTEMS[name] for name in classes if name in _SYSTEMS), None)
-        self._system = system or type(store).__name__
+        self._system = system = system or type(store).__name__
+        # Made once: they are the same for every call that succeeds.
+        self._calls = {
+            operation: {names.OPERATION: operation, names.SYSTEM: system}
+            for operation in ("restore", "merge", "delete", "list")
+        }
+        self._reading = {names.SYSTEM: system, names.DIRECTION: "read"}
+        self._writing = {names.SYSTEM: system, names.DIRECTION: "write"}
 
     @property  # type: ignore[misc]
     def __class__(self) -> Any:
@@ -85,6 +92,15 @@ class InstrumentedStore:
         """Read as the store does."""
         with self._span(names.SPAN_RESTORE, "restore", thread_id) as span:
             snapshot = self._store.read(thread_id, keys)
+            self._note_read(span, 0 if snapshot is None else _size(snapshot), snapshot is not None)
+        return snapshot
+
+    def read_for(
+        self, person: str | None, thread_id: str, keys: Collection[str] | None = None
+    ) -> Snapshot | None:
+        """Read for a person as the store does."""
+        with self._span(names.SPAN_RESTORE, "restore", thread_id) as span:
+            snapshot = self._store.read_for(person, thread_id, keys)
             self._note_read(span, 0 if snapshot is None else _size(snapshot), snapshot is not None)
         return snapshot
 
@@ -142,18 +158,20 @@ class InstrumentedStore:
     def _span(self, name: str, operation: str, thread_id: str) -> _Call:
         attributes = {names.CONVERSATION_ID: thread_id, names.SYSTEM: self._system}
         span = self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)
-        return _Call(self._instruments, operation, self._system, span)
+        return _Call(self._instruments, self._calls[operation], span)
 
     def _measured(self, operation: str) -> _Call:
-        return _Call(self._instruments, operation, self._system, INVALID_SPAN)
+        return _Call(self._instruments, self._calls[operation], INVALID_SPAN)
 
     def _note_read(self, span: Span, size: int, found: bool) -> None:
-        span.set_attributes({names.FOUND: found, names.SIZE: size})
-        self._instruments.bytes.add(size, {names.SYSTEM: self._system, names.DIRECTION: "read"})
+        if span is not INVALID_SPAN:
+            span.set_attributes({names.FOUND: found, names.SIZE: size})
+        self._instruments.bytes.add(size, self._reading)
 
     def _note_written(self, span: Span, size: int) -> None:
-        span.set_attribute(names.SIZE, size)
-        self._instruments.bytes.add(size, {names.SYSTEM: self._system, names.DIRECTION: "write"})
+        if span is not INVALID_SPAN:
+            span.set_attribute(names.SIZE, size)
+        self._instruments.bytes.add(size, self._writing)
 
 
 class _Call:
@@ -161,9 +179,9 @@ class _Call:
 
     __slots__ = ("_attributes", "_began", "_instruments", "_span", "_token")
 
-    def __init__(self, instruments: Instruments, operation: str, system: str, span: Span) -> None:
+    def __init__(self, instruments: Instruments, attributes: Mapping[str, str], span: Span) -> None:
         self._instruments = instruments
-        self._attributes = {names.OPERATION: operation, names.SYSTEM: system}
+        self._attributes = attributes
         self._span = span
 
     def __enter__(self) -> Span:
@@ -183,19 +201,23 @@ class _Call:
         if self._token is not None:
             detach(self._token)
         if error is not None:
-            attributes[names.ERROR_TYPE] = type(error).__name__
+            attributes = {**attributes, names.ERROR_TYPE: type(error).__name__}
             instruments.failures.add(1, attributes)
             span.record_exception(error)
             span.set_attribute(names.ERROR_TYPE, type(error).__name__)
             span.set_status(Status(StatusCode.ERROR, str(error)))
-        span.end()
+        if span is not INVALID_SPAN:
+            span.end()
         instruments.duration.record(seconds, attributes)
         instruments.calls.add(1, attributes)
 
 
 def _size(snapshot: Snapshot) -> int:
-    values = sum(len(value) for value in snapshot.encoded.values() if value is not None)
-    return values + len(snapshot.metadata)
+    size = len(snapshot.metadata)
+    for value in snapshot.encoded.values():
+        if value is not None:
+            size += len(value)
+    return size
 
 
 def _size_of_operation(operation: Operation) -> int:

@@ -142,6 +142,22 @@ def test_the_calls_are_measured(make_app: Callable[..., Flask], telemetry: Telem
     assert telemetry.points(names.FAILURES) == []
 
 
+def test_reads_for_a_person_are_traced_and_measured(
+    make_app: Callable[..., Flask], telemetry: Telemetry
+) -> None:
+    app = make_app()
+    app.extensions["agentuity"].owner_loader(lambda: "ada")
+    client = app.test_client()
+    thread_id = client.post("/turn").text
+    telemetry.spans.clear()
+    client.post("/turn")
+    spans = telemetry.named(names.SPAN_RESTORE)
+    assert spans
+    assert {(span.attributes or {})[names.CONVERSATION_ID] for span in spans} == {thread_id}
+    calls = [value for about, value in telemetry.points(names.CALLS) if "restore" in about.values()]
+    assert calls == [len(spans)]
+
+
 def test_an_untouched_request_leaves_nothing(
     make_app: Callable[..., Flask], telemetry: Telemetry
 ) -> None:
