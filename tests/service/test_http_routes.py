@@ -7,8 +7,9 @@ import json
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -419,9 +420,9 @@ def test_a_request_that_is_under_way_is_answered_when_the_service_stops(serve: S
         assert answer.result()[0] == 200
 
 
-def test_a_client_that_does_not_read_is_disconnected(serve: Serve, connect: Connect) -> None:
-    service = serve(send_timeout=0.3)
-    peer = connect(service)
+@contextmanager
+def asked_and_not_read(service: ThreadService, peer: Peer) -> Iterator[socket.socket]:
+    """A connection that has asked for several megabytes, with little room for them."""
     for number in range(4):
         metadata = {"text": "x" * 900_000}
         peer.call("save", f"t{number}", user_data='{"state":{"a":1}}', metadata=metadata)
@@ -433,6 +434,12 @@ def test_a_client_that_does_not_read_is_disconnected(serve: Serve, connect: Conn
         client.sendall(
             f"GET /thread HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
         )
+        yield client
+
+
+def test_a_client_that_does_not_read_is_disconnected(serve: Serve, connect: Connect) -> None:
+    service = serve(send_timeout=0.3)
+    with asked_and_not_read(service, connect(service)) as client:
         time.sleep(1.0)
         received = 0
         try:
@@ -445,19 +452,8 @@ def test_a_client_that_does_not_read_is_disconnected(serve: Serve, connect: Conn
 
 def test_a_slow_reader_gets_all(serve: Serve, connect: Connect) -> None:
     service = serve()
-    peer = connect(service)
-    for number in range(4):
-        metadata = {"text": "x" * 900_000}
-        peer.call("save", f"t{number}", user_data='{"state":{"a":1}}', metadata=metadata)
-    parts = urlsplit(service.url)
-    with socket.socket() as client:
-        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        client.settimeout(PATIENCE)
-        client.connect((parts.hostname, parts.port))
-        client.sendall(
-            f"GET /thread HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\n\r\n".encode()
-        )
-        time.sleep(3.0)
+    with asked_and_not_read(service, connect(service)) as client:
+        time.sleep(1.0)
         received = b""
         while chunk := client.recv(1 << 20):
             received += chunk
