@@ -37,6 +37,7 @@ def test_forks_are_noticed(tmp_path: Path, decorators: bool) -> None:
         if decorators
         else "import sys; sys.modules['uwsgidecorators'] = None" + APP
     )
-    command = uwsgi("uwsgi_app:app", "--threads", "2", "--pythonpath", str(tmp_path))
+    options = "--processes", "1", "--threads", "2", "--pythonpath", str(tmp_path)
+    command = uwsgi("uwsgi_app:app", *options)
     with running(tmp_path, command) as server:
         assert Visitor(server).get("/").json() == {"noticed": True}

@@ -330,7 +330,7 @@ def test_a_run_that_is_longer_than_the_grace_period(
         own_server.process.wait(30)
         own_server.start()
     (saved,) = answers(visitor)
-    assert is_prefix(saved) and len(saved) > 100
+    assert is_prefix(saved) and len(saved) >= 20
     assert not reads or said == saved
     assert last(visitor) == {"status": "interrupted", "text": saved}
     assert "Traceback" not in own_server.log()

@@ -40,6 +40,8 @@ def server(
     command = uwsgi(APP + "()", *OPTIONS[request.param])
     with running(folder, command, AGENTUITY_RUN_GRACE=GRACE) as server:
         yield server
+        # A worker that is starting does not hear that it is to end.
+        wait_for_workers(server)
         assert "Traceback" not in server.log()
 
 
@@ -95,7 +97,7 @@ def require_interrupted(server: Server, visitor: Visitor, process: int) -> None:
     until_gone(process)
     wait_for_answers(server)
     (saved,) = answers(visitor)
-    assert is_prefix(saved) and len(saved) > 50
+    assert is_prefix(saved) and len(saved) >= 20
     assert last(visitor) == {"status": "interrupted", "text": saved}
 
 
