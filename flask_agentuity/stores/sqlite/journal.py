@@ -20,6 +20,13 @@ KEPT = 8 << 20
 PAGES = KEPT // 4096
 #: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.
 _READERS = 50
+#: The same for the attempts to restart a log that is too long, one after the other.
+_PATIENCE = (50, 100, 200)
+#: If another process copies a log that is longer than this many times :data:`LONGEST`, the writers
+#: of this one pause, for so many seconds. Otherwise they fill it faster than a slow disk empties
+#: it.
+_MUCH = 2
+_BRAKE = 0.1
 #: How many times emptying the log is tried, in about 2 seconds.
 _ATTEMPTS = 10
 
@@ -71,20 +78,35 @@ class Log:
     def __init__(self, path: Path) -> None:
         self._path = Path(f"{path}-wal")
         self._limit = LONGEST
+        self._attempts = 0
 
     def shorten(self, connection: sqlite3.Connection) -> None:
         """Restart the log if it is too long. Not to be called in a transaction."""
-        if self._size() <= self._limit:
+        size = self._size()
+        if size <= self._limit:
             return
         # Most of the work is done while others can still write.
-        connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        (is_copied_by_another, *_) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if is_copied_by_another:
+            if size > LONGEST * _MUCH:
+                time.sleep(_BRAKE)
+            return
+        if self._restart(connection, _PATIENCE[self._attempts]):
+            self._limit, self._attempts = LONGEST, 0
+        elif self._attempts + 1 < len(_PATIENCE):
+            self._attempts += 1
+        else:
+            # A backup can read for a long time: writers must not wait for it repeatedly.
+            self._limit, self._attempts = self._size() + LONGEST, 0
+
+    def _restart(self, connection: sqlite3.Connection, milliseconds: int) -> bool:
+        """Wait until no reader uses the log, and restart it; False if one still does."""
         (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
-        connection.execute(f"PRAGMA busy_timeout = {_READERS}")
+        connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
         # Readers that begin now need only the file.
-        (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        (is_used, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
         connection.execute(f"PRAGMA busy_timeout = {before}")
-        # A backup can read for a long time: writers must not wait for it repeatedly.
-        self._limit = self._size() + LONGEST if is_busy else LONGEST
+        return not is_used
 
     def empty(self, connection: sqlite3.Connection) -> bool:
         """Copy the log into the file, and empty it. Not to be called in a transaction.
