@@ -24,8 +24,8 @@ from flask_agentuity.stores.sqlite.store import SQLiteStore
 from .running import ID, Runner, contents, export_lines, new_id, runner_of
 from .test_transfer import exported_threads
 
-redis = pytest.importorskip("flask_agentuity.stores.redis")
 redis_server = pytest.importorskip("support.redis_server")
+redis = pytest.importorskip("flask_agentuity.stores.redis")
 
 
 @pytest.fixture(scope="module")
