@@ -71,3 +71,17 @@ def test_proxies_of_the_environment_are_used(
     with closing(HTTPEndpoint(service.url, KEY)) as endpoint:
         endpoint.call("GET", "/session")
     assert service.received[1].path == "/session"
+
+
+def test_the_path_of_the_base_comes_first(service: ReportService) -> None:
+    with closing(HTTPEndpoint(service.url + "/mounted/", KEY)) as endpoint:
+        endpoint.call("GET", "/session?a=1")
+    assert service.received[0].path == "/mounted/session?a=1"
+
+
+def test_a_closed_endpoint_connects_again(service: ReportService) -> None:
+    with closing(HTTPEndpoint(service.url, KEY)) as endpoint:
+        for _ in range(2):
+            endpoint.call("GET", "/")
+            endpoint.close()
+    assert len(service.received) == 2

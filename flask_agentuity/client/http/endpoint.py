@@ -47,6 +47,13 @@ class HTTPReply:
     body: bytes
 
 
+@dataclass(slots=True)
+class _Connections:
+    manager: urllib3.PoolManager
+    #: The connections to the service.
+    pool: urllib3.HTTPConnectionPool
+
+
 class HTTPEndpoint:
     """The HTTP side of a service, with its key.
 
@@ -74,6 +81,7 @@ class HTTPEndpoint:
         #: Whether the connection is encrypted, or stays on this machine.
         self.is_private = (address := parse_address(base)).secure or address.is_local
         self.base = base.rstrip("/")
+        self._path = urlsplit(self.base).path
         self._connect_timeout = connect_timeout
         self._request_timeout = request_timeout
         self._ca_file = ca_file
@@ -85,7 +93,7 @@ class HTTPEndpoint:
             "Accept": "application/json",
             "User-Agent": f"flask-agentuity/{_version()}",
         }
-        self._pools = PerProcess(self._make_pools)
+        self._connections = PerProcess(self._make_connections)
 
     def call(self, method: str, path: str, body: bytes | None = None) -> HTTPReply:
         """Send a request and return the reply, whatever its status.
@@ -98,16 +106,7 @@ class HTTPEndpoint:
         import urllib3
 
         try:
-            response = self._pools.get().request(
-                method,
-                self.base + path,
-                body=body,
-                headers=self._headers,
-                redirect=False,
-                retries=False,
-                preload_content=False,
-                decode_content=False,
-            )
+            response = self._open(method, path, body)
             try:
                 received = response.read(self._max_reply_bytes + 1)
             finally:
@@ -123,12 +122,30 @@ class HTTPEndpoint:
 
     def close(self) -> None:
         """Close the idle connections."""
-        if (pools := self._pools.made()) is not None:
+        if (connections := self._connections.made()) is not None:
             # clear() alone leaves the connections to the garbage collector.
-            pools.connection_from_url(self.base).close()
-            pools.clear()
+            connections.pool.close()
+            connections.manager.clear()
+            # A pool that was closed cannot be used again.
+            connections.pool = connections.manager.connection_from_url(self.base)
 
-    def _make_pools(self) -> urllib3.PoolManager:
+    def _open(self, method: str, path: str, body: bytes | None) -> urllib3.BaseHTTPResponse:
+        """Send a request, and return the response as soon as its headers are there."""
+        connections = self._connections.get()
+        options: dict[str, Any] = {
+            "body": body,
+            "headers": self._headers,
+            "redirect": False,
+            "retries": False,
+            "preload_content": False,
+            "decode_content": False,
+        }
+        if connections.manager.proxy is not None:
+            return connections.manager.urlopen(method, self.base + path, **options)
+        # Without the manager, which would take a quarter of the time of a call.
+        return connections.pool.urlopen(method, self._path + path, **options)
+
+    def _make_connections(self) -> _Connections:
         import urllib3
 
         from .bounded import bounded_pool_classes
@@ -142,7 +159,7 @@ class HTTPEndpoint:
         proxy = _proxy_for(self.base)
         pools = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
         pools.pool_classes_by_scheme = bounded_pool_classes(self._request_timeout)
-        return pools
+        return _Connections(pools, pools.connection_from_url(self.base))
 
     def _explain(self, error: Exception, method: str, path: str) -> StoreError:
         from urllib3 import exceptions
