@@ -452,6 +452,7 @@ def test_a_store_given_to_the_manager() -> None:
 
 
 def test_a_shared_store_needs_a_secret() -> None:
+    pytest.importorskip("redis")
     app = Flask(__name__)
     app.config["AGENTUITY_THREAD_STORE"] = "redis://127.0.0.1:1"
     with pytest.raises(ConfigurationError, match=r"SECRET_KEY or AGENTUITY_THREAD_SECRET"):

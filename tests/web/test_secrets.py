@@ -130,6 +130,7 @@ def test_no_part_of_a_password_is_in_a_repr() -> None:
 
 
 def test_nothing_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("redis")
     caplog.set_level(logging.DEBUG)
     for url in ("ws://u:Pw77f3azQ9@127.0.0.1:1?token=Pw7zQ9", "redis://u:Pw77f3azQ9@127.0.0.1:1"):
         store = open_store(url, key=KEY)
