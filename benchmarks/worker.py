@@ -141,7 +141,7 @@ class Work:
         self.settle()
         for file in Path(self.app.instance_path).glob("*.db"):
             with closing(sqlite3.connect(file, isolation_level=None)) as connection:
-                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                connection.execute("PRAGMA wal_checkpoint(RESTART)")
         gc.collect()
 
     def settle(self) -> None:
