@@ -47,8 +47,9 @@ def decode_key(encoded: bytes) -> str:
 
 def _remember_key(key: str, encoded: bytes) -> None:
     is_short = len(encoded) <= _LONGEST_KEY and len(_encoded_keys) < _MOST_KEYS
-    # Stored keys may be written in other ways than by this encoder.
-    if is_short and orjson.dumps(key) == encoded:
+    # Stored keys may be written in other ways than by this encoder, and orjson refuses a key
+    # with an unpaired surrogate.
+    if is_short and well_formed(key) == key and orjson.dumps(key) == encoded:
         _encoded_keys[key] = encoded
         _decoded_keys[encoded] = key
 

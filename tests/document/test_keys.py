@@ -17,6 +17,12 @@ def test_a_key_is_decoded_as_it_was_encoded(key: str) -> None:
         assert codec.decode_key(encoded) == key
 
 
+def test_an_unpaired_surrogate_is_replaced() -> None:
+    for _ in range(2):
+        assert codec.encode_key("a\ud800") == '"a\ufffd"'.encode()
+        assert codec.decode_key(b'"a\\ud800"') == "a\ufffd"
+
+
 def test_another_spelling_of_a_known_key_is_not_remembered() -> None:
     assert codec.decode_key(b'"\\u006down"') == "mown"
     assert codec.encode_key("mown") == b'"mown"'

@@ -30,7 +30,7 @@ from ..settings import check_key
 if TYPE_CHECKING:
     import urllib3
 
-_CONNECTION = re.compile(r"^\w+\(host=.*?\): ")
+_CONNECTION = re.compile(r"^(\w+\(host=.*?\)|<.*? object at 0x[0-9A-Fa-f]+>): ")
 
 #: The largest reply in bytes.
 MAX_REPLY_BYTES = 16 * 1024 * 1024
