@@ -3,7 +3,8 @@
     python -m benchmarks.additions
 
 The same app runs plain, with session reports to a server that confirms each at once, and with
-``instrument()`` and OpenTelemetry's API without an SDK, alternately in one run. The first table
+``instrument()`` and OpenTelemetry's API without an SDK, alternately in one run. Processes of one
+app differ by some percent, so each is replaced a few times. The first table
 has the time of a request, from the lowest decile of the calls of each round: other programs on
 the machine disturb those least. The second has the time that the processor works in all. The
 reports of each round are sent after it: that is part of the second table only.
@@ -43,25 +44,46 @@ def main() -> None:
     """Run what the command line asks for."""
     options = _parser().parse_args()
     print(", ".join(f"{name} {value}" for name, value in machine().items()))
-    with confirming() as url, tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+    requests = [
+        (name, length)
+        for name in _REQUESTS
+        for length in (options.lengths if name == "turn" else options.lengths[:1])
+    ]
+    latency, work = ({request: _no_rounds() for request in requests} for _ in range(2))
+    with confirming() as url, tempfile.TemporaryDirectory() as folder:
         # The workers inherit the environment.
         os.environ["BENCHMARK_REPORTS"] = url
+        for number in range(options.processes):
+            progress(f"processes {number + 1} of {options.processes}")
+            with _workers(Path(folder) / str(number)) as workers:
+                for request in requests:
+                    for taken, rounds in zip(
+                        (latency, work), _measure(workers, *request, options), strict=True
+                    ):
+                        for key, values in rounds.items():
+                            taken[request][key] += values
+    columns = ["request", "messages", "plain µs", "reported", "instrumented"]
+    for title, taken in (
+        ("The time of a request, over that of the plain app", latency),
+        ("The work of the processor for a request", work),
+    ):
+        print(table(title, columns, [_row(*request, taken[request]) for request in requests]))
+
+
+def _no_rounds() -> Rounds:
+    return {key: [] for key in _KEYS}
+
+
+@contextmanager
+def _workers(folder: Path) -> Iterator[list[Worker]]:
+    with ExitStack() as stack:
         workers = []
         for key in _KEYS:
-            place = Place(Path(folder) / key, None)
-            place.folder.mkdir()
+            place = Place(folder / key, None)
+            place.folder.mkdir(parents=True)
             workers.append(Worker(key, place, Setting(first_core())))
             stack.callback(workers[-1].close)
-        latency, work = [], []
-        for name in _REQUESTS:
-            for length in options.lengths if name == "turn" else options.lengths[:1]:
-                progress(f"{name} {length}")
-                rounds, processor = _measure(workers, name, length, options)
-                latency.append(_row(name, length, rounds))
-                work.append(_row(name, length, processor))
-        columns = ["request", "messages", "plain µs", "reported", "instrumented"]
-        print(table("The time of a request, over that of the plain app", columns, latency))
-        print(table("The work of the processor for a request", columns, work))
+        yield workers
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -73,7 +95,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--pause", type=float, default=5.0, metavar="MS", help="between two requests")
     add("--lengths", nargs="+", type=int, default=[10, 100])
-    add("--rounds", type=int, default=60)
+    add("--processes", type=int, default=5, help="one after the other, for each app")
+    add("--rounds", type=int, default=12, help="with each of the processes")
     add("--calls", type=int, default=12, help="in each round")
     return parser
 
