@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ...errors import StoreError
 from ...per_process import PerProcess
-from .journal import KEPT, PAGES, enter_wal, journal_mode, require_wal
+from .journal import KEPT, enter_wal, journal_mode, require_wal
 from .schema import APPLICATION_ID, FORMAT_VERSION, SCHEMA, UPGRADES
 
 #: The part of the file that reads take from the system's memory, without copying each page.
@@ -42,7 +42,6 @@ def open_file(path: Path, timeout: float, synchronous: str) -> sqlite3.Connectio
         if journal_mode(connection) == "wal":
             connection.execute(f"PRAGMA busy_timeout = {min(_WAIT, int(timeout * 1000))}")
         connection.execute(f"PRAGMA journal_size_limit = {KEPT}")
-        connection.execute(f"PRAGMA wal_autocheckpoint = {PAGES}")
         connection.execute(f"PRAGMA synchronous = {synchronous}")
         connection.execute(f"PRAGMA mmap_size = {_MAPPED_BYTES}")
         if connection.execute("PRAGMA secure_delete").fetchone() == (0,):

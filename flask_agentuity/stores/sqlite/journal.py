@@ -15,9 +15,6 @@ _PAUSE = 0.01
 LONGEST = 16 << 20
 #: The size to which a longer log is cut, in bytes. Growing a file takes time, so it is not 0.
 KEPT = 8 << 20
-#: Pages in the log after which SQLite copies it into the file at each commit, and waits for the
-#: disk. A longer log would grow its file again after each copy, and slow all reads and writes.
-PAGES = KEPT // 4096
 #: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.
 _READERS = 50
 #: The same for the attempts to restart a log that is too long, one after the other.

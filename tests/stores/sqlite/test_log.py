@@ -96,21 +96,6 @@ def test_a_reader_that_stays_is_not_waited_for_again_and_again(
     assert length(path) <= journal.KEPT
 
 
-def test_few_writes_wait_for_the_log_to_be_copied(store: SQLiteStore, path: Path) -> None:
-    """Each copy waits for the disk. SQLite itself makes one for every 4 MB."""
-    store.merge(ID, [])
-    empty = path.stat().st_size
-    for _ in range(60):
-        store.merge(ID, [Set("a", VALUE)])
-    assert length(path) > 6_000_000
-    assert path.stat().st_size == empty
-    for _ in range(60):
-        store.merge(ID, [Set("a", VALUE)])
-    assert path.stat().st_size > empty
-    # Growing its file again after each copy would take time.
-    assert length(path) <= journal.KEPT + 200_000
-
-
 def test_processes_with_few_writes_each_do_not_let_the_log_grow(path: Path) -> None:
     with connected(path) as other:
         for _ in range(60):
