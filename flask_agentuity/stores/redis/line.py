@@ -39,6 +39,8 @@ _MISSING = object()
 # A large buffer reads a long history in few pieces, but takes time to allocate for a single call.
 _KEPT_BUFFER, _BORROWED_BUFFER = 262_144, 65_536
 _PUSH = getattr(hiredis, "PushNotification", None)
+# Most replies are of these classes, and need no further look.
+_DATA = frozenset((bytes, int, list, dict))
 
 
 class Line:
@@ -157,19 +159,20 @@ class Line:
             gets = self._reader.gets
             while len(replies) < count:
                 reply = gets()
-                if reply is _MISSING:
+                if reply.__class__ in _DATA:
+                    replies.append(reply)
+                elif reply is _MISSING:
                     self._receive()
                 elif _PUSH is not None and type(reply) is _PUSH:
                     self._connection._parser.handle_push_response(reply)
+                elif isinstance(reply, exceptions.ConnectionError):
+                    raise reply
                 else:
                     replies.append(reply)
         except TimeoutError as error:
             raise exceptions.TimeoutError(f"Redis did not answer in time ({error})") from error
         except OSError as error:
             raise exceptions.ConnectionError(f"the connection failed: {error}") from error
-        for reply in replies:
-            if isinstance(reply, exceptions.ConnectionError):
-                raise reply
         return replies
 
     def _takes_notifications(self) -> bool:

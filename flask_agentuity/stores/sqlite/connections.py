@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from ...errors import StoreError
+from ...per_process import after_fork_in_child
 from ..subjects import ALL_THREADS, subject
 from .file import open_file
 from .journal import Log, is_busy
@@ -41,7 +42,8 @@ class Connections:
         self._returned = threading.Condition(self._lock)
         #: Held by the thread of this process that writes.
         self.writing = threading.Lock()
-        self._process = os.getpid()
+        # Stands for the process that the connections belong to.
+        self._process = object()
         self._log = Log(path)
         #: Transactions since the length of the write-ahead log was checked.
         self.written = 0
@@ -62,10 +64,8 @@ class Connections:
         """
         return Transaction(self, thread_id)
 
-    def check_out(self) -> tuple[sqlite3.Connection, int]:
-        """Return a connection, and the process that it belongs to."""
-        if self._process != os.getpid():
-            self.after_fork_in_child()
+    def check_out(self) -> tuple[sqlite3.Connection, object]:
+        """Return a connection, and what stands for the process that it belongs to."""
         process = self._process
         with self._lock:
             if self._closed:
@@ -81,9 +81,9 @@ class Connections:
                 self._returned.notify_all()
             raise
 
-    def check_in(self, connection: sqlite3.Connection, process: int, *, keep: bool) -> None:
+    def check_in(self, connection: sqlite3.Connection, process: object, *, keep: bool) -> None:
         """Take back the connection of this thread, to use it again if it is to be kept."""
-        if process != self._process:
+        if process is not self._process:
             _inherited.append(connection)
             return
         with self._lock:
@@ -175,7 +175,7 @@ class Connections:
         self._lock = threading.Lock()
         self._returned = threading.Condition(self._lock)
         self.writing = threading.Lock()
-        self._process = os.getpid()
+        self._process = object()
 
 
 class ReadConnection:
@@ -293,16 +293,15 @@ def _after_fork_in_parent() -> None:
     _fork_lock.release()
 
 
+@after_fork_in_child
 def _after_fork_in_child() -> None:
     for connections in list(_all_connections):
         connections.after_fork_in_child()
     _forking.clear()
-    _fork_lock.release()
+    # uWSGI forks without the function that acquires it.
+    if _fork_lock.locked():
+        _fork_lock.release()
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
