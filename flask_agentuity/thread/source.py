@@ -117,7 +117,7 @@ class Source(IdentifiedThread):
         if self.is_new and not self.may_be_stored:
             return None
         if self.guard is None:
-            snapshot = self.store.read(self.unguarded_id, keys)
+            snapshot = self.store.read(self.known_id or self.unguarded_id, keys)
         else:
             snapshot = self.store.read_for(self.guard.person, self.unguarded_id, keys)
             if not self._is_admitted(snapshot):

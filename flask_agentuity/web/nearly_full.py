@@ -20,8 +20,15 @@ class NearlyFull:
 
         :param contents: those of the thread.
         """
-        limit, size = contents.source.store.max_bytes, known_size(contents)
-        if limit is None or size is None or size * 5 < limit * 4:
+        source = contents.source
+        limit, entries = source.store.max_bytes, source.entries_size
+        # Most threads are far from the limit, and this is all that each of their saves costs.
+        if limit is None or (
+            entries is not None and entries + contents.metadata.stored_size < limit // 2
+        ):
+            return False
+        size = known_size(contents)
+        if size is None or size * 5 < limit * 4:
             return False
         thread_id = contents.thread_id
         if thread_id in self._told:

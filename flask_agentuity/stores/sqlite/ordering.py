@@ -17,7 +17,6 @@ import sqlite3
 from ...errors import StoreError
 from ..writing import Conflict, Written
 from .connections import Connections
-from .seen import Seen
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
@@ -53,13 +52,8 @@ class Ordering:
         self._waiting: list[int] = []
         self._before = 0.0
 
-    def note_write(self, seen: object, outcome: Written | Conflict) -> None:
-        """Count a write; from time to time, put some threads into their places.
-
-        :param seen: what the request of the write has seen before.
-        """
-        if isinstance(seen, Seen) and seen.head.stale:
-            return
+    def note_write(self, outcome: Written | Conflict) -> None:
+        """Count a write to a thread that was not stale; sometimes put some into their places."""
         if not isinstance(outcome, Written):
             return
         # The count need not be exact if several Python threads write at once.

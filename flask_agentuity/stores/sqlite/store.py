@@ -113,7 +113,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
             return None
         if unused > self._renew_after:
             self._renew(thread_id)
-        return None if head.is_nothing else snapshot
+        return None if not head.entries_size and head.is_nothing else snapshot
 
     def read_for(
         self, person: str | None, thread_id: str, keys: Collection[str] | None = None
@@ -157,7 +157,8 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
                 outcome, skipped = self._write_stored(connection, thread_id, write, appended, steps)
         if skipped:
             warn_of_skipped(thread_id, skipped)
-        self._ordering.note_write(seen, outcome)
+        if not (isinstance(seen, Seen) and seen.head.stale):
+            self._ordering.note_write(outcome)
         if time.monotonic() >= self._purging.due:
             self._purging.do_some()
         return outcome
