@@ -83,11 +83,7 @@ class Contents:
             return entry.value
         stored = NOTHING if entry.removed else self._fetch(entry)
         # After a failed read, everything that can be in memory is there.
-        return (
-            entry.value
-            if entry.in_memory
-            else entry.take(stored, self.source.known_id or self.thread_id)
-        )
+        return entry.value if entry.in_memory else entry.take(stored, self.thread_id)
 
     def has(self, key: str) -> bool:
         """Return whether the state has a key."""
