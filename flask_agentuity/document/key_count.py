@@ -3,9 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
 from ..errors import TooManyKeys
-from .operations import Clear, Delete, Edit, Increment, Operation, Push, Replace, Set
+from .operations import (
+    Clear,
+    Delete,
+    Edit,
+    EditMetadata,
+    Increment,
+    Operation,
+    PopLast,
+    Push,
+    Replace,
+    ReplaceMetadata,
+    Set,
+    SetMetadata,
+    Splice,
+    Truncate,
+)
 
 #: The most keys of a state, unless a store has another limit. Each costs time while a store is
 #: locked, and memory where it is read: some hundred bytes, however short key and value are.
@@ -35,6 +51,11 @@ def certain_keys(operations: Sequence[Operation]) -> int:
                 certain.discard(key)
             case Clear():
                 certain.clear()
-            case _:
+            case Edit() | Replace() | Splice() | Truncate() | PopLast():
+                # They create no key, and may leave one that exists.
                 pass
+            case SetMetadata() | ReplaceMetadata() | EditMetadata():
+                pass
+            case _:
+                assert_never(operation)
     return len(certain)

@@ -122,12 +122,7 @@ class RequestScope:
         """Report the session, which has used its thread for the first time."""
         if not (self._is_reported or self._ended):
             self._is_reported = True
-            try:
-                reporting.started(self.session)
-            except Exception:
-                logger.exception(
-                    "The session reporter raised an exception; the response is not affected."
-                )
+            _report(reporting.started, self.session)
 
     def acquire_turn(self, timeout: float, most_waiting: int) -> bool:
         """Take the turn of the thread until this request has ended.
@@ -266,12 +261,7 @@ class RequestScope:
             if completed.receivers:
                 self.threads.send(completed, self.thread, session, error)
             if self._is_reported and (reporting := self.threads.reporting) and session:
-                try:
-                    reporting.completed(session)
-                except Exception:
-                    logger.exception(
-                        "The session reporter raised an exception; the response is not affected."
-                    )
+                _report(reporting.completed, session)
         contents = contents_of(self.thread)
         if contents.used or contents.metadata.used or self.earlier:
             settle_late_changes(
@@ -287,3 +277,10 @@ class RequestScope:
             self.run.cancel()
         if self.turn is not None:
             self.turn.end((*self.earlier, self.thread))
+
+
+def _report(report: Callable[[Session], object], session: Session) -> None:
+    try:
+        report(session)
+    except Exception:
+        logger.exception("The session reporter raised an exception; the response is not affected.")

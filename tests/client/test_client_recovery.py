@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from flask_agentuity.client.settings import ClientSettings
 from flask_agentuity.errors import ServiceUnavailable
 
 from .scripted_service import KEY, THREAD, Service
+
+LONG = bool(os.environ.get("FLASK_AGENTUITY_LONG_TESTS"))
 
 SEEDS = 2000
 SETTINGS = ClientSettings(parse_address("ws://h"), KEY)
@@ -148,15 +151,17 @@ def workers(url: str, count: int) -> Iterator[Callable[[], dict[int, float]]]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the clocks of processes are compared")
 def test_real_workers_recover_in_time(serve: Callable[..., Service]) -> None:
-    service = serve()
+    """The long form has two outages, and each recovery but one must be within the limit."""
+    service, used = serve(), []
     # Longer than calls wait for the service, so that each worker notices it.
-    outage = 2.2
+    outages, limit = ((2.2, 5.0), 1) if LONG else ((2.2,), 4)
     with workers(service.url, 10) as connected:
         connected()
-        service.close()
-        sleep(outage)
-        service = serve(port=service.port)
-        back = monotonic()
-        used = [(at - back) / longest_recovery(outage) for at in connected().values()]
+        for outage in outages:
+            service.close()
+            sleep(outage)
+            service = serve(port=service.port)
+            back = monotonic()
+            used += [(at - back) / longest_recovery(outage) for at in connected().values()]
     # The simulation is exact. A busy machine may take longer, but not many times as long.
-    assert sorted(used)[-2] <= 4, used
+    assert sorted(used)[-2] <= limit, used

@@ -11,7 +11,7 @@ from ..writing import Write, Written
 from . import schema
 from .list_rows import UPDATE
 from .planned import UPDATE_SEEN_ROW, Planned, next_version
-from .seen import Head, Seen, new
+from .seen import Head, Seen, new_tuple
 
 #: Items by the key of the list that they are appended to.
 Appended = Mapping[str, Sequence[bytes]]
@@ -53,8 +53,8 @@ def plan_appends(
         return None
     version = next_version(head.version, now)
     row = head.number, version, head.used, now, head.born, head.deleted, size, epoch
-    head_after = new(Head, (*row, head.metadata, head.owner, 1))
-    seen_after = new(Seen, (seen.thread_id, head_after, seen.entries, tails))
+    head_after = new_tuple(Head, (*row, head.metadata, head.owner, 1))
+    seen_after = new_tuple(Seen, (seen.thread_id, head_after, seen.entries, tails))
     arguments = size, now, version, epoch, head.number, head.stored_version, seen.thread_id
     written = Written(version, seen_after, preceding)
     return Planned(UPDATE_SEEN_ROW[head.stale], arguments, statements, written)

@@ -22,8 +22,8 @@ _PATIENCE = (50, 100, 200)
 #: If another process copies a log that is longer than this many times :data:`LONGEST`, the writers
 #: of this one pause, for so many seconds. Otherwise they fill it faster than a slow disk empties
 #: it.
-_MUCH = 2
-_BRAKE = 0.1
+_FAR_TOO_LONG = 2
+_WRITER_PAUSE = 0.1
 #: How many times emptying the log is tried, in about 2 seconds.
 _ATTEMPTS = 10
 
@@ -85,8 +85,8 @@ class Log:
         # Most of the work is done while others can still write.
         (is_copied_by_another, *_) = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if is_copied_by_another:
-            if size > LONGEST * _MUCH:
-                time.sleep(_BRAKE)
+            if size > LONGEST * _FAR_TOO_LONG:
+                time.sleep(_WRITER_PAUSE)
             return
         if self._restart(connection, _PATIENCE[self._attempts]):
             self._limit, self._attempts = LONGEST, 0

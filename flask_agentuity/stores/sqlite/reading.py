@@ -12,7 +12,7 @@ from typing import Any, cast
 from ...document import codec
 from ...document.codec import Snapshot
 from . import schema
-from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, TailRow, new
+from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, TailRow, new_tuple
 
 _first_column = itemgetter(0)
 
@@ -68,18 +68,18 @@ def read_thread(
     rows = found.fetchmany(schema.MOST_NAMED + 2)
     if not rows:
         return None
-    head = new(Head, rows[0][1:12])
+    head = new_tuple(Head, rows[0][1:12])
     if head.entries_size < _LARGE:
         return head, _snapshot_of(thread_id, head, rows, found, keys)
     connection.execute("BEGIN")
     try:
-        # An unfinished statement keeps the moment for the others.
+        # Until the first statement is finished, the others read the same snapshot.
         if len(rows) < schema.MOST_NAMED + 2 and not _is_as_read(connection, head, thread_id):
             found = connection.execute(query, arguments)
             rows = found.fetchmany(schema.MOST_NAMED + 2)
             if not rows:
                 return None
-            head = new(Head, rows[0][1:12])
+            head = new_tuple(Head, rows[0][1:12])
         rows = [rows[0], *_with_bodies(connection, rows[1:])]
         return head, _snapshot_of(thread_id, head, rows, _with_bodies(connection, found), keys)
     finally:
@@ -141,7 +141,7 @@ def _snapshot(
             tails[key] = number, items, len(body), before, epoch, body, kind, nulls
             # The row of the entry is kept, but not the value.
             entries[index] = row[:6]
-    seen = new(Seen, (thread_id, head, entries, tails))
+    seen = new_tuple(Seen, (thread_id, head, entries, tails))
     version = head.stored_version or head.version
     return Snapshot(encoded, head.metadata, {}, without_null, version, seen, head.owner)
 

@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 from ...document import codec
 
-#: ``new(Head, values)`` takes a fraction of the time of ``Head(*values)``.
-new = tuple.__new__
+#: ``new_tuple(Head, values)`` takes a fraction of the time of ``Head(*values)``.
+new_tuple = tuple.__new__
 
 
 class Head(NamedTuple):

@@ -226,7 +226,7 @@ def check_backup_and_purge() -> None:
             assert len(list(store.scan())) == 60
         assert store.backup(copy) == 60
         assert store.purge() == 0
-        assert store.erase("nobody's") == 0
+        assert store.erase("eve") == 0
     require_whole(path)
     require_whole(copy)
 

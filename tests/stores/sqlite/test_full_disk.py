@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 TESTS = Path(__file__).parents[2]
-# In a namespace of its own, a program may mount a small disk without being root.
+# In a new namespace, a program may mount a small disk without being root.
 MOUNTED = 'mount -t tmpfs -o size=12m tmpfs "$0" && exec "$@"'
 
 
