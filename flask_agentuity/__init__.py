@@ -18,6 +18,7 @@ from .errors import (
     StoreError,
     ThreadGone,
     ThreadNotFound,
+    TooManyChanges,
     TooManyKeys,
     TurnLost,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "ThreadNotFound",
     "ThreadState",
     "ThreadStore",
+    "TooManyChanges",
     "TooManyKeys",
     "TurnLost",
     "current_session",

@@ -6,6 +6,8 @@ example ``ValueError``, of that too.
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class AgentuityError(Exception):
     """The base of every exception of this package."""
@@ -70,7 +72,7 @@ class StateTooLarge(AgentuityError, ValueError):
         self.limit = limit
         self.thread_id = thread_id
 
-    def __reduce__(self) -> tuple[type[StateTooLarge], tuple[int, int, str | None]]:
+    def __reduce__(self) -> tuple[type[StateTooLarge], tuple[Any, ...]]:
         return type(self), (self.size, self.limit, self.thread_id)
 
 
@@ -88,6 +90,28 @@ class TooManyKeys(StateTooLarge):
             f"The state of {where} would have {size:,} keys; the limit is {limit:,}. Keep what"
             " belongs together in one list or dictionary.",
         )
+
+
+class TooManyChanges(StateTooLarge):
+    """A request has changed more than the thread service takes at once. Nothing was stored.
+
+    ``size`` and ``limit`` are numbers of operations, of lists and objects, or of values.
+    """
+
+    def __init__(
+        self, size: int, limit: int, thread_id: str | None = None, what: str = "operations"
+    ) -> None:
+        """*size* and *limit* are numbers of *what* the service has counted."""
+        super().__init__(size, limit, thread_id)
+        where = f"thread {thread_id}" if thread_id else "the thread"
+        self.args = (
+            f"The changes of {where} have {size:,} {what}; the limit is {limit:,}. Change less in"
+            " one request, or call save() in between.",
+        )
+        self.what = what
+
+    def __reduce__(self) -> tuple[type[StateTooLarge], tuple[Any, ...]]:
+        return type(self), (self.size, self.limit, self.thread_id, self.what)
 
 
 class StateNotSerializable(AgentuityError, TypeError):

@@ -20,7 +20,7 @@ from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
 from ..document.operations import Clear, Delete, Operation, Push, Set, SetMetadata
-from ..errors import ConfigurationError, StateTooLarge, TooManyKeys
+from ..errors import ConfigurationError, StateTooLarge, TooManyChanges, TooManyKeys
 from .applying import complete
 from .base import ThreadStore
 from .basic_service import BasicService
@@ -31,10 +31,10 @@ from .writing import Conflict, Write, Written, write_merged
 
 T = TypeVar("T")
 
-# The errors of this package's services for a state that is too large, by their texts.
-_REFUSALS: tuple[tuple[re.Pattern[str], type[StateTooLarge]], ...] = (
-    (re.compile(r"would be ([\d,]+) bytes; the limit is ([\d,]+)"), StateTooLarge),
-    (re.compile(r"would have ([\d,]+) keys; the limit is ([\d,]+)"), TooManyKeys),
+# How this package's services refuse a state, or changes, that are too large.
+_TOO_LARGE = re.compile(
+    r" (?:would be|would have|has) ([\d,]+) (bytes|keys|operations|lists and objects|values);"
+    r" the limit is ([\d,]+)"
 )
 
 
@@ -200,15 +200,20 @@ class _EditingService:
 
 @contextmanager
 def _with_sizes(thread_id: str) -> Iterator[None]:
-    """Translate a refusal that contains both sizes, or numbers of keys, into its error."""
+    """Translate a refusal that contains a size and its limit into its error."""
     try:
         yield
     except ServiceRefusal as refusal:
-        for pattern, error in _REFUSALS:
-            if (sizes := pattern.search(refusal.words)) is not None:
-                size, limit = (int(figure.replace(",", "")) for figure in sizes.groups())
-                raise error(size, limit, thread_id) from refusal
-        raise
+        if (found := _TOO_LARGE.search(refusal.words)) is None:
+            raise
+        size, limit = (int(figure.replace(",", "")) for figure in found.group(1, 3))
+        match found[2]:
+            case "bytes":
+                raise StateTooLarge(size, limit, thread_id) from refusal
+            case "keys":
+                raise TooManyKeys(size, limit, thread_id) from refusal
+            case what:
+                raise TooManyChanges(size, limit, thread_id, what) from refusal
 
 
 def _require_possible_size(thread_id: str, operations: Sequence[Operation]) -> None:

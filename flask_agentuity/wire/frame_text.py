@@ -59,20 +59,24 @@ def _replace_half(escape: re.Match[bytes]) -> bytes:
     return _REPLACEMENT if len(found) == 6 and _SURROGATE.match(found) else found
 
 
-def has_too_many_values(text: bytes) -> bool:
-    """Return whether JSON *text* has more values than a request can have.
+def find_too_many(text: bytes) -> str | None:
+    """Say which values JSON *text* has more of than a request can have; None if it has not.
 
     A list of a million empty lists is short, but it takes seconds to parse.
     """
-    if len(text) < 2 * MAX_CONTAINERS or not _exceeds(text):
-        return False
+    if len(text) < 2 * MAX_CONTAINERS or _count(text) is None:
+        return None
     # Values within texts do not count.
-    return _exceeds(_ANY_TEXT.sub(b"", text))
+    return _count(_ANY_TEXT.sub(b"", text))
 
 
-def _exceeds(text: bytes) -> bool:
+def _count(text: bytes) -> str | None:
     containers = text.count(b"[") + text.count(b"{")
-    return containers > MAX_CONTAINERS or containers + text.count(b",") > MAX_VALUES
+    if containers > MAX_CONTAINERS:
+        return f"{containers:,} lists and objects; the limit is {MAX_CONTAINERS:,}"
+    if (values := containers + text.count(b",")) > MAX_VALUES:
+        return f"{values:,} values; the limit is {MAX_VALUES:,}"
+    return None
 
 
 def has_infinite_integer(text: bytes) -> bool:

@@ -12,13 +12,12 @@ from ..document.edit_json import LARGEST_VERSION, edits_from_json
 from ..document.messages import parse_message
 from ..document.operation_json import operation_from_json
 from ..errors import AgentuityError
-from .frame_text import find_id, has_infinite_integer, has_too_many_values, make_well_formed
+from .frame_text import find_id, find_too_many, has_infinite_integer, make_well_formed
 from .limits import (
     MAX_CONTAINERS,
     MAX_ID_LENGTH,
     MAX_OPERATIONS,
     MAX_THREAD_ID_LENGTH,
-    MAX_VALUES,
 )
 from .requests import (
     Authorization,
@@ -30,11 +29,6 @@ from .requests import (
     RestoreRequest,
     SaveRequest,
     ThreadRequest,
-)
-
-_TOO_MANY = (
-    f"has too many values: at most {MAX_CONTAINERS:,} lists and objects and {MAX_VALUES:,} values"
-    " are allowed."
 )
 
 # A frame that is shorter, in characters or bytes, cannot have too many.
@@ -107,8 +101,8 @@ def _parse_data(
             if not isinstance(document, str):
                 raise ValueError("The user_data of a save must be a string.")
             text = make_well_formed(document.encode())
-            if has_too_many_values(text):
-                raise ValueError(f"The user_data of a save {_TOO_MANY}")
+            if (many := find_too_many(text)) is not None:
+                raise ValueError(f"The user_data of a save has {many}.")
             if has_infinite_integer(text):
                 raise ValueError("A number in the user_data of a save is out of range.")
             return SaveRequest(id, thread_id, text, metadata, began)
@@ -159,7 +153,7 @@ def _require_operations(data: dict[str, Any], most: int) -> None:
     if not isinstance(changes, list):
         raise ValueError("The operations of a merge must be a list.")
     if len(changes) > most:
-        raise ValueError(f"A merge has at most {most:,} operations, not {len(changes):,}.")
+        raise ValueError(f"The merge has {len(changes):,} operations; the limit is {most:,}.")
 
 
 def _metadata(data: dict[str, Any]) -> dict[str, Any] | None:
@@ -185,9 +179,9 @@ def _is_number(value: object) -> bool:
 
 
 def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:
-    if len(frame) >= _SUSPICIOUS and has_too_many_values(text := _to_bytes(frame)):
+    if len(frame) >= _SUSPICIOUS and (many := find_too_many(text := _to_bytes(frame))) is not None:
         found = find_id(text)
-        return Refusal(found.id, f"The request {_TOO_MANY}", found.has_id)
+        return Refusal(found.id, f"The request has {many}.", found.has_id)
     try:
         message = parse_message(frame)
     except ValueError as error:

@@ -434,10 +434,13 @@ def test_edits_that_cannot_be_sent_are_refused() -> None:
             extended(operations=[{"op": "clear"}, {"op": "replace", "key": "k", "value": 1}]),
             "before it is spliced",
         ),
-        (extended(operations=[0] * (limits.MAX_OPERATIONS + 1)), "at most 20,000 operations"),
+        (
+            extended(operations=[0] * (limits.MAX_OPERATIONS + 1)),
+            "has 20,001 operations; the limit is 20,000.",
+        ),
         (
             message(action="merge", data={"thread_id": THREAD, "operations": [0] * 100_001}),
-            "at most 20,000 operations",
+            "has 100,001 operations; the limit is 20,000.",
         ),
     ],
 )

@@ -65,7 +65,7 @@ def test_options_reach_the_service(place: Path) -> None:
     with served(place, *options, "--allow-origin", "https://Example.com/") as url:
         client = ThreadClient(url, OWN)
         client.merge(ID, [Push("l", b"1")] * 3)
-        with pytest.raises(ServiceRefusal, match=r"at most 3 operations, not 4\."):
+        with pytest.raises(ServiceRefusal, match=r"has 4 operations; the limit is 3\."):
             client.merge(ID, [Push("l", b"1")] * 4)
         statuses = []
         for origin in ("https://example.com", "https://other.example"):
