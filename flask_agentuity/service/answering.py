@@ -63,7 +63,7 @@ class Answering:
         inside = self._tenant.stored_id(request.thread_id)
         action = type(request).__name__.removesuffix("Request").lower()
         shown, failed = printable(inside), self._logs.failed
-        extra = {"thread_id": inside}
+        extra = {"thread_id": shown}
         try:
             return self._do(inside, request, began)
         except ThreadGone as error:

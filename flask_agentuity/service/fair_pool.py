@@ -36,12 +36,20 @@ class FairPool:
     :param rest: how long a thread rests after a function, as a multiple of the function's duration.
         A function that holds Python's interpreter lock stops the event loop, whatever thread it
         runs in.
+    :param begin_thread: is called in each thread before its first function.
     """
 
     def __init__(
-        self, threads: int, name: str, *, reserve: int = 0, rest: float = 0.0, single: bool = False
+        self,
+        threads: int,
+        name: str,
+        *,
+        reserve: int = 0,
+        rest: float = 0.0,
+        single: bool = False,
+        begin_thread: Callable[[], None] | None = None,
     ) -> None:
-        self._executor = ThreadPoolExecutor(threads, name)
+        self._executor = ThreadPoolExecutor(threads, name, begin_thread)
         self._free = threads
         self._most = max(1, threads - reserve)
         self._rest = rest

@@ -12,6 +12,7 @@ from .fair_pool import FairPool
 from .idle_memory import IdleMemory
 from .logs import Logs
 from .settings import ServiceSettings
+from .store_log import StoreLog
 from .views import Budget
 from .wrong_keys import WrongKeys
 
@@ -32,16 +33,21 @@ class Shared:
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self.logs = Logs()
+        store_log = StoreLog()
         #: The threads in which the store is used.
         self.pool = FairPool(
             settings.workers,
             "thread-service-store",
             reserve=settings.reserved_workers,
             single=len(settings.keys) == 1,
+            begin_thread=store_log.limit_this_thread,
         )
         #: The threads for large writes, because comparing and merging them takes processor time.
         self.merging = FairPool(
-            _MERGING, "thread-service-merger", reserve=min(1, settings.reserved_workers)
+            _MERGING,
+            "thread-service-merger",
+            reserve=min(1, settings.reserved_workers),
+            begin_thread=store_log.limit_this_thread,
         )
         #: The thread in which large frames are parsed.
         self.parsing = FairPool(1, "thread-service-parser", rest=_REST_AFTER_PARSING)

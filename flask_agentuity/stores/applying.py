@@ -20,7 +20,7 @@ from ..document.operations import (
     Set,
     SetMetadata,
 )
-from .writing import warn_of_skipped
+from .skipped import warn_of_skipped
 
 
 def is_of_version_1(operation: Operation) -> bool:

@@ -23,9 +23,9 @@ from .expected import Expected
 from .moving import MovingStore
 from .owners import is_of_owner, with_owner, write_owned
 from .runs import RunStore
+from .skipped import warn_of_skipped as warn_of_skipped
 from .upkeep import Upkeep
 from .writing import Conflict, Write, Written, write_merged
-from .writing import warn_of_skipped as warn_of_skipped
 
 #: Seconds without use after which a thread expires: the age of the JavaScript runtime's cookie.
 DEFAULT_TTL = 604_800.0

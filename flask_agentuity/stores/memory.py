@@ -21,7 +21,8 @@ from .leases import Lease
 from .listing import ListedThread, Page, Query, require_times
 from .memory_moving import MovingInMemory, StoredThread, Tombstone
 from .memory_runs import MemoryRuns
-from .writing import Conflict, Write, Written, warn_of_skipped
+from .skipped import warn_of_skipped
+from .writing import Conflict, Write, Written
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from .expected import ANY, Expected
 from .listing import require_owner
 from .memory_runs import MemoryRuns
 from .moving import id_is_taken, may_take, require_move
-from .writing import warn_of_skipped
+from .skipped import warn_of_skipped
 
 
 @dataclass(slots=True)

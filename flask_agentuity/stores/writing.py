@@ -27,13 +27,12 @@ from ..document.operations import (
     Increment,
     KeyOperation,
     Operation,
-    PopLast,
     Push,
     Replace,
     ReplaceMetadata,
     Set,
-    Truncate,
 )
+from .skipped import warn_of_skipped
 
 logger = logging.getLogger("flask_agentuity.stores")
 
@@ -356,43 +355,22 @@ def _last_on(key: str, operations: Sequence[Operation]) -> tuple[int, Operation 
     return -1, None
 
 
-def warn_of_skipped(thread_id: str, skipped: Sequence[KeyOperation]) -> None:
-    """Log a warning for each operation that met a value of the wrong type."""
-    for operation in skipped:
-        match operation:
-            case Push():
-                what, reason = "A push to", "the value stored there is not a list"
-            case Truncate():
-                what, reason = "The truncation of", "the value stored there is not a list"
-            case PopLast():
-                what, reason = "Removing the last item of", "the value stored there is not a list"
-            case _:
-                what = "The increment of"
-                reason = "the value stored there is not a number, or the sum is beyond 64 bits"
-        logger.warning(
-            "%s %s of thread %s was skipped: %s.",
-            what,
-            codec.child_path("state", operation.key),
-            thread_id,
-            reason,
-            extra={"thread_id": thread_id},
-        )
-
-
 def _log(thread_id: str, merged: Mapping[str, Merged]) -> None:
+    # The clients of a service can use any text as an id.
+    shown = printable(thread_id)
     for result in merged.values():
         if result.dropped:
             logger.info(
                 "Thread %s: changes to %s were dropped; another request had deleted or assigned"
                 " the value.",
-                thread_id,
+                shown,
                 printable(", ".join(result.dropped)),
-                extra={"thread_id": thread_id},
+                extra={"thread_id": shown},
             )
         if result.overridden:
             logger.info(
                 "Thread %s: %s changed in two requests at once; the later value was kept.",
-                thread_id,
+                shown,
                 printable(", ".join(result.overridden)),
-                extra={"thread_id": thread_id},
+                extra={"thread_id": shown},
             )

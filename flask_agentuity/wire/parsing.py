@@ -5,12 +5,12 @@ The frames are described in :mod:`~flask_agentuity.wire.requests`.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from ..document.edit_json import LARGEST_VERSION, edits_from_json
 from ..document.messages import parse_message
 from ..document.operation_json import operation_from_json
+from ..durations import LONGEST
 from ..errors import AgentuityError
 from .frame_text import find_id, find_too_many, has_infinite_integer, make_well_formed
 from .limits import (
@@ -167,15 +167,15 @@ def _began(data: dict[str, Any]) -> Began | None:
     if "age" not in data:
         return None
     age, at = data["age"], data.get("at")
-    if not _is_number(age) or age < 0:
-        raise ValueError("The age must be a number of 0 or more.")
-    if at is not None and not _is_number(at):
-        raise ValueError("The at must be a number.")
+    if not _is_time(age) or age < 0:
+        raise ValueError(f"The age must be a number from 0 to {LONGEST:,}.")
+    if at is not None and not _is_time(at):
+        raise ValueError(f"The at must be a number from -{LONGEST:,} to {LONGEST:,}.")
     return Began(age, at)
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)  # type: ignore[arg-type]
+def _is_time(value: object) -> bool:
+    return type(value) in (int, float) and -LONGEST <= value <= LONGEST  # type: ignore[operator]
 
 
 def _parse_object(frame: Frame) -> dict[str, Any] | Refusal:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from flask import Flask, g
 from flask_agentuity import ThreadManager, TooManyChanges, thread_save_failed
 from flask_agentuity.service import ThreadService
 from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.stores.remote import RemoteStore
 from flask_agentuity.wire import limits
 
 KEY = "the key of the tests"
@@ -20,12 +22,10 @@ KEY = "the key of the tests"
 class App:
     """An app with a view for each kind of large change, and what it could not save."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, store: RemoteStore) -> None:
         app = Flask("large")
-        app.config.update(
-            AGENTUITY_THREAD_STORE=url, AGENTUITY_SDK_KEY=KEY, AGENTUITY_SESSION_REPORTS="off"
-        )
-        self.manager = ThreadManager(app)
+        app.config.update(SECRET_KEY="tested")
+        self.manager = ThreadManager(app, store=store)
         self.client = app.test_client()
         self.failures: list[Any] = []
         thread_save_failed.connect(self._note, app)
@@ -47,8 +47,11 @@ class App:
 
 @pytest.fixture
 def app() -> Iterator[App]:
-    with ThreadService(MemoryStore(), keys=[KEY], max_operations=20) as service:
-        yield App(service.url)
+    with (
+        ThreadService(MemoryStore(), keys=[KEY], max_operations=20) as service,
+        closing(RemoteStore.from_url(service.url, key=KEY)) as store,
+    ):
+        yield App(store)
 
 
 @pytest.mark.parametrize(

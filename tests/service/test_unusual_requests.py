@@ -187,3 +187,20 @@ def test_an_infinite_integer_in_a_document_is_refused(serve: Serve, connect: Con
     document = f'{{"state":{{"a":"{digits}","b":{largest},"c":0.{digits}}}}}'
     assert peer.call("save", user_data=document)["success"] is True
     assert json.loads(peer.restore())["state"]["b"] == int(largest)
+
+
+HOURS = 36_525 * 24
+
+
+@pytest.mark.parametrize("name", ["age", "at"])
+@pytest.mark.parametrize("seconds", ["1e308", "1" + "0" * 30, f"{HOURS}0000"])
+def test_a_time_that_no_store_can_count_is_refused(
+    serve: Serve, connect: Connect, name: str, seconds: str
+) -> None:
+    """Redis counts microseconds in integers of 64 bits."""
+    peer = connect(serve())
+    data = f'"thread_id":"{THREAD}","age":0,"{name}":{seconds}'
+    peer.raw(f'{{"id":"1","action":"merge","data":{{{data},"operations":[]}}}}')
+    reply = peer.receive()
+    assert (reply["id"], reply["success"]) == ("1", False)
+    assert f"The {name} must be a number from " in reply["error"]

@@ -12,7 +12,8 @@ from ...document.key_count import MAX_KEYS
 from ...errors import ServiceUnavailable, StateTooLarge, ThreadGone, TooManyKeys, TurnLost
 from ..base import TOMBSTONE_SECONDS
 from ..listing import ListedThread
-from ..writing import Conflict, Write, Written, warn_of_skipped
+from ..skipped import warn_of_skipped
+from ..writing import Conflict, Write, Written
 from .calls import Caller
 from .keys import encode_owner, owner_term, string_name, term_name
 from .line import Line

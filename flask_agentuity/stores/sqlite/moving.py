@@ -12,7 +12,7 @@ from ..base import KeyedStore
 from ..expected import ANY, Expected
 from ..listing import require_owner
 from ..moving import id_is_taken, may_take, require_move
-from ..writing import warn_of_skipped
+from ..skipped import warn_of_skipped
 from . import schema
 from .connections import Connections
 from .opening import find_thread, insert_thread, open_stored

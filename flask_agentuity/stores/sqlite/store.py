@@ -17,7 +17,8 @@ from ...errors import ConfigurationError, StoreError
 from .. import base
 from ..expected import Expected
 from ..listing import ListedThread, require_times
-from ..writing import Conflict, Write, Written, warn_of_skipped
+from ..skipped import warn_of_skipped
+from ..writing import Conflict, Write, Written
 from .appends import Appended, find_appended, plan_appends
 from .backup import back_up
 from .condition import Condition, condition_of
