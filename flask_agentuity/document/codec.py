@@ -7,7 +7,7 @@ key, so that keys that are not used are never decoded, and unchanged ones never 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,6 +19,7 @@ from .envelope import entry_size as entry_size
 from .envelope import join_document as join_document
 from .keys import decode_key as decode_key
 from .keys import encode_key as encode_key
+from .keys import encode_key_once as encode_key_once
 from .keys import require_key as require_key
 from .refusal import MAX_DEPTH as MAX_DEPTH
 from .refusal import child_path as child_path
@@ -301,9 +302,9 @@ class Snapshot:
     """What a store has of a thread at one moment, key by key.
 
     ``encoded`` has every key of the state in its order; the value is None for a key that
-    is there but was not fetched. ``decoded`` holds values that had to be decoded anyway, for the
-    first reader. ``without_null`` are keys whose values are known to hold no null, so that no check
-    has to look for one.
+    is there but was not fetched. With many keys, it is a :class:`.packed.PackedState`. ``decoded``
+    holds values that had to be decoded anyway, for the first reader. ``without_null`` are keys
+    whose values are known to hold no null, so that no check has to look for one.
 
     ``version`` rises with every write and is 0 where a store has none. ``seen`` is what the
     store wants to be told at the next write of the same request; only that store reads it,
@@ -311,7 +312,7 @@ class Snapshot:
     ``owner`` is to whom the thread belongs, None if it has no owner.
     """
 
-    encoded: dict[str, bytes | None]
+    encoded: Mapping[str, bytes | None]
     metadata: bytes = b"{}"
     decoded: dict[str, Any] = field(default_factory=dict)
     without_null: Set[str] = field(default=frozenset(), compare=False)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from io import BytesIO
 
 from .keys import encode_key
+from .packed import PackedState
 
 _STATE = b'"state":'
 _METADATA = b'"metadata":'
@@ -21,12 +22,18 @@ def join_document(state: Mapping[str, bytes], metadata: bytes = b"{}") -> bytes:
     write(b"{")
     if state:
         separator = _STATE + b"{"
-        for key, value in state.items():
-            write(separator)
-            write(encode_key(key))
-            write(b":")
-            write(value)
-            separator = b","
+        if isinstance(state, PackedState):
+            for member in state.members():
+                write(separator)
+                write(member)
+                separator = b","
+        else:
+            for key, value in state.items():
+                write(separator)
+                write(encode_key(key))
+                write(b":")
+                write(value)
+                separator = b","
         write(b"}" if metadata == b"{}" else b"},")
     if metadata != b"{}":
         write(_METADATA)

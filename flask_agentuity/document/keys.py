@@ -35,13 +35,30 @@ def decode_key(encoded: bytes) -> str:
     """
     if (known := _decoded_keys.get(encoded)) is not None:
         return known
+    key = decode_key_once(encoded)
+    _remember_key(key, encoded)
+    return key
+
+
+def encode_key_once(key: str) -> bytes:
+    """Return *key* as a JSON string, which is not remembered.
+
+    :raises TypeError: when it has an unpaired surrogate.
+    """
+    return orjson.dumps(key)
+
+
+def decode_key_once(encoded: bytes) -> str:
+    """Like :func:`decode_key`, for one of many keys: it is not remembered.
+
+    :raises ValueError: when *encoded* is not a JSON string.
+    """
     try:
         key = orjson.loads(encoded)
     except ValueError:
         key = parse(encoded)
     if not isinstance(key, str):
         raise ValueError("a key is not a string")
-    _remember_key(key, encoded)
     return key
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import cast
 
 from ..document import codec
@@ -47,14 +48,15 @@ def moved_keys(before: Iterable[str], after: Iterable[str]) -> list[str]:
 
 
 def complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
-    """Return the state of a snapshot in which every value was fetched."""
-    return dict(_require_complete(snapshot, thread_id))
+    """Return a copy of the state of a snapshot in which every value was fetched."""
+    return dict(require_complete(snapshot, thread_id))
 
 
-def _require_complete(snapshot: Snapshot, thread_id: str) -> dict[str, bytes]:
+def require_complete(snapshot: Snapshot, thread_id: str) -> Mapping[str, bytes]:
+    """Return the state of a snapshot in which every value was fetched. It must not be changed."""
     if None in snapshot.encoded.values():
         raise codec.damaged(thread_id, "the store left out values that were asked for")
-    return cast("dict[str, bytes]", snapshot.encoded)
+    return cast("Mapping[str, bytes]", snapshot.encoded)
 
 
 def compose_document(snapshot: Snapshot, thread_id: str) -> bytes:
@@ -64,10 +66,10 @@ def compose_document(snapshot: Snapshot, thread_id: str) -> bytes:
     """
     if not snapshot.metadata.startswith(b"{"):
         raise codec.damaged(thread_id, "its metadata is not a JSON object")
-    state = _require_complete(snapshot, thread_id)
+    state = require_complete(snapshot, thread_id)
     try:
         # One value at a time, because decoded values take many times as much memory.
-        for value in (*state.values(), snapshot.metadata):
+        for value in chain(state.values(), (snapshot.metadata,)):
             codec.decode(value)
     except ValueError as error:
         raise codec.damaged(thread_id, str(error)) from None

@@ -9,7 +9,7 @@ from itertools import chain
 from operator import itemgetter
 from typing import Any, cast
 
-from ...document import codec
+from ...document import codec, packed
 from ...document.codec import Snapshot
 from . import schema
 from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, TailRow, new_tuple
@@ -111,8 +111,8 @@ def _snapshot_of(
 ) -> Snapshot:
     """Return what is stored; *rows* and *others* are those of the thread and its entries."""
     del rows[0]
-    if len(rows) > schema.MOST_NAMED:
-        return _large_snapshot(thread_id, head, chain(rows, others), keys)
+    if len(rows) > packed.MANY_KEYS:
+        return _packed_snapshot(thread_id, head, rows, others, keys)
     if len(rows) > 1:
         # In the order of their numbers, in which they were created.
         rows.sort(key=_first_column)
@@ -146,24 +146,20 @@ def _snapshot(
     return Snapshot(encoded, head.metadata, {}, without_null, version, seen, head.owner)
 
 
-def _large_snapshot(
-    thread_id: str, head: Head, rows: Iterable[Any], keys: Collection[str] | None
+def _packed_snapshot(
+    thread_id: str,
+    head: Head,
+    rows: list[Any],
+    others: Iterable[Any],
+    keys: Collection[str] | None,
 ) -> Snapshot:
-    """Return what is stored of many keys. Of their rows, only the values are kept.
-
-    More would take more memory than it saves time.
-    """
-    values, with_null = [], set()
-    for row in rows:
-        values.append((row[0], row[1], _value(row, keys)))
-        if row[3]:
-            with_null.add(row[1])
-    values.sort(key=_first_column)
-    encoded = {key: value for _, key, value in values}
-    without_null = encoded.keys() - with_null if with_null else encoded.keys()
+    """Return what is stored of many keys. Of their rows, nothing is kept for a write."""
+    state = packed.pack(
+        (row[0], codec.encode_key_once(row[1]), _value(row, keys)) for row in chain(rows, others)
+    )
     version = head.stored_version or head.version
     seen = Seen(thread_id, head, (), {})
-    return Snapshot(encoded, head.metadata, {}, without_null, version, seen, head.owner)
+    return Snapshot(state, head.metadata, version=version, seen=seen, owner=head.owner)
 
 
 def _value(row: Any, keys: Collection[str] | None) -> bytes | None:

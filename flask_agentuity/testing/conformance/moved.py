@@ -39,4 +39,4 @@ def long_thread(store: ThreadStore, thread_id: str, owner: str | None = None) ->
 def without_metadata(document: bytes | None, thread_id: str) -> dict[str, bytes | None]:
     snapshot = codec.split_document(document, thread_id)
     assert snapshot is not None
-    return snapshot.encoded
+    return dict(snapshot.encoded)
