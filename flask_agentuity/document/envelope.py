@@ -12,7 +12,7 @@ _STATE = b'"state":'
 _METADATA = b'"metadata":'
 
 
-def join_document(state: Mapping[str, bytes], metadata: bytes = b"{}") -> bytes:
+def join_document(state: Mapping[str, bytes] | PackedState, metadata: bytes = b"{}") -> bytes:
     """Return the document of an encoded state and metadata; ``b""`` when both are empty."""
     if not state and metadata == b"{}":
         return b""

@@ -56,9 +56,7 @@ class PackedState(Mapping[str, bytes | None]):
         return len(self._begins)
 
     def __iter__(self) -> Iterator[str]:
-        text = self._text
-        for begin, value in zip(self._begins, self._values, strict=True):
-            yield decode_key_once(text[begin : value - 1])
+        return map(self.key_at, range(len(self)))
 
     def __contains__(self, key: object) -> bool:
         return self.place_of(key) is not None
@@ -99,9 +97,19 @@ class PackedState(Mapping[str, bytes | None]):
             slot = (slot + 1) & mask
         return None
 
+    def key_at(self, place: int) -> str:
+        """Return the key at *place*."""
+        return decode_key_once(self._text[self._begins[place] : self._values[place] - 1])
+
     def value_at(self, place: int) -> bytes | None:
         """Return the value of the key at *place*."""
         return self._text[self._values[place] : self._ends[place]] or None
+
+    def unfetched(self) -> Iterator[str]:
+        """Yield the keys whose values were not fetched."""
+        for place, (begin, end) in enumerate(zip(self._values, self._ends, strict=True)):
+            if begin == end:
+                yield self.key_at(place)
 
     def members(self) -> Iterator[memoryview]:
         """Yield the members of the JSON object: each key with a colon and its value."""
@@ -146,7 +154,7 @@ def pack(members: Iterable[tuple[int, bytes, bytes | None]]) -> PackedState:
 
     :param members: for each key a number, the key as a JSON string, and its encoded value (None: it
         was not fetched). The numbers give the order of the keys.
-    :raises ValueError: if a key is not a JSON string, or a number is too large.
+    :raises ValueError: if a number is too large for any store.
     """
     text, at = BytesIO(), 0
     begins, values, ends, ranks = array("I"), array("I"), array("I"), array("q")
@@ -177,9 +185,12 @@ def pack(members: Iterable[tuple[int, bytes, bytes | None]]) -> PackedState:
 
 def pack_mapping(state: Mapping[str, bytes | None]) -> PackedState:
     """Return *state* as a packed state."""
-    if isinstance(state, PackedState):
-        return state
-    return pack((0, encode_key_once(key), value) for key, value in state.items())
+    return state if isinstance(state, PackedState) else pack_items(state.items())
+
+
+def pack_items(items: Iterable[tuple[str, bytes | None]]) -> PackedState:
+    """Return a packed state of keys and their encoded values."""
+    return pack((0, encode_key_once(key), value) for key, value in items)
 
 
 def _places_in_order(ranks: array[int]) -> Iterator[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, assert_never
 
@@ -78,7 +78,11 @@ class Contents:
                 raise KeyError(key)
             if not self.entries.is_complete:
                 self.load((key,))
-            entry = self.entries.get(key)
+            entries = self.entries
+            unopened = entries.unopened
+            if unopened is not None and (value := unopened.read(key)) is not NOTHING:
+                return value
+            entry = entries.get(key)
         if entry.in_memory:
             return entry.value
         stored = NOTHING if entry.removed else self._fetch(entry)
@@ -87,6 +91,9 @@ class Contents:
 
     def has(self, key: str) -> bool:
         """Return whether the state has a key."""
+        unopened = self.entries.unopened
+        if unopened is not None and self.entries.find(key) is None and unopened.ask(key):
+            return True
         entry = self.entries.get(key)
         if entry.stored is Stored.UNKNOWN and not entry.exists and not entry.removed:
             # Code that asks for a key usually reads it next.
@@ -94,13 +101,6 @@ class Contents:
             entry = self.entries.get(key)
         entry.looked_at = True
         return entry.exists
-
-    def names(self, *, with_values: bool) -> list[str]:
-        """Return the keys, in their order."""
-        if not self.entries.is_complete or (with_values and self.entries.has_unfetched()):
-            # Iteration needs all values, as of one moment, so they are read at once.
-            self.load(None if with_values else ())
-        return self.entries.names()
 
     def assign(self, key: str, value: Any, encoded: bytes) -> None:
         """Assign a key."""
@@ -131,10 +131,10 @@ class Contents:
         :raises KeyError: if the state does not have it.
         """
         self.used = True
-        entry = self.entries.find(key)
+        entry = self.entries.known(key)
         if not self.entries.is_complete and not (entry and entry.exists):
             self.load(())
-        entry = self.entries.find(key)
+        entry = self.entries.known(key)
         if entry is None or not entry.exists:
             raise KeyError(key)
         entry.delete()
@@ -282,15 +282,29 @@ def encode_for(contents: Contents, key: str, value: Any) -> bytes:
 
     :raises StateNotSerializable: if it is not JSON.
     """
-    entry = contents.entries.find(key)
-    stored = entry.read_as if entry is not None else None
+    stored = contents.entries.read_as(key)
     return codec.encode_again(value, codec.child_path("state", key), stored)
 
 
-def encode_all(contents: Contents) -> dict[str, bytes]:
-    """Return every value as it is now, encoded."""
-    names = contents.names(with_values=True)
-    return {key: encode_for(contents, key, contents.get(key)) for key in names}
+def names(contents: Contents) -> Iterable[str]:
+    """Return the keys that there are now, in their order."""
+    if not contents.entries.is_complete or contents.entries.has_unfetched():
+        # Iteration needs all values, as of one moment, so they are read at once.
+        contents.load(None)
+    return contents.entries.names()
+
+
+def count(contents: Contents) -> int:
+    """Return the number of keys."""
+    if not contents.entries.is_complete:
+        contents.load()
+    return contents.entries.count()
+
+
+def encode_all(contents: Contents) -> Iterator[tuple[str, bytes]]:
+    """Yield every key with its value as it is now, encoded."""
+    for key in names(contents):
+        yield key, encode_for(contents, key, contents.get(key))
 
 
 def is_dirty(contents: Contents) -> bool:
@@ -327,7 +341,6 @@ def is_known_empty(contents: Contents) -> bool:
         return False
     if not contents.is_loaded:
         return False
-    for entry in contents.entries:
-        if entry.in_memory or entry.exists:
-            return False
+    if not contents.entries.is_empty():
+        return False
     return metadata.is_empty and (was_empty or not metadata.is_unread)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain
 
-from ..document import codec
+from ..document import codec, packed
 from ..document.codec import Snapshot
 from ..document.operations import Clear, MetadataOperation, Operation, Push
 from ..stores.writing import Written
@@ -14,6 +15,7 @@ from .committing import commit_change
 from .difference import KeyChange, find_change
 from .entry import Entry, Status, Stored, encode_value
 from .queued import NOTHING
+from .unopened import Unopened
 
 
 @dataclass(slots=True)
@@ -44,6 +46,8 @@ class Entries:
 
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
+        #: The stored keys, if they are many: only those that are changed get entries.
+        self.unopened: Unopened | None = None
         #: Whether the names of all stored keys are known.
         self.is_complete = False
         #: Whether the state was cleared since the last save.
@@ -56,8 +60,17 @@ class Entries:
         return iter(self._entries.values())
 
     def find(self, key: str) -> Entry | None:
-        """Return the entry of a key; None if nothing is known about it."""
+        """Return the entry of a key; None if there is none, or the key is unopened."""
         return self._entries.get(key)
+
+    def known(self, key: str) -> Entry | None:
+        """Return the entry of a key, also of one that was unopened; None if nothing is known."""
+        entry = self._entries.get(key)
+        if entry is None and self.unopened is not None:
+            entry = self.unopened.open(key)
+            if entry is not None:
+                self._entries[key] = entry
+        return entry
 
     def get(self, key: str) -> Entry:
         """Return the entry of a key, which is created if nothing is known about it."""
@@ -66,44 +79,83 @@ class Entries:
             # Unpaired surrogates are replaced before it is stored.
             key = codec.require_key(key)
             entry = self._entries.get(key)
+        if entry is None and self.unopened is not None:
+            entry = self.known(key)
         if entry is None:
             stored = Stored.MISSING if self.is_complete else Stored.UNKNOWN
             entry = self._entries[key] = Entry(key, stored, self._version)
         return entry
 
+    def read_as(self, key: str) -> bytes | None:
+        """Return what the value of a key was read as; None if it was not read, or is missing."""
+        if (entry := self._entries.get(key)) is not None:
+            return entry.read_as
+        return None if self.unopened is None else self.unopened.state.get(key)
+
     def has_unfetched(self) -> bool:
         """Return whether any value is known by its name only."""
-        return any(one.stored is Stored.UNFETCHED for one in self)
+        if any(one.stored is Stored.UNFETCHED for one in self):
+            return True
+        return self.unopened is not None and any(self._unfetched(self.unopened))
+
+    def is_empty(self) -> bool:
+        """Return whether the state has no key, as far as known."""
+        if any(entry.in_memory or entry.exists for entry in self):
+            return False
+        return self.unopened is None or all(key in self._entries for key in self.unopened.state)
 
     def stored_size(self) -> int | None:
         """Return the size of what is stored in the document; None if a value is not known."""
+        if not self.is_complete or self.is_cleared:
+            return None
+        unopened = self._still_unopened(self.unopened) if self.unopened is not None else ()
+        stored = ((entry.key, entry.stored) for entry in self)
         size = 0
-        for key, entry in self._entries.items():
-            match entry.stored:
+        for key, encoded in chain(unopened, stored):
+            match encoded:
                 case bytes():
-                    size += codec.entry_size(codec.encode_key(key), len(entry.stored))
+                    size += codec.entry_size(codec.encode_key(key), len(encoded))
                 case Stored.MISSING:
                     pass
                 case _:
                     return None
-        return size if self.is_complete and not self.is_cleared else None
+        return size
 
-    def names(self) -> list[str]:
-        """Return the keys that the state has, in their order."""
+    def names(self) -> Iterable[str]:
+        """Return the keys that the state has now, in their order."""
         self._are_listed = True
-        return [key for key, entry in self._entries.items() if entry.exists]
+        if self.unopened is None:
+            return [key for key, entry in self._entries.items() if entry.exists]
+        state = self.unopened.state
+        missing = {key for key, entry in self._entries.items() if not entry.exists}
+        added = [key for key, entry in self._entries.items() if entry.exists and key not in state]
+        # What is stored does not change, so a key is made when its turn comes.
+        return chain((key for key in state if key not in missing), added)
+
+    def count(self) -> int:
+        """Return how many keys the state has."""
+        self._are_listed = True
+        existing = [entry.key for entry in self if entry.exists]
+        if self.unopened is None:
+            return len(existing)
+        state = self.unopened.state
+        opened = sum(key in state for key in self._entries)
+        return len(state) - opened + len(existing)
 
     def clear(self) -> None:
         """Forget all keys; a Clear comes before everything else."""
         self._entries.clear()
+        self.unopened = None
         self.is_complete = self.is_cleared = True
 
     def learn(self, snapshot: Snapshot, keys: Collection[str] | None) -> None:
         """Record what a read of *keys* (None: of all) has found."""
         if self.is_complete:
-            unfetched = [one.key for one in self if one.stored is Stored.UNFETCHED]
-            for key in unfetched if keys is None else keys:
+            for key in self._learn_unfetched(snapshot) if keys is None else keys:
                 _learn_key(self.get(key), snapshot)
+            return
+        if len(snapshot.encoded) > packed.MANY_KEYS:
+            self._learn_many(snapshot)
             return
         version, others = snapshot.version, self._entries
         self._entries = entries = {}
@@ -131,12 +183,14 @@ class Entries:
             return True
         if self._are_listed or any(one.looked_at or one.status is Status.HELD for one in self):
             return False
+        if self.unopened is not None and self.unopened.is_seen:
+            return False
         changed = [
             one
             for one in self
             if one.status is not Status.IDLE or one.removed or one.watched is not None
         ]
-        self._entries = {one.key: one for one in changed}
+        self._entries, self.unopened = {one.key: one for one in changed}, None
         for one in changed:
             one.stored, one.decoded = Stored.UNKNOWN, NOTHING
         self.is_complete, self._version = False, 0
@@ -150,7 +204,7 @@ class Entries:
         changes = Changes()
         if self.is_cleared:
             changes.operations.append(Clear())
-        for entry in self:
+        for entry in self._used():
             if entry.status is Status.IDLE and not entry.removed and entry.watched is None:
                 continue
             change = find_change(entry)
@@ -172,6 +226,9 @@ class Entries:
 
     def degrade(self, thread_id: str) -> None:
         """Drop what was computed from the store, which turned out to be unreadable."""
+        if self.unopened is not None:
+            opened = self._in_order(self.unopened, self.unopened.open_read())
+            self._entries, self.unopened = {one.key: one for one in opened}, None
         for entry in self:
             entry.stored, entry.decoded, entry.without_null = Stored.MISSING, NOTHING, False
             entry.removed, entry.base = False, None
@@ -184,6 +241,40 @@ class Entries:
             else:
                 entry.status = Status.IDLE
         self.is_complete, self.is_cleared = True, False
+
+    def _used(self) -> Iterable[Entry]:
+        """Return the entries of the keys that the app may have changed, in their order."""
+        if self.unopened is None:
+            return self
+        return self._in_order(self.unopened, self.unopened.open_changed())
+
+    def _learn_many(self, snapshot: Snapshot) -> None:
+        """Record what the first read has found, without an entry for each key."""
+        for entry in self:
+            if entry.stored is Stored.UNKNOWN:
+                _learn_key(entry, snapshot)
+        self.unopened = Unopened(snapshot.encoded, snapshot.version)
+        self.is_complete, self._version = True, snapshot.version
+
+    def _learn_unfetched(self, snapshot: Snapshot) -> list[str]:
+        """Return the keys that need an entry to record the values that a read of all has found."""
+        keys = [one.key for one in self if one.stored is Stored.UNFETCHED]
+        if self.unopened is not None and not self.unopened.replace(snapshot):
+            keys += self._unfetched(self.unopened)
+        return keys
+
+    def _unfetched(self, unopened: Unopened) -> Iterator[str]:
+        return (key for key in unopened.state.unfetched() if key not in self._entries)
+
+    def _still_unopened(self, unopened: Unopened) -> Iterator[tuple[str, bytes | None]]:
+        return (item for item in unopened.state.items() if item[0] not in self._entries)
+
+    def _in_order(self, unopened: Unopened, opened: Iterable[Entry]) -> list[Entry]:
+        """Return the entries in the order of their keys, with those that are opened now."""
+        self._entries.update({one.key: one for one in opened})
+        place_of, last = unopened.state.place_of, len(unopened.state)
+        places = {key: last if (at := place_of(key)) is None else at for key in self._entries}
+        return sorted(self, key=lambda entry: places[entry.key])
 
 
 def _learn_key(entry: Entry, snapshot: Snapshot) -> None:

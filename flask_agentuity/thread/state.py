@@ -9,7 +9,7 @@ from typing import Any
 from ..document import codec
 from ..document.operations import Increment, PopLast, Truncate
 from ..errors import StateNotSerializable, invalid_argument
-from .contents import Contents, encode_all, encode_for, is_dirty
+from .contents import Contents, count, encode_all, encode_for, is_dirty, names
 from .queued import QueuedPush
 from .source import Source
 
@@ -72,11 +72,11 @@ class ThreadState(MutableMapping[str, Any]):
 
     def __iter__(self) -> Iterator[str]:
         with self._lock:
-            return iter(self._contents.names(with_values=True))
+            return iter(names(self._contents))
 
     def __len__(self) -> int:
         with self._lock:
-            return len(self._contents.names(with_values=False))
+            return count(self._contents)
 
     def __ior__(self, other: Any) -> ThreadState:
         self.update(other)
@@ -101,9 +101,7 @@ class ThreadState(MutableMapping[str, Any]):
     def copy(self) -> dict[str, Any]:
         """Return the state as a plain dictionary, as a deep copy."""
         with self._lock:
-            return {
-                key: codec.decode(encoded) for key, encoded in encode_all(self._contents).items()
-            }
+            return {key: codec.decode(encoded) for key, encoded in encode_all(self._contents)}
 
     def clear(self) -> None:
         """Remove all keys, without reading them."""

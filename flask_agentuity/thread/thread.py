@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..document import codec
+from ..document.packed import pack_items
 from ..errors import AgentuityError, OutcomeUnknown, StoreError, ThreadGone
 from ..stores.base import ThreadStore
 from .contents import Contents, encode_all, forget_unseen, is_dirty
@@ -221,7 +222,8 @@ class Thread:
         self.metadata  # noqa: B018 - it has to be known
         with self._lock:
             metadata = self._contents.metadata.encode()
-            return codec.join_document(encode_all(self._contents), metadata).decode()
+            state = pack_items(encode_all(self._contents))
+            return codec.join_document(state, metadata).decode()
 
     def add_event_listener(self, event: str, listener: Listener) -> None:
         """Register *listener*, which is called with the name of the event and the thread.

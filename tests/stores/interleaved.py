@@ -381,10 +381,11 @@ class InterruptedStore:
             return self._store.read(thread_id)
         snapshot = self._store.read(thread_id, keys)
         if snapshot is not None and keys is not None:
-            for key in snapshot.encoded:
-                if key not in keys:
-                    snapshot.encoded[key] = None
-                    snapshot.decoded.pop(key, None)
+            found = snapshot.encoded.items()
+            snapshot.encoded = {key: value if key in keys else None for key, value in found}
+            snapshot.decoded = {
+                key: snapshot.decoded[key] for key in snapshot.decoded if key in keys
+            }
         return snapshot
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:

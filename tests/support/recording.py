@@ -50,11 +50,12 @@ class RecordingStore(MemoryStore):
             raise error
         snapshot = super().read(thread_id, keys)
         if snapshot is not None:
-            for key in snapshot.encoded:
+            encoded = snapshot.encoded = dict(snapshot.encoded)
+            for key in encoded:
                 if key in self.damaged:
-                    snapshot.encoded[key] = b'{"cut off'
+                    encoded[key] = b'{"cut off'
                 if self.names_only and keys is not None and key not in keys:
-                    snapshot.encoded[key] = None
+                    encoded[key] = None
         return snapshot
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
@@ -126,9 +127,15 @@ class Watcher:
         listener(*arguments)
 
 
-def begin(store: Any, watcher: Watcher | None = None, *, is_new: bool = False) -> Thread:
+def begin(
+    store: Any,
+    watcher: Watcher | None = None,
+    *,
+    is_new: bool = False,
+    thread_id: str = THREAD_ID,
+) -> Thread:
     """Return the thread as another request would have it."""
-    return Thread(store, lambda: (THREAD_ID, is_new), watcher or Watcher())
+    return Thread(store, lambda: (thread_id, is_new), watcher or Watcher())
 
 
 def put(store: Any, state: Mapping[str, Any], metadata: Mapping[str, Any] | None = None) -> None:

@@ -23,6 +23,7 @@ from hypothesis.stateful import (
 from support.recording import THREAD_ID, RecordingStore, begin
 
 from flask_agentuity import ThreadState
+from flask_agentuity.document import packed
 from flask_agentuity.errors import StateTypeError
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.sqlite.store import SQLiteStore
@@ -301,12 +302,23 @@ class SQLiteMachine(StateMachine):
 
 
 @pytest.mark.parametrize(
-    ("machine", "examples"),
-    [(MemoryMachine, 100), (NamesOnlyMachine, 100), (SQLiteMachine, 40)],
+    ("machine", "examples", "many_keys"),
+    [
+        (MemoryMachine, 100, packed.MANY_KEYS),
+        (NamesOnlyMachine, 100, packed.MANY_KEYS),
+        (SQLiteMachine, 40, packed.MANY_KEYS),
+        (NamesOnlyMachine, 40, 0),
+        (SQLiteMachine, 20, 0),
+    ],
 )
 def test_a_state_is_what_a_dictionary_would_be(
-    machine: type[StateMachine], examples: int, caplog: pytest.LogCaptureFixture
+    machine: type[StateMachine],
+    examples: int,
+    many_keys: int,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(packed, "MANY_KEYS", many_keys)
     caplog.set_level(logging.CRITICAL, "flask_agentuity")
     run_state_machine_as_test(
         machine,
