@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from ..document import codec
@@ -37,7 +38,11 @@ class CheckedMetadata(dict[str, Any]):
         return dict, (dict(self),)
 
     def __copy__(self) -> dict[str, Any]:
-        return dict(self)
+        return self.copy()
+
+    def copy(self) -> dict[str, Any]:
+        """Return the metadata as a plain dictionary, as a deep copy, like that of the state."""
+        return copy.deepcopy(dict(self))
 
 
 def _check(key: str, value: Any) -> str:

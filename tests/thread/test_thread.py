@@ -259,6 +259,14 @@ def test_metadata_is_a_dictionary_whose_copies_are_plain() -> None:
         assert copied == metadata == {"owner": "ada", "title": "b"}
 
 
+def test_copies_of_metadata_share_nothing_with_it() -> None:
+    metadata = begin(RecordingStore()).metadata
+    metadata["tags"] = ["a"]
+    for copied in (metadata.copy(), copy.copy(metadata), copy.deepcopy(metadata)):
+        copied["tags"].append("b")
+    assert metadata == {"tags": ["a"]}
+
+
 # ------------------------------------------------------------------------------- destroy
 
 
