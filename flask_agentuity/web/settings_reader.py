@@ -120,6 +120,7 @@ def _settings_in(config: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shown(value: object) -> str:
     # Only URLs have credentials, which end with an @.
-    if isinstance(value, str) and ("@" in value or "://" in value):
-        return repr(without_secrets(value))
-    return repr(value)
+    text = value if isinstance(value, str) else repr(value)
+    if "@" not in text and "://" not in text:
+        return repr(value)
+    return repr(without_secrets(text)) if text is value else f"(a {type(value).__name__})"

@@ -161,6 +161,16 @@ def test_a_wrong_secret_is_not_shown(name: str, value: Any) -> None:
     assert caught.value.__cause__ is None
 
 
+@pytest.mark.parametrize(
+    "value", [b"redis://me:hush@h", ["redis://me:hush@h"], {"url": "redis://h/0?password=hush"}]
+)
+@pytest.mark.parametrize("name", ["THREAD_STORE", "RUN_STORE", "CATALYST_URL"])
+def test_what_is_no_text_is_not_shown(name: str, value: Any) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read(**{name: value, "SDK_KEY": "0123456789abcdef"})
+    assert f"AGENTUITY_{name}=(a {type(value).__name__}) is wrong." in str(caught.value)
+
+
 def test_the_password_of_a_stores_url_is_not_shown() -> None:
     for store in ("ws://me:hush@localhost/thread/ws", "nothing://me:hush@localhost"):
         app = Flask(__name__)

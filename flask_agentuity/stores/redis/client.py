@@ -55,7 +55,7 @@ def client_maker(url: str, timeout: float) -> tuple[Callable[[], Client], dict[s
         return _read(url, timeout)
     except (ValueError, TypeError, RedisError) as error:
         raise ConfigurationError(
-            f"The URL of the Redis store is wrong: {error}. Allowed: {_ALLOWED}."
+            f"The URL of the Redis store is wrong: {str(error).rstrip('.')}. Allowed: {_ALLOWED}."
         ) from None
 
 
