@@ -35,6 +35,12 @@ class Keys:
                     f"A key of the thread service must have at least {SHORTEST_KEY} characters."
                     f" Make one with: {HOW_TO_MAKE_A_KEY}"
                 )
+            if key != key.strip() or any(each < " " or each == "\x7f" for each in key):
+                # Clients cannot send it.
+                raise ConfigurationError(
+                    "A key of the thread service must not begin or end with white space, such as"
+                    " the newline at the end of a file, or contain control characters."
+                )
             try:
                 self._digests.append(_digest(key))
             except UnicodeEncodeError:
@@ -94,7 +100,7 @@ def read_keys(path: str | Path) -> list[str]:
     :raises ConfigurationError: if the file cannot be read.
     """
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"The key file {path} cannot be read: {error}") from None
     stripped = (line.strip() for line in lines)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
+from difflib import SequenceMatcher, get_close_matches
 from typing import Any
 
 from ..document.shown_url import without_secrets
@@ -15,6 +15,8 @@ logger = logging.getLogger("flask_agentuity")
 PREFIX = "AGENTUITY_"
 # How similar an unknown name must be to that of a setting to count as a typing error.
 _NEARLY = 0.85
+# What other spellings of the prefix are taken to begin with.
+_BEGINNING = "AGENT"
 _SECRETS = ("SDK_KEY", "THREAD_SECRET")
 
 
@@ -38,24 +40,33 @@ class SettingsReader:
         """
         warnings = []
         for key in self._config:
-            if isinstance(key, str) and key.startswith(PREFIX) and not self._is_known(key):
-                (nearest,) = self._nearest(key, 0.0)
-                warnings.append(f"{key} in app.config is not a setting. Did you mean {nearest}?")
+            cutoff = 0.0 if str(key).startswith(PREFIX) else _NEARLY
+            warnings += [
+                f"{key} in app.config is not a setting. Did you mean {nearest}?"
+                for nearest in self._nearest(key, cutoff)
+            ]
         for key in self._environment:
-            if key.startswith(PREFIX) and not self._is_known(key):
-                warnings += [
-                    f"The environment variable {key} is not a setting. Did you mean {nearest}?"
-                    for nearest in self._nearest(key, _NEARLY)
-                ]
+            warnings += [
+                f"The environment variable {key} is not a setting. Did you mean {nearest}?"
+                for nearest in self._nearest(key, _NEARLY)
+            ]
         return warnings
 
-    def _is_known(self, key: str) -> bool:
-        return key.removeprefix(PREFIX) in self._names
-
-    def _nearest(self, key: str, cutoff: float) -> list[str]:
-        name = key.removeprefix(PREFIX)
-        found = get_close_matches(name, sorted(self._names), n=1, cutoff=cutoff)
-        return [f"{PREFIX}{each}" for each in found]
+    def _nearest(self, key: object, cutoff: float) -> list[str]:
+        """Return the setting that was meant by an unknown name, if there is one."""
+        if not isinstance(key, str) or not key.upper().startswith(_BEGINNING):
+            return []
+        written = key.upper()
+        if written.startswith(PREFIX):
+            name = written.removeprefix(PREFIX)
+            if key.startswith(PREFIX) and key.removeprefix(PREFIX) in self._names:
+                return []
+            found = get_close_matches(name, sorted(self._names), n=1, cutoff=cutoff)
+            return [f"{PREFIX}{each}" for each in found]
+        # The prefix is half of a short name, so the rest has to be right.
+        prefix, _, name = written.partition("_")
+        is_close = SequenceMatcher(None, f"{prefix}_", PREFIX).ratio() >= _NEARLY
+        return [f"{PREFIX}{name}"] if is_close and name in self._names else []
 
     def source(self, name: str) -> str:
         """Return where a setting was configured."""

@@ -358,6 +358,13 @@ def test_wrong_keys(keys: list[Any]) -> None:
     assert "x" * 15 not in str(refused.value)
 
 
+@pytest.mark.parametrize("key", [f"{KEY}\n", f" {KEY}", f"{KEY}\t{KEY}", f"{KEY}\x00"])
+def test_a_key_that_no_client_can_send(key: str) -> None:
+    for options in ({"keys": [key]}, {"own_key": key}):
+        with pytest.raises(ConfigurationError, match="white space, such as the newline"):
+            ThreadService(MemoryStore(), **options)
+
+
 def test_a_key_of_16_characters_is_long_enough() -> None:
     ThreadService(MemoryStore(), ["x" * 16])
     with pytest.raises(ConfigurationError, match=r"at least 16 characters.*token_urlsafe"):

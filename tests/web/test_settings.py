@@ -140,6 +140,23 @@ def test_an_unknown_setting_of_the_app_names_the_nearest(
     )
 
 
+@pytest.mark.parametrize("written", ["AGENTUITY_thread_ttl", "AGENTUTY_THREAD_TTL"])
+def test_another_case_and_a_typing_error_in_the_prefix_are_noticed(
+    written: str,
+) -> None:
+    words = "is not a setting. Did you mean AGENTUITY_THREAD_TTL?"
+    assert read_settings({written: 60}, {}).warnings == [f"{written} in app.config {words}"]
+    assert read_settings({}, {written: "60"}).warnings == [
+        f"The environment variable {written} {words}"
+    ]
+
+
+def test_names_of_other_programs_are_not_noticed() -> None:
+    names = ("AGENT_NAME", "AGENTUITYX", "AGENTUITY_LOG_LEVEL", "AGENTS_THREAD_TTL", "THREAD_TTL")
+    assert read_settings({}, dict.fromkeys(names, "1")).warnings == []
+    assert read_settings({"AGENT_NAME": 1, "THREAD_TTL": 1}, {}).warnings == []
+
+
 def test_what_is_like_no_setting_names_some_setting(caplog: pytest.LogCaptureFixture) -> None:
     make_app(QQQ=1)
     (warning,) = warnings(caplog)
