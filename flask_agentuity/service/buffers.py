@@ -9,7 +9,7 @@ from .limited_log import LimitedLog
 
 logger = logging.getLogger("flask_agentuity.service")
 
-#: Smaller sizes are not counted, because headers of frames are counted with their contents.
+#: Connections that hold less are not counted, because most requests are small.
 _UNCOUNTED = 64 * 1024
 
 
@@ -36,9 +36,11 @@ class Held:
             self.size = max(0, self.size - size)
         else:
             self._buffers.change(self, -size)
+        self._buffers.freed(size)
 
     def clear(self) -> None:
         """Hold nothing more."""
+        self._buffers.freed(self.size)
         self._buffers.change(self, -self.size)
 
 
@@ -47,8 +49,10 @@ class Buffers:
     is closed.
     """
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, freed: Callable[[int], object]) -> None:
         self._limit = limit
+        #: Called with the number of bytes whenever any are no longer held.
+        self.freed = freed
         self._log = LimitedLog(logger)
         self._large: set[Held] = set()
         self.total = 0

@@ -16,6 +16,7 @@ from ..stores import open_store
 from ..stores.base import DEFAULT_TTL
 from . import limit_options
 from .certificates import load_certificate
+from .idle_memory import use_one_pool
 from .keys import HOW_TO_MAKE_A_KEY, KEYS_VARIABLE, gather_keys
 from .limit_options import LIMIT_OPTIONS
 from .settings import LOOPBACK
@@ -78,6 +79,7 @@ def run(service: ThreadService) -> int:
     :raises ConfigurationError: if it cannot listen.
     :raises StoreError: if its store cannot be used.
     """
+    use_one_pool()
     # The thread of the event loop often has to wait for the others for this time.
     sys.setswitchinterval(_SWITCH_INTERVAL)
     # If the store does not work, the first client should not be the one to notice.

@@ -30,6 +30,9 @@ _LONG_FRAME = 16 * 1024
 #: Seconds after which other connections are served.
 _LONGEST_TURN = 0.0002
 
+#: What an idle connection takes, in bytes, without TLS.
+_CONNECTION_BYTES = 16 * 1024
+
 #: Seconds between two checks for views that are too old.
 _PRUNE_INTERVAL = 60.0
 
@@ -74,7 +77,7 @@ class ServedConnection:
             for timer in (self._pruning, self._watching):
                 if timer is not None:
                     timer.cancel()
-            self._shared.idle_memory.used(self._views.size)
+            self._shared.idle_memory.freed(self._views.size + _CONNECTION_BYTES)
             self._views.clear()
 
     @property
@@ -134,28 +137,44 @@ class ServedConnection:
                 # Requests in progress are still completed.
                 return
             began, now, size = time.perf_counter(), time.monotonic(), len(frame)
-            self._shared.idle_memory.used(size)
             if size > _LONG_FRAME:
                 parsing = self._shared.parsing
                 request = await parsing.run(held.tenant, self._end.receive, frame)
             else:
                 request = self._end.receive(frame)
+            # An idle connection keeps neither its last frame nor its last request.
+            del frame
             if isinstance(request, wire.ThreadRequest):
                 await self._flow.enter(size)
-                previous = self._newest.get(request.thread_id)
-                began = self._began(request, now)
-                self._newest[request.thread_id] = requests.create_task(
-                    self._serve(answering, request, began, previous, size, held)
-                )
-                continue
-            held.remove(size)
-            if isinstance(request, wire.Refusal):
-                # Logs neither the request nor the reason, which may quote it.
-                self._shared.logs.refused.warn(
-                    "A request of %s was refused; its reply says why.", self._peer
-                )
-                if request.expects_reply:
-                    await self._send(wire.encode_failure(request.id, request.error), held)
+                self._begin(answering, requests, request, now, size, held)
+            else:
+                held.remove(size)
+                if isinstance(request, wire.Refusal):
+                    await self._refuse(request, held)
+            del request
+
+    def _begin(
+        self,
+        answering: Answering,
+        requests: asyncio.TaskGroup,
+        request: wire.ThreadRequest,
+        now: float,
+        size: int,
+        held: Held,
+    ) -> None:
+        previous = self._newest.get(request.thread_id)
+        began = self._began(request, now)
+        self._newest[request.thread_id] = requests.create_task(
+            self._serve(answering, request, began, previous, size, held)
+        )
+
+    async def _refuse(self, refusal: wire.Refusal, held: Held) -> None:
+        # Logs neither the request nor the reason, which may quote it.
+        self._shared.logs.refused.warn(
+            "A request of %s was refused; its reply says why.", self._peer
+        )
+        if refusal.expects_reply:
+            await self._send(wire.encode_failure(refusal.id, refusal.error), held)
 
     async def _serve(
         self,
@@ -197,8 +216,9 @@ class ServedConnection:
 
     def _prune(self) -> None:
         self._pruning = None
-        self._shared.idle_memory.used(self._views.size)
+        before = self._views.size
         self._views.prune(time.monotonic())
+        self._shared.idle_memory.freed(max(0, before - self._views.size))
         self._prune_later()
 
     async def _send(self, frame: bytes, held: Held) -> None:
@@ -206,7 +226,6 @@ class ServedConnection:
         held.add(size)
         try:
             async with self._sending:
-                self._shared.idle_memory.used(size)
                 self._watch_sending()
                 await self._socket.send(frame.decode())
         except ConnectionClosed:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 from typing import Any, cast
 
 from websockets.asyncio.server import ServerConnection
-from websockets.protocol import OPEN
+from websockets.frames import DATA_OPCODES, Frame
+from websockets.protocol import OPEN, Event
 
 from ..wire.limits import MAX_AUTHORIZATION_BYTES
 from .buffers import Held
@@ -30,6 +32,9 @@ _LONG = 0.0001
 
 #: Seconds after which other connections are served.
 _LONGEST_TURN = 0.0002
+
+#: The data of an idle socket.
+_NOTHING = memoryview(b"")
 
 
 class ServerSocket(ServerConnection):
@@ -52,9 +57,11 @@ class ServerSocket(ServerConnection):
         self._abort_later: asyncio.TimerHandle | None = None
         # It is made when the socket was accepted, before the TLS handshake.
         self._accepted = self.loop.time()
-        self._unparsed = memoryview(b"")
+        self._unparsed = _NOTHING
         self._is_parsing = False
         self._piece = _SMALLEST_PIECE
+        # Bytes of messages that were handed over in this step.
+        self._handed_over = 0
 
     def authorize(self, held: Held) -> None:
         """Accept frames of every size from now on, and count them as *held*."""
@@ -95,7 +102,7 @@ class ServerSocket(ServerConnection):
                 self._overrun()
                 return
         if len(data) <= _SMALLEST_PIECE and not self._unparsed:
-            super().data_received(data)
+            self._parse_piece(data)
             return
         # While reading is paused, at most one more piece of data comes, from a TLS connection.
         self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
@@ -104,12 +111,23 @@ class ServerSocket(ServerConnection):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection has ended, and forget what was not parsed."""
-        self._unparsed = memoryview(b"")
+        self._unparsed = _NOTHING
         super().connection_lost(exc)
         if self._abort_later is not None:
             self._abort_later.cancel()
         if self._on_lost is not None:
             self._on_lost()
+
+    def process_event(self, event: Event) -> None:
+        """Hand a frame to its receiver."""
+        if isinstance(event, Frame):
+            if event.opcode in DATA_OPCODES:
+                self._handed_over += len(event.data)
+            if len(event.data) > _SMALLEST_PIECE:
+                # The parser keeps its last frame until the next one comes.
+                remembered, event = event, replace(event)
+                remembered.data = b""
+        super().process_event(event)
 
     def _parse(self) -> None:
         """Parse for a short time, and schedule the rest."""
@@ -122,7 +140,7 @@ class ServerSocket(ServerConnection):
             while self._unparsed and not self._reading.is_paused:
                 size = self._piece
                 piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
-                super().data_received(bytes(piece))
+                self._parse_piece(bytes(piece))
                 before, now = now, time.perf_counter()
                 self._piece = (
                     _SMALLEST_PIECE if now - before > _LONG else min(2 * size, _LARGEST_PIECE)
@@ -132,9 +150,20 @@ class ServerSocket(ServerConnection):
         finally:
             self._is_parsing = False
         if not self._unparsed:
+            # An empty view would keep all of the data.
+            self._unparsed = _NOTHING
             self._reading.release()
         elif not self._reading.is_paused:
             self.loop.call_soon(self._parse)
+
+    def _parse_piece(self, piece: bytes) -> None:
+        """Parse *piece*, and hold no longer what is not part of a message."""
+        before = len(self.protocol.reader.buffer) + len(piece)
+        self._handed_over = 0
+        super().data_received(piece)
+        if self._held is not None:
+            # The headers of frames, and whole control frames.
+            self._held.remove(before - len(self.protocol.reader.buffer) - self._handed_over)
 
     def _overrun(self) -> None:
         # The rest is read and discarded, so that the client can read why.

@@ -53,10 +53,11 @@ class Shared:
         self.parsing = FairPool(1, "thread-service-parser", rest=_REST_AFTER_PARSING)
         #: The memory for what clients have restored, and for frames and replies.
         self.budget = Budget(settings.max_memory_bytes // _VIEWS_SHARE)
-        self.buffers = Buffers(
-            settings.max_memory_bytes - settings.max_memory_bytes // _VIEWS_SHARE
-        )
         self.idle_memory = IdleMemory()
+        self.buffers = Buffers(
+            settings.max_memory_bytes - settings.max_memory_bytes // _VIEWS_SHARE,
+            self.idle_memory.freed,
+        )
         self.wrong_keys = WrongKeys()
         self.admission = Admission(
             AdmissionLimits(

@@ -20,7 +20,7 @@ from flask_agentuity.service.buffers import Buffers, Held
 from flask_agentuity.service.fair_pool import FairPool
 from flask_agentuity.stores.memory import MemoryStore
 
-from .peers import KEY, PATIENCE, THREAD, HeldStore, Peer
+from .peers import KEY, PATIENCE, HeldStore, Peer
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]
@@ -211,7 +211,7 @@ def test_a_client_that_does_not_read_is_disconnected(
 
 def test_the_largest_connection_of_the_largest_tenant_is_closed() -> None:
     closed: list[str] = []
-    buffers = Buffers(MIB)
+    buffers = Buffers(MIB, lambda size: None)
 
     def hold(tenant: str, name: str) -> Held:
         return Held(buffers, tenant, lambda: closed.append(name))
@@ -235,7 +235,7 @@ def test_the_largest_connection_of_the_largest_tenant_is_closed() -> None:
 
 
 def test_little_is_not_counted() -> None:
-    buffers = Buffers(MIB)
+    buffers = Buffers(MIB, lambda size: None)
     held = Held(buffers, "a", lambda: None)
     for _ in range(10):
         held.add(10 * KIB)
@@ -268,48 +268,3 @@ def test_unfinished_frames_are_bounded_together(
 def test_the_bound_holds_several_frames() -> None:
     with pytest.raises(ConfigurationError, match="max_memory_bytes"):
         ThreadService(MemoryStore(), [KEY], max_memory_bytes=31 * MIB)
-
-
-def test_memory_is_given_back_after_large_frames(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trimmed = threading.Event()
-
-    def trim(pad: int) -> int:
-        assert pad == 0
-        trimmed.set()
-        return 1
-
-    monkeypatch.setattr("flask_agentuity.service.idle_memory._find_trim", lambda: trim)
-    monkeypatch.setattr("flask_agentuity.service.idle_memory._PAUSE", 0.02)
-    peer = connect(serve())
-    peer.restore()
-    time.sleep(0.1)
-    assert not trimmed.is_set()
-    peer.call("save", user_data='{"state":{"a":"%s"}}' % ("x" * 100_000))
-    assert trimmed.wait(PATIENCE)
-    time.sleep(0.1)
-    trimmed.clear()
-    # What the client had restored is forgotten with its connection.
-    peer.close()
-    assert trimmed.wait(PATIENCE)
-
-
-def test_what_is_held_is_given_back(
-    serve: Serve, connect: Connect, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found: list[Buffers] = []
-
-    class Noted(Buffers):
-        def __init__(self, limit: int) -> None:
-            super().__init__(limit)
-            found.append(self)
-
-    monkeypatch.setattr("flask_agentuity.service.shared.Buffers", Noted)
-    peer = connect(serve())
-    # Neither text outside ASCII nor refusals leave anything behind.
-    for number in range(5):
-        assert peer.call("save", user_data='{"state":{"a":"%s"}}' % ("é" * 200_000))["success"]
-        assert not peer.call("merge", operations="é" * 200_000)["success"]
-        assert peer.restore(f"{THREAD}{number}") == ""
-    eventually(lambda: found[0].total == 0)
