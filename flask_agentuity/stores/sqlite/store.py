@@ -161,7 +161,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
         if not (isinstance(seen, Seen) and seen.head.stale):
             self._ordering.note_write(outcome)
         if time.monotonic() >= self._purging.due:
-            self._purging.do_some()
+            self._purging.look()
         return outcome
 
     def delete(self, thread_id: str) -> None:
@@ -222,6 +222,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
             return back_up(connection, path)
 
     def close(self) -> None:
+        self._purging.close()
         self._connections.close()
 
     def _is_usable(self, seen: Seen, thread_id: str, write: Write, now: float) -> bool:

@@ -92,8 +92,8 @@ def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_jso
 def purge(dry_run: bool, yes: bool, as_json: bool) -> None:
     """Remove all expired threads, and return their space to the disk.
 
-    Requests remove a few expired threads now and then, so this is needed only to remove many at
-    once. It pauses repeatedly, so that the app can write in between.
+    The app removes expired threads in the background, some hundreds a second. This command is
+    faster. It pauses repeatedly, so that the app can write in between.
     """
     store = app_store()
     if dry_run:

@@ -78,6 +78,13 @@ def written(store: SQLiteStore, *operations: Operation, **given: Any) -> Written
     return outcome
 
 
+def size_of(path: Path) -> int:
+    """Return how large the file is once its log has been copied into it."""
+    with connected(path) as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+        return int(pages) * 4_096
+
+
 def require_consistent(path: Path) -> None:
     """Check that what the file says of its threads in several places is the same."""
     with connected(path) as connection:
