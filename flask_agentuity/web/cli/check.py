@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import sys
 import time
 from typing import Any
@@ -102,6 +103,14 @@ def _remedy(error: AgentuityError, store: ThreadStore) -> str:
     if remedy := _REMEDIES.get(type(error)):
         return remedy
     if isinstance(store, SQLiteStore):
+        code = getattr(error.__cause__, "sqlite_errorcode", 0) & 0xFF
+        if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+            return (
+                f"{store.path} is damaged, or is not an SQLite file. Restore a backup, or set"
+                " AGENTUITY_THREAD_STORE to another file."
+            )
+        if store.path.is_dir():
+            return f"{store.path} is a folder. Set AGENTUITY_THREAD_STORE to a file in it."
         return (
             f"Check that this user may write to {store.path} and to its folder, and that the"
             " disk is not full; or set AGENTUITY_THREAD_STORE to another file."

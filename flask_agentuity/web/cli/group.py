@@ -39,6 +39,7 @@ class _ThreadsGroup(AppGroup):
     """Reports an error of a command by its message, without a traceback."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        _replace_closed_streams()
         try:
             return super().invoke(ctx)
         except AgentuityError as error:
@@ -50,6 +51,14 @@ class _ThreadsGroup(AppGroup):
             with suppress(OSError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise Failure(str(error)) from error
+
+
+def _replace_closed_streams() -> None:
+    """Discard what is printed to a stream that is closed, as with ``>&-`` in a shell."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            # Its number is free, and must not become that of the store's file.
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - until the end
 
 
 threads = _ThreadsGroup(

@@ -114,14 +114,30 @@ def no_database(folder: Path) -> str:
     return "sqlite:///threads.db"
 
 
+def a_folder(folder: Path) -> str:
+    (folder / "threads.db").mkdir()
+    return "sqlite:///threads.db"
+
+
 def of_another_program(folder: Path) -> str:
     with closing(sqlite3.connect(folder / "threads.db")) as connection:
         connection.execute("CREATE TABLE things (a)")
     return "sqlite:///threads.db"
 
 
-@pytest.mark.parametrize("spoil", [no_folder, no_permission, no_database, of_another_program])
-def test_check_says_what_is_wrong(tmp_path: Path, spoil: Callable[[Path], str]) -> None:
+@pytest.mark.parametrize(
+    ("spoil", "remedy"),
+    [
+        (no_folder, "Check that this user may write"),
+        (no_permission, "Check that this user may write"),
+        (no_database, "{path} is damaged, or is not an SQLite file. Restore a backup"),
+        (a_folder, "{path} is a folder."),
+        (of_another_program, "Check that this user may write"),
+    ],
+)
+def test_check_says_what_is_wrong(
+    tmp_path: Path, spoil: Callable[[Path], str], remedy: str
+) -> None:
     url = spoil(tmp_path)
     runner = runner_of(None, tmp_path, AGENTUITY_THREAD_STORE=url)
     result = runner("check")
@@ -132,8 +148,9 @@ def test_check_says_what_is_wrong(tmp_path: Path, spoil: Callable[[Path], str]) 
     assert " the threads " in listed or "another program" in listed
     assert "(all)" not in listed
     assert "AGENTUITY_THREAD_STORE in app.config" in result.stdout
-    assert str(tmp_path / url.removeprefix("sqlite:///")) in result.stdout
-    assert "What to do:  Check that this user may write" in result.stdout
+    path = tmp_path / url.removeprefix("sqlite:///")
+    assert str(path) in result.stdout
+    assert f"What to do:  {remedy.format(path=path)}" in result.stdout
     result = runner("check", "--json")
     assert result.exit_code == 1
     report = json.loads(result.stdout)

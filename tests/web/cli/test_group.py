@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from flask_agentuity.stores import ListedThread, Page
 from flask_agentuity.stores.memory import MemoryStore
 from flask_agentuity.web import cli
 
-from .running import ID, Runner, run, runner_of
+from .running import ID, PATIENCE, Runner, command, run, runner_of
 
 
 def test_an_app_without_a_manager() -> None:
@@ -62,6 +64,20 @@ def test_standard_output_that_is_full(place: Path) -> None:
             result = run(place, *arguments, stdout=full)
             assert result.returncode == 1
             assert b"Traceback" not in result.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no shell that closes streams")
+@pytest.mark.parametrize("closed", [">&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed(place: Path, closed: str) -> None:
+    for arguments in (["list"], ["check", "--json"], ["export", "-"]):
+        result = subprocess.run(
+            ["/bin/sh", "-c", f"exec {shlex.join(command(*arguments))} {closed}"],
+            cwd=place,
+            capture_output=True,
+            timeout=PATIENCE,
+        )
+        assert result.returncode == 0, result.stderr
+        assert b"Traceback" not in result.stderr
 
 
 def test_errors_of_the_store_are_reported_without_a_traceback(
