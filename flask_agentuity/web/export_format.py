@@ -13,7 +13,7 @@ from ..document import codec
 from ..stores import ListedThread
 from ..stores.base import complete
 from ..stores.listing import require_owner, require_times
-from .thread_ids import require_thread_id
+from .thread_ids import require_stored_id
 
 
 def to_line(thread: ListedThread, document: bytes | None) -> bytes | None:
@@ -43,7 +43,7 @@ def from_line(line: bytes) -> tuple[ListedThread, bytes]:
     record = codec.decode_exactly(line)
     if not isinstance(record, dict):
         raise ValueError("it is not a JSON object")
-    thread_id = require_thread_id(record.get("id"))
+    thread_id = require_stored_id(record.get("id"))
     created, updated = (_seconds(record, name) for name in ("created", "updated"))
     state, metadata = record.get("state", {}), record.get("metadata", {})
     if not isinstance(state, dict) or not isinstance(metadata, dict):

@@ -15,6 +15,8 @@ THREAD_ID_PATTERN = (
     rf"{_PREFIX}[a-zA-Z0-9-]{{{_SHORTEST - len(_PREFIX)},{_LONGEST - len(_PREFIX)}}}"
 )
 _THREAD_ID = re.compile(THREAD_ID_PATTERN, re.ASCII)
+# How a thread service stores the ids of its clients, which may be any text of 256 characters.
+_CLIENTS_ID = re.compile(rf"(?:{_PREFIX})?[0-9a-f]{{20}}-[a-zA-Z0-9_.~%-]{{1,3072}}", re.ASCII)
 _LONGEST_SHOWN = 100
 
 
@@ -26,6 +28,19 @@ def make_thread_id() -> str:
 def is_thread_id(value: object) -> bool:
     """Return whether *value* is a valid thread id."""
     return isinstance(value, str) and _THREAD_ID.fullmatch(value) is not None
+
+
+def is_clients_id(value: str) -> bool:
+    """Return whether *value* may be the id of a thread that a thread service stores."""
+    return _CLIENTS_ID.fullmatch(value) is not None
+
+
+def require_stored_id(value: object) -> str:
+    """Return *value* if it is the id of a thread of an app, or of a client of a thread service.
+
+    :raises InvalidThreadId: otherwise, as :func:`require_thread_id`.
+    """
+    return value if isinstance(value, str) and is_clients_id(value) else require_thread_id(value)
 
 
 def require_thread_id(value: object) -> str:
