@@ -67,18 +67,22 @@ class Connections:
     def check_out(self) -> tuple[sqlite3.Connection, object]:
         """Return a connection, and what stands for the process that it belongs to."""
         process = self._process
-        with self._lock:
+        # Entered before the look at the fork: either the fork sees this thread, or this thread the
+        # fork. A lock would cost more, in each request.
+        self._in_use.append(threading.get_ident())
+        try:
+            if self._forking:
+                # The fork has the lock until it is over, unless it waits for other threads.
+                with self._lock:
+                    pass
             if self._closed:
                 raise StoreError(f"The store of {self._path} was closed.")
-            self._in_use.append(threading.get_ident())
-            if self._idle:
+            try:
                 return self._idle.pop(), process
-        try:
-            return open_file(self._path, self._timeout, self._synchronous), process
+            except IndexError:
+                return open_file(self._path, self._timeout, self._synchronous), process
         except BaseException:
-            with self._lock:
-                self._in_use.remove(threading.get_ident())
-                self._returned.notify_all()
+            self._leave()
             raise
 
     def check_in(self, connection: sqlite3.Connection, process: object, *, keep: bool) -> None:
@@ -86,14 +90,25 @@ class Connections:
         if process is not self._process:
             _inherited.append(connection)
             return
-        with self._lock:
-            if keep and len(self._idle) < _IDLE_CONNECTIONS and not self._closed:
-                self._idle.append(connection)
-            else:
-                connection.close()
-            self._in_use.remove(threading.get_ident())
-            if self._forking:
+        if keep and len(self._idle) < _IDLE_CONNECTIONS:
+            self._idle.append(connection)
+            if self._closed:
+                self._close_idle()
+        else:
+            connection.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._in_use.remove(threading.get_ident())
+        if self._forking:
+            with self._lock:
                 self._returned.notify_all()
+
+    def _close_idle(self) -> None:
+        # Each is taken out first, because another thread may take it.
+        with suppress(IndexError):
+            while True:
+                self._idle.pop().close()
 
     def wait_to_write(self, thread_id: str, writing: threading.Lock) -> float:
         """Wait until no other thread of this process writes.
@@ -144,11 +159,8 @@ class Connections:
         return StoreError(f"SQLite could not serve {subject(thread_id)} from {self._path}: {words}")
 
     def close(self) -> None:
-        with self._lock:
-            self._closed = True
-            for connection in self._idle:
-                connection.close()
-            self._idle.clear()
+        self._closed = True
+        self._close_idle()
 
     def before_fork(self) -> None:
         self._lock.acquire()
@@ -159,9 +171,7 @@ class Connections:
         self._returned.wait_for(
             lambda: all(user == thread for user in self._in_use), self._timeout + 1
         )
-        for connection in self._idle:
-            connection.close()
-        self._idle.clear()
+        self._close_idle()
 
     def after_fork_in_parent(self) -> None:
         self._forking = False
