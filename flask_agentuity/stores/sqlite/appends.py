@@ -24,15 +24,15 @@ def plan_appends(
 
     None for others. :func:`~.writing.plan_write` can prepare these as well.
     """
-    head = seen.head
-    size, epoch = head.entries_size, head.epoch
+    number, stored_version, used, _, born, deleted, size, epoch, metadata, owner, stale = seen.head
     statements: list[tuple[str, tuple[Any, ...]]] = []
     tails, preceding = dict(seen.tails), {}
     for key, items in appended.items():
         if (tail := tails.get(key)) is None:
             return None
-        number, count, length, before, counted_at, body, kind, nulls = tail
-        before = before if counted_at == epoch else None
+        segment, count, length, before, counted_at, body, kind, nulls = tail
+        if counted_at != epoch:
+            before = None
         added = b",".join(items)
         length += len(added) + 1
         if body is None or length > schema.SEGMENT_BYTES or kind != schema.LIST:
@@ -44,31 +44,32 @@ def plan_appends(
             if before is None:
                 return None
             preceding[key] = before + count
-        body = b",".join((body, added))
+        body = b"%b,%b" % (body, added)
         count += len(items)
         size += len(added) + 1
-        tails[key] = number, count, length, before, epoch, body, kind, nulls
-        statements.append((UPDATE, (count, body, before, epoch, number)))
-    if codec.document_size(size, len(head.metadata)) > max_bytes:
+        tails[key] = segment, count, length, before, epoch, body, kind, nulls
+        statements.append((UPDATE, (count, body, before, epoch, segment)))
+    if codec.document_size(size, len(metadata)) > max_bytes:
         return None
-    version = next_version(head.version, now)
-    row = head.number, version, head.used, now, head.born, head.deleted, size, epoch
-    head_after = new_tuple(Head, (*row, head.metadata, head.owner, 1))
-    seen_after = new_tuple(Seen, (seen.thread_id, head_after, seen.entries, tails))
-    arguments = size, now, version, epoch, head.number, head.stored_version, seen.thread_id
+    thread_id, version = seen.thread_id, next_version(seen.head.version, now)
+    row = number, version, used, now, born, deleted, size, epoch, metadata, owner, 1
+    seen_after = new_tuple(Seen, (thread_id, new_tuple(Head, row), seen.entries, tails))
+    arguments = size, now, version, epoch, number, stored_version, thread_id
     written = Written(version, seen_after, preceding)
-    return Planned(UPDATE_SEEN_ROW[head.stale], arguments, statements, written)
+    return new_tuple(Planned, (UPDATE_SEEN_ROW[stale], arguments, statements, written, ()))
 
 
 def find_appended(write: Write) -> Appended | None:
     """Return the items that a write appends; None if it does anything else."""
     appended: dict[str, list[bytes]] = {}
+    key, items = None, list[bytes]()
     for operation in write.operations:
         if type(operation) is not Push or operation.unique is not None:
             return None
         if operation.max_records is not None:
             return None
-        if (items := appended.get(operation.key)) is None:
-            items = appended[operation.key] = []
+        if operation.key != key:
+            key = operation.key
+            items = appended.setdefault(key, [])
         items.append(operation.value)
     return appended

@@ -130,18 +130,22 @@ def _snapshot(
     thread_id: str, head: Head, entries: list[Any], keys: Collection[str] | None
 ) -> Snapshot:
     encoded: dict[str, bytes | None] = {}
-    without_null: set[str] = set()
+    with_null: list[str] = []
     tails: dict[str, TailRow] = {}
     for index, row in enumerate(entries):
-        _, key, kind, nulls, _, _, number, items, before, epoch, body, _ = row
-        if not nulls:
-            without_null.add(key)
+        _, key, kind, nulls, _, value, number, items, before, epoch, body, _ = row
+        if nulls:
+            with_null.append(key)
+        if number is None and kind != schema.LIST:
+            encoded[key] = value
+            continue
         encoded[key] = _value(row, keys)
         if number is not None:
             tails[key] = number, items, len(body), before, epoch, body, kind, nulls
             # The row of the entry is kept, but not the value.
             entries[index] = row[:6]
     seen = new_tuple(Seen, (thread_id, head, entries, tails))
+    without_null = encoded.keys() - with_null if with_null else encoded.keys()
     version = head.stored_version or head.version
     return Snapshot(encoded, head.metadata, {}, without_null, version, seen, head.owner)
 

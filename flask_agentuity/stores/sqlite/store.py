@@ -110,9 +110,9 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
             return None
         head, snapshot = found
         unused = head.unused_for(time.time(), thread_id)
-        if self.ttl is not None and unused > self.ttl:
-            return None
         if unused > self._renew_after:
+            if self.ttl is not None and unused > self.ttl:
+                return None
             self._renew(thread_id)
         return None if not head.entries_size and head.is_nothing else snapshot
 
@@ -138,11 +138,11 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
     def write(self, thread_id: str, write: Write) -> Written | Conflict:
         if len(write.operations) > self.max_keys:
             self._require_possible_keys(thread_id, write.operations)
-        now, seen = time.time(), write.seen
+        now, seen = time.time(), write.seen if isinstance(write.seen, Seen) else None
         appended = find_appended(write)
         steps = prepare(write.operations) if appended is None else None
         planned = None
-        if isinstance(seen, Seen) and self._is_usable(seen, thread_id, write, now):
+        if seen is not None and self._is_usable(seen, thread_id, write, now):
             if appended is not None:
                 planned = plan_appends(seen, appended, write.counted, now, self.max_bytes)
             if planned is None:
@@ -158,7 +158,7 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
                 outcome, skipped = self._write_stored(connection, thread_id, write, appended, steps)
         if skipped:
             warn_of_skipped(thread_id, skipped)
-        if not (isinstance(seen, Seen) and seen.head.stale):
+        if seen is None or not seen.head.stale:
             self._ordering.note_write(outcome)
         if time.monotonic() >= self._purging.due:
             self._purging.look()
