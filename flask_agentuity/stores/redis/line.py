@@ -39,8 +39,8 @@ _MISSING = object()
 # A large buffer reads a long history in few pieces, but takes time to allocate for a single call.
 _KEPT_BUFFER, _BORROWED_BUFFER = 262_144, 65_536
 _PUSH = getattr(hiredis, "PushNotification", None)
-# Most replies are of these classes, and need no further look.
-_DATA = frozenset((bytes, int, list, dict))
+# Most replies are of these types, and need no further look.
+_DATA = frozenset((bytes, int, list, dict, type(None)))
 
 
 class Line:
@@ -118,6 +118,18 @@ class Line:
             self._connection.disconnect()
             raise
 
+    def query(self, *commands: Command) -> list[Any]:
+        """Send *commands* in one packet and return their replies.
+
+        :raises RedisError: if a reply is an error.
+        """
+        replies = self.exchange(*commands)
+        if not _DATA.issuperset(map(type, replies)):
+            for reply in replies:
+                if isinstance(reply, Exception):
+                    raise reply
+        return replies
+
     def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[Any] = ()) -> Any:
         """Run a script and return its reply.
 
@@ -126,8 +138,8 @@ class Line:
         call = (len(names), *names, *arguments)
         (reply,) = self.exchange((b"EVALSHA", script.digest, *call))
         if isinstance(reply, exceptions.NoScriptError):
-            (reply,) = self.exchange((b"EVAL", script.text, *call))
-        if isinstance(reply, Exception):
+            (reply,) = self.query((b"EVAL", script.text, *call))
+        elif isinstance(reply, Exception):
             raise reply
         return reply
 
@@ -155,24 +167,32 @@ class Line:
         try:
             self._sock.sendall(packed)
             self._receive()
-            replies: list[Any] = []
             gets = self._reader.gets
-            while len(replies) < count:
-                reply = gets()
-                if reply.__class__ in _DATA:
-                    replies.append(reply)
-                elif reply is _MISSING:
-                    self._receive()
-                elif _PUSH is not None and type(reply) is _PUSH:
-                    self._connection._parser.handle_push_response(reply)
-                elif isinstance(reply, exceptions.ConnectionError):
-                    raise reply
-                else:
-                    replies.append(reply)
+            replies = [gets() for _ in range(count)]
+            # Usually they have arrived together.
+            if not _DATA.issuperset(map(type, replies)):
+                replies = self._complete(replies, count)
         except TimeoutError as error:
             raise exceptions.TimeoutError(f"Redis did not answer in time ({error})") from error
         except OSError as error:
             raise exceptions.ConnectionError(f"the connection failed: {error}") from error
+        return replies
+
+    def _complete(self, received: list[Any], count: int) -> list[Any]:
+        """Return *count* replies. They begin with those that were *received*."""
+        replies: list[Any] = []
+        received.reverse()
+        while len(replies) < count:
+            reply = received.pop() if received else self._reader.gets()
+            if reply is _MISSING:
+                if not received:
+                    self._receive()
+            elif _PUSH is not None and type(reply) is _PUSH:
+                self._connection._parser.handle_push_response(reply)
+            elif isinstance(reply, exceptions.ConnectionError):
+                raise reply
+            else:
+                replies.append(reply)
         return replies
 
     def _takes_notifications(self) -> bool:

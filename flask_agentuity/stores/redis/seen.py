@@ -66,7 +66,7 @@ class PreparedPush:
     before the push.
     """
 
-    arguments: tuple[bytes, ...]
+    arguments: tuple[bytes, bytes, *tuple[bytes | int, ...]]
     preceding: int
 
     def seen_after(self, key: bytes, version: bytes) -> Seen:
@@ -97,15 +97,14 @@ def prepare_push(seen: Seen, run: Run, milliseconds: int, max_bytes: int) -> Pre
             b"%d %b %b %b %b" % (new_size, following, born, created, safe),
             b"%b|%d %d %d %d"
             % (number, value_size + added, items + run.count, dead, max(1, tail - added)),
-            b"%d" % stop,
-            b"%d" % (stop + tail),
-            b"%d" % seconds[0],
-            b"%d" % seconds[1],
+            stop,
+            stop + tail,
+            *seconds,
             version,
             # The most that the metadata, its index terms and the punctuation may take.
-            b"%d" % (max_bytes - 23 - new_size),
-            b"%d" % milliseconds,
-            b"%d" % run.nulls,
+            max_bytes - 23 - new_size,
+            milliseconds,
+            int(run.nulls),
         ),
         items,
     )

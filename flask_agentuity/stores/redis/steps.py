@@ -201,21 +201,22 @@ def encode_steps(
 
 def single_run(operations: Sequence[Operation]) -> Run | None:
     """Return *operations* as one run if they only append to one list, without a window."""
-    pushes: list[Push] = []
+    key, values = None, list[bytes]()
     for operation in operations:
         if (
-            not isinstance(operation, Push)
+            type(operation) is not Push
             or operation.max_records is not None
             or operation.unique is not None
-            or (pushes and operation.key != pushes[0].key)
+            or (values and operation.key != key)
         ):
             return None
-        pushes.append(operation)
-    if not pushes:
+        key = operation.key
+        values.append(operation.value)
+    if key is None:
         return None
-    joined = JoinedPushes(pushes[0])
-    joined.pushes = pushes
-    return _run_of(joined)
+    items = _lines(values)
+    arguments = codec.encode_key(key), b"%d" % len(values), items
+    return Run(key, arguments, len(values), codec.may_hold_null(items))
 
 
 def _run_of(joined: JoinedPushes, edited: Collection[int] = ()) -> Run:

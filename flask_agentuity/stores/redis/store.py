@@ -57,7 +57,7 @@ DEFAULT_TIMEOUT = 2.0
 #: Into how many parts the threads of a cluster are divided.
 CLUSTER_PARTITIONS = 64
 
-_EDITS = (Edit, EditMetadata)
+_EDITS = frozenset((Edit, EditMetadata))
 
 
 class RedisStore(RedisTurns, MovingInRedis):
@@ -168,10 +168,9 @@ class RedisStore(RedisTurns, MovingInRedis):
         if len(write.operations) > self.max_keys:
             self._require_possible_keys(thread_id, write.operations)
         names = self._names(thread_id)
-        for operation in write.operations:
-            if isinstance(operation, _EDITS):
-                return self._merger.write(names, thread_id, write)
-        return self._writer.write(names, thread_id, write)
+        if _EDITS.isdisjoint(map(type, write.operations)):
+            return self._writer.write(names, thread_id, write)
+        return self._merger.write(names, thread_id, write)
 
     def delete(self, thread_id: str) -> None:
         names = self._names(thread_id)
@@ -277,10 +276,7 @@ class RedisStore(RedisTurns, MovingInRedis):
         commands: list[tuple[bytes, ...]] = [(b"HGETALL", thread)]
         commands += [(b"GET", string_name(thread, key)) for key in keys]
         while True:
-            replies = line.exchange(*commands, (b"HGET", thread, head), (b"PTTL", thread))
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
+            replies = line.query(*commands, (b"HGET", thread, head), (b"PTTL", thread))
             fields, left = pairs(replies[0]), replies[-1]
             # Commands that arrive in one packet run without interruption. If they arrive in two,
             # another write may come between, and the replies do not belong together.

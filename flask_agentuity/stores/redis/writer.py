@@ -185,7 +185,7 @@ class Writer:
         write: Write,
         keys: Sequence[bytes],
         settings: bytes,
-        arguments: Sequence[bytes],
+        arguments: Sequence[bytes | int],
         lock: bytes = b"",
     ) -> Any:
         """Run the script, repeatedly while another request holds the lock."""
