@@ -23,19 +23,19 @@ from .source import Source
 class Contents:
     """The state and the metadata of one thread. Callers hold the lock of the source."""
 
+    #: Whether the state was used since the last search for changes.
+    used = False
     # What was written, and is not entered into the entries yet: most requests end with a save.
     _written: tuple[Changes, Written | None] | None = None
+    _degraded: Degraded | None = None
+    # The failure that is being reported to listeners.
+    _failure: StoreError | None = None
 
     def __init__(self, source: Source) -> None:
         #: Where they are read from, and the state of the thread.
         self.source = source
         self._entries = Entries()
-        self._degraded: Degraded | None = None
-        # The failure that is being reported to listeners.
-        self._failure: StoreError | None = None
         self.metadata = Metadata()
-        #: Whether the state was used since the last search for changes.
-        self.used = False
 
     def __del__(self) -> None:
         # Nothing can save the changes any more, for example those of a background thread.
@@ -72,22 +72,23 @@ class Contents:
         :raises KeyError: if the state does not have the key.
         """
         self.used = True
-        entry = self.entries.find(key)
+        entries = self.entries
+        entry = entries.find(key)
         if entry is None:
             if not isinstance(key, str):
                 raise KeyError(key)
-            if not self.entries.is_complete:
+            if not entries.is_complete:
                 self.load((key,))
             entries = self.entries
             unopened = entries.unopened
             if unopened is not None and (value := unopened.read(key)) is not NOTHING:
                 return value
             entry = entries.get(key)
-        if entry.in_memory:
+        if entry.value is not NOTHING:
             return entry.value
         stored = NOTHING if entry.removed else self._fetch(entry)
         # After a failed read, everything that can be in memory is there.
-        return entry.value if entry.in_memory else entry.take(stored, self.thread_id)
+        return entry.value if entry.in_memory else entry.take(stored, self.source.known_id)
 
     def has(self, key: str) -> bool:
         """Return whether the state has a key."""
@@ -179,20 +180,13 @@ class Contents:
         if self._failure is not None:
             raise self._failure
         try:
-            snapshot = self.source.read(keys)
+            snapshot = self.source.read(keys) or Snapshot({})
         except StoreError as error:
             self.fail(error)
             return
-        snapshot = snapshot or Snapshot({})
         self.metadata.learn(snapshot.metadata)
         self.entries.learn(snapshot, keys)
         self.source.tell_restored()
-
-    def load_metadata(self) -> None:
-        """Read the metadata unless it is known."""
-        # A state that was cleared needs no reading; its metadata does.
-        if not (self.metadata.known and self.entries.is_complete):
-            self.load()
 
     def fail(self, error: StoreError) -> None:
         """Continue without what could not be read, or raise *error*, as the policy says.
@@ -239,7 +233,8 @@ class Contents:
             return
         if changes.metadata is not None:
             self.metadata.commit(changes.metadata)
-        self.entries  # noqa: B018 - what was written before comes first
+        if self._written is not None:
+            self.entries  # noqa: B018 - what was written before comes first
         self._written = changes, written
 
     def become_deleted(self) -> None:
@@ -258,10 +253,11 @@ class Contents:
 
     def _fetch(self, entry: Entry) -> Any:
         """Return the decoded stored value of a key."""
-        if not isinstance(entry.stored, bytes) and entry.stored is not Stored.MISSING:
-            self.load((entry.key,))
         if not isinstance(entry.stored, bytes):
-            return NOTHING
+            if entry.stored is not Stored.MISSING:
+                self.load((entry.key,))
+            if not isinstance(entry.stored, bytes):
+                return NOTHING
         if entry.decoded is not NOTHING:
             value, entry.decoded = entry.decoded, NOTHING
             return value
@@ -270,6 +266,13 @@ class Contents:
         except ValueError as error:
             self.fail(codec.damaged(self.thread_id, f"{entry.path}: {error}"))
             return NOTHING
+
+
+def load_metadata(contents: Contents) -> None:
+    """Read the metadata unless it is known."""
+    # A state that was cleared needs no reading; its metadata does.
+    if not (contents.metadata.known and contents.entries.is_complete):
+        contents.load()
 
 
 def forget_unseen(contents: Contents) -> bool:

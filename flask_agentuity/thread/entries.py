@@ -24,6 +24,8 @@ class Changes:
 
     operations: list[Operation] = field(default_factory=list)
     keys: dict[str, KeyChange] = field(default_factory=dict)
+    #: The keys for which the store must say where pushed items are.
+    counted: list[str] = field(default_factory=list)
     metadata: MetadataOperation | None = None
     #: The paths of changes after a failed read, which may not be sent.
     lost: list[str] = field(default_factory=list)
@@ -35,26 +37,22 @@ class Changes:
             return self.operations
         return [*self.operations, self.metadata]
 
-    @property
-    def counted(self) -> set[str]:
-        """The keys for which the store must say where pushed items are."""
-        return {one.key for one in self.operations if isinstance(one, Push)}
-
 
 class Entries:
     """The entries by their keys, in the order of the stored state."""
 
+    #: Whether the names of all stored keys are known.
+    is_complete = False
+    #: Whether the state was cleared since the last save.
+    is_cleared = False
+    # Whether the app has seen which keys there are.
+    _are_listed = False
+    _version = 0
+    #: The stored keys, if they are many: only those that are changed get entries.
+    unopened: Unopened | None = None
+
     def __init__(self) -> None:
         self._entries: dict[str, Entry] = {}
-        #: The stored keys, if they are many: only those that are changed get entries.
-        self.unopened: Unopened | None = None
-        #: Whether the names of all stored keys are known.
-        self.is_complete = False
-        #: Whether the state was cleared since the last save.
-        self.is_cleared = False
-        # Whether the app has seen which keys there are.
-        self._are_listed = False
-        self._version = 0
 
     def __iter__(self) -> Iterator[Entry]:
         return iter(self._entries.values())
@@ -154,28 +152,16 @@ class Entries:
             for key in self._learn_unfetched(snapshot) if keys is None else keys:
                 _learn_key(self.get(key), snapshot)
             return
+        self.is_complete, self._version = True, snapshot.version
         if len(snapshot.encoded) > packed.MANY_KEYS:
             self._learn_many(snapshot)
             return
-        version, others = snapshot.version, self._entries
-        self._entries = entries = {}
-        for key, encoded in snapshot.encoded.items():
-            entry = others.pop(key, None) if others else None
-            if entry is None:
-                stored = Stored.UNFETCHED if encoded is None else encoded
-                entry = Entry(key, stored, version)
-                if key in snapshot.without_null:
-                    entry.without_null = True
-                if key in snapshot.decoded:
-                    entry.decoded = snapshot.decoded[key]
-            elif entry.stored is Stored.UNKNOWN:
-                _learn_key(entry, snapshot)
-            entries[key] = entry
+        others = self._entries
+        self._entries = entries = _entries_of(snapshot)
         for key, entry in others.items():
             if entry.stored is Stored.UNKNOWN:
                 _learn_key(entry, snapshot)
             entries[key] = entry
-        self.is_complete, self._version = True, version
 
     def forget_unseen(self) -> bool:
         """Forget what was read, and keep changes; False if the app has seen what was read."""
@@ -207,11 +193,13 @@ class Entries:
         for entry in self._used():
             if entry.status is Status.IDLE and not entry.removed and entry.watched is None:
                 continue
-            change = find_change(entry)
+            changes.keys[entry.key] = change = find_change(entry)
             if isinstance(entry.value, list | tuple):
                 change.length = len(entry.value)
-            changes.keys[entry.key] = change
-            changes.operations.extend(change.operations)
+            operations = change.operations
+            changes.operations += operations
+            if change.pushed or any(isinstance(one, Push) for one in operations):
+                changes.counted.append(entry.key)
         return changes
 
     def commit(self, changes: Changes, written: Written | None) -> None:
@@ -245,7 +233,7 @@ class Entries:
     def _used(self) -> Iterable[Entry]:
         """Return the entries of the keys that the app may have changed, in their order."""
         if self.unopened is None:
-            return self
+            return self._entries.values()
         return self._in_order(self.unopened, self.unopened.open_changed())
 
     def _learn_many(self, snapshot: Snapshot) -> None:
@@ -254,7 +242,6 @@ class Entries:
             if entry.stored is Stored.UNKNOWN:
                 _learn_key(entry, snapshot)
         self.unopened = Unopened(snapshot.encoded, snapshot.version)
-        self.is_complete, self._version = True, snapshot.version
 
     def _learn_unfetched(self, snapshot: Snapshot) -> list[str]:
         """Return the keys that need an entry to record the values that a read of all has found."""
@@ -275,6 +262,18 @@ class Entries:
         place_of, last = unopened.state.place_of, len(unopened.state)
         places = {key: last if (at := place_of(key)) is None else at for key in self._entries}
         return sorted(self, key=lambda entry: places[entry.key])
+
+
+def _entries_of(snapshot: Snapshot) -> dict[str, Entry]:
+    version, without_null, decoded = snapshot.version, snapshot.without_null, snapshot.decoded
+    entries = {}
+    for key, encoded in snapshot.encoded.items():
+        entries[key] = entry = Entry(key, Stored.UNFETCHED if encoded is None else encoded, version)
+        if key in without_null:
+            entry.without_null = True
+        if key in decoded:
+            entry.decoded = decoded[key]
+    return entries
 
 
 def _learn_key(entry: Entry, snapshot: Snapshot) -> None:

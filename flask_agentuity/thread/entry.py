@@ -107,16 +107,17 @@ class Entry:
             isinstance(self.stored, bytes) or self.stored is Stored.UNFETCHED
         )
 
-    def take(self, stored: Any, thread_id: str) -> Any:
+    def take(self, stored: Any, thread_id: str | None) -> Any:
         """Take the decoded value (NOTHING: missing) into memory, with what was queued.
 
         :raises KeyError: if the key is missing and nothing queued creates it.
         """
         self.looked_at = True
-        self.base_length = len(stored) if isinstance(stored, list) else 0
+        self.base_length = self.length = len(stored) if isinstance(stored, list) else 0
         value = stored
         if self.queue or self.watched is not None:
             value = self._with_queue(stored, thread_id)
+            self.length = len(value) if isinstance(value, list) else 0
         if value is NOTHING:
             self.queue = ()
             raise KeyError(self.key)
@@ -132,10 +133,9 @@ class Entry:
             self.places, self.uncertain, self.default = None, False, None
             if self.queue:
                 self._keep_queue_in_memory()
-        self.length = len(value) if isinstance(value, list) else 0
         return value
 
-    def _with_queue(self, stored: Any, thread_id: str) -> Any:
+    def _with_queue(self, stored: Any, thread_id: str | None) -> Any:
         if stored is not NOTHING and not isinstance(stored, list):
             self._skip_list_operations(thread_id)
         elif stored is not NOTHING and self.watched is not None:
@@ -252,7 +252,7 @@ class Entry:
     def _is_created_by_queue(self) -> bool:
         return any(isinstance(operation, QueuedPush | Increment) for operation in self.queue)
 
-    def _skip_list_operations(self, thread_id: str) -> None:
+    def _skip_list_operations(self, thread_id: str | None) -> None:
         """Drop operations that need a list, because the value is not one."""
         kept: list[Queued] = [one for one in self.queue if isinstance(one, Increment)]
         if len(kept) < len(self.queue):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..document import codec
 from ..document.codec import Snapshot
 from ..errors import StoreError
-from .contents import Contents
+from .contents import Contents, load_metadata
 
 
 def known_size(contents: Contents) -> int | None:
@@ -29,7 +29,7 @@ def find_size(contents: Contents) -> int:
     source = contents.source
     if source.is_new and not source.may_be_stored:
         return 0
-    contents.load_metadata()
+    load_metadata(contents)
     size = known_size(contents)
     if size is not None or contents.is_degraded:
         return size or 0

@@ -9,7 +9,7 @@ from ..document import codec
 from ..document.packed import pack_items
 from ..errors import AgentuityError, OutcomeUnknown, StoreError, ThreadGone
 from ..stores.base import ThreadStore
-from .contents import Contents, encode_all, forget_unseen, is_dirty
+from .contents import Contents, encode_all, forget_unseen, is_dirty, load_metadata
 from .entries import Changes
 from .identified import Guard
 from .size import find_size
@@ -27,6 +27,9 @@ class Thread:
     Nothing is read or written before its id, state or metadata is used. It can be saved without a
     Flask context.
     """
+
+    _state: ThreadState | None = None
+    _listeners: tuple[Listener, ...] = ()
 
     def __init__(
         self,
@@ -50,13 +53,11 @@ class Thread:
             None: it may be used.
         :param owner: without a guard, the owner of the thread if it is not stored yet.
         """
-        self._source = Source(store, identify, observer, restore_policy, began, guard, owner)
-        self._source.bind(self)
+        source = Source(store, identify, observer, restore_policy, began, guard, owner)
+        source.bind(self)
+        self._source, self._lock = source, source.lock
         self._observer = observer
-        self._lock = self._source.lock
-        self._contents = Contents(self._source)
-        self._state: ThreadState | None = None
-        self._listeners: list[Listener] = []
+        self._contents = Contents(source)
 
     @property
     def id(self) -> str:
@@ -69,7 +70,7 @@ class Thread:
         if source.known_id is None:
             source.touch()
         if source.guard is not None:
-            self._look()
+            _look(self)
         return source.id
 
     @property
@@ -81,7 +82,7 @@ class Thread:
         source = self._source
         source.touch()
         if not (source.is_new or source.owner_is_known):
-            self._look()
+            _look(self)
         return source.owner
 
     @property
@@ -103,7 +104,7 @@ class Thread:
         self._source.touch()
         with self._lock:
             if not self._source.destroyed and self._contents.metadata.is_unread:
-                self._contents.load_metadata()
+                load_metadata(self._contents)
             return self._contents.metadata.get()
 
     @metadata.setter
@@ -209,7 +210,7 @@ class Thread:
                 return
             self._source.delete()
             self._contents.become_deleted()
-        for listener in list(self._listeners):
+        for listener in self._listeners:
             self._observer.call_listener(listener, "destroyed", self)
         self._observer.thread_destroyed(self)
 
@@ -233,21 +234,19 @@ class Thread:
         :raises ValueError: for any other event.
         """
         _require_event(event)
-        self._listeners.append(listener)
+        with self._lock:
+            self._listeners = (*self._listeners, listener)
 
     def remove_event_listener(self, event: str, listener: Listener) -> None:
         """Remove a listener, if it is registered."""
         _require_event(event)
-        if listener in self._listeners:
-            self._listeners.remove(listener)
+        with self._lock:
+            if listener in self._listeners:
+                at = self._listeners.index(listener)
+                self._listeners = self._listeners[:at] + self._listeners[at + 1 :]
 
     def __repr__(self) -> str:
         return f"<Thread {self._source.known_id or '(not touched)'}>"
-
-    def _look(self) -> None:
-        """Read what is needed to know the owner, with the metadata and the keys."""
-        with self._lock:
-            self._contents.load()
 
     def _save(self) -> None:
         contents = self._contents
@@ -309,6 +308,12 @@ def end_turn(thread: Thread) -> None:
     """Save later changes as those of a request without a turn, unless the turn was lost."""
     if not thread._source.has_lost_turn:
         thread._source.turn = None
+
+
+def _look(thread: Thread) -> None:
+    """Read what is needed to know the owner, with the metadata and the keys."""
+    with thread._lock:
+        thread._contents.load()
 
 
 def _lost(changes: Changes, thread_id: str) -> StoreError:

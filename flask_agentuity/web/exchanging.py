@@ -81,7 +81,7 @@ def fork(
     if person is None and threads.owner_loader is not None:
         _require_unowned(store, new_id, original.id)
     copied = scope.make_thread(new_id, is_new=False, owner=person)
-    scope.earlier.append(copied)
+    scope.earlier = (*scope.earlier, copied)
     return copied
 
 

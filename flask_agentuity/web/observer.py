@@ -169,6 +169,12 @@ class Observer:
 class RequestObserver(Observer):
     """Reports what happens to the threads of a request."""
 
+    #: The id of a thread that was first used too late for its cookie.
+    unannounced: str | None = None
+    #: The ids of threads that were deleted while this request was working on them.
+    gone: frozenset[str] = frozenset()
+    _has_begun = False
+
     def __init__(self, threads: AppThreads, scope: RequestScope, *, answered: bool) -> None:
         """Create the observer of *scope*.
 
@@ -178,11 +184,6 @@ class RequestObserver(Observer):
         self._threads = threads
         self._scope = weakref.ref(scope)
         self.answered = answered
-        self._has_begun = False
-        #: The id of a thread that was first used too late for its cookie.
-        self.unannounced: str | None = None
-        #: The ids of threads that were deleted while this request was working on them.
-        self.gone: frozenset[str] = frozenset()
 
     @property
     def session(self) -> Session | None:

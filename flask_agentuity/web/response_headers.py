@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from .scope import RequestScope
 
 
+# Most responses have no others.
+_OF_BODIES = frozenset(("Content-Type", "Content-Length"))
+
+
 def write_headers(scope: RequestScope, response: Response) -> None:
     """Add the headers to *response*, whose request has used its thread.
 
@@ -52,6 +56,8 @@ def _write_cache_headers(
     varies = is_told_to_caches = False
     # Looking up a missing name in the headers would raise and catch an exception.
     for name, _ in headers:
+        if name in _OF_BODIES:
+            continue
         lower = name.lower()
         varies = varies or lower == "vary"
         is_told_to_caches = is_told_to_caches or lower in CACHE_HEADERS

@@ -51,6 +51,8 @@ class RequestScope:
     turn: RequestTurn | None = None
     #: What the view has passed to ``threads.stream()``.
     run: RequestRun | None = None
+    #: The threads that :meth:`replace_thread` has replaced; they are saved as well.
+    earlier: tuple[Thread, ...] = ()
     #: The exception that ended the request.
     error: BaseException | None = None
     #: Whether the response is an error of the server, so that nothing was saved.
@@ -97,8 +99,6 @@ class RequestScope:
             began=began,
             guard=identity if threads.owner_loader is not None else None,
         )
-        #: Those that it replaced; they are saved as well.
-        self.earlier: list[Thread] = []
         self._worker = threading.get_ident()
         if began is None:
             report_at_exit(self.thread)
@@ -152,7 +152,8 @@ class RequestScope:
 
     def replace_thread(self, thread: Thread) -> None:
         """Make *thread* the one of the request. The earlier one is saved as well."""
-        self.earlier = [each for each in (*self.earlier, self.thread) if each is not thread]
+        threads = (*self.earlier, self.thread)
+        self.earlier = tuple(each for each in threads if each is not thread)
         self.thread = thread
         if self._session is not None:
             self._session.thread = thread
@@ -257,7 +258,8 @@ class RequestScope:
                 session = self.session
             if session is not None:
                 complete(session, self._status, error)
-            self._end_turn()
+            if self.run is not None or self.turn is not None:
+                self._end_turn()
             if completed.receivers:
                 self.threads.send(completed, self.thread, session, error)
             if self._is_reported and (reporting := self.threads.reporting) and session:
