@@ -243,7 +243,7 @@ def _find_queue_in_memory(entry: Entry) -> KeyChange:
 def _edit_below_queue(
     entry: Entry, encoded: bytes, reference: bytes | None, queue: Sequence[Operation]
 ) -> list[Operation] | None:
-    """Return an edit of the base's items, and then the queue; None if there are more changes."""
+    """Return an edit of the base's items, and then the queue; None if that gives another value."""
     base = entry.base
     if base is None or reference is None:
         return None
@@ -261,8 +261,14 @@ def _edit_below_queue(
     items = codec.items_of(base)
     for one in reversed(changes):
         items[one.place : one.place + len(one.gone)] = one.new
-    below = _edit(entry, base, codec.join_list(items), tuple(changes))
-    return [below, *queue, *(Push(entry.key, item) for item in difference.appended)]
+    edited = codec.join_list(items)
+    above = [*queue, *(Push(entry.key, item) for item in difference.appended)]
+    # If the edit changes the length of the list, a window may drop other items.
+    value = {entry.key: edited}
+    apply_operations(value, above)
+    if encoded not in (value[entry.key], codec.respell(value[entry.key])):
+        return None
+    return [_edit(entry, base, edited, tuple(changes)), *above]
 
 
 def _origins(entry: Entry) -> list[int | None]:

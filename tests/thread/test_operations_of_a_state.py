@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -172,6 +173,21 @@ def test_an_edit_beside_a_window_keeps_the_window() -> None:
     theirs.save()
     mine.save()
     assert stored(store)["messages"] == [{"n": 3}, {"n": 5}, {"n": 4}]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda items: items.insert(0, 0), lambda items: items.pop(0), list.clear]
+)
+def test_a_list_that_becomes_shorter_or_longer_after_a_window_is_stored_as_it_is(
+    change: Callable[[list[Any]], object],
+) -> None:
+    store = start(items=[None, []])
+    thread = begin(store)
+    thread.state.push("items", 1, max_records=2)
+    change(thread.state["items"])
+    expected = list(thread.state["items"])
+    thread.save()
+    assert stored(store)["items"] == expected
 
 
 def test_a_change_is_applied_again_to_what_another_request_has_stored() -> None:
