@@ -26,6 +26,8 @@ _TARGETED = (
     "vercel-cdn-cache-control",
     "netlify-cdn-cache-control",
     "akamai-cache-control",
+    "edge-control",
+    "x-litespeed-cache-control",
 )
 
 #: The headers of a response, in lower case, that tell caches what to do with it.

@@ -99,7 +99,16 @@ def test_a_response_that_used_its_thread_is_private(
     assert bool(caplog.records) is shared
 
 
-@pytest.mark.parametrize("name", ["CDN-Cache-Control", "Surrogate-Control", "X-Accel-Expires"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "CDN-Cache-Control",
+        "Surrogate-Control",
+        "X-Accel-Expires",
+        "Edge-Control",
+        "X-LiteSpeed-Cache-Control",
+    ],
+)
 def test_headers_for_some_shared_caches_only_go_as_well(caches: Caches, name: str) -> None:
     assert name not in caches.get("/touched", (name, "600")).headers
     for harmless in ("no-store", "private, max-age=60", "0"):
