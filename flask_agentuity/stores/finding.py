@@ -9,7 +9,7 @@ from inspect import Parameter, signature
 from typing import Any
 
 from ..errors import StoreError
-from .listing import LONGEST_PAGE, ListedThread, Page, Query, require_owner
+from .listing import LONGEST_PAGE, ListedThread, Page, Query, filter_of, require_owner
 from .owners import OWNER, owner_of
 
 #: The end of the message of a store that cannot do something.
@@ -126,7 +126,7 @@ class Finding:
         limit: int = 20,
         cursor: str | None = None,
     ) -> Query:
-        wanted = dict(metadata or {})
+        wanted = filter_of(metadata)
         if owner is not None and not self.owners:
             require_owner(owner)
             wanted[OWNER], owner = owner, None
@@ -167,7 +167,7 @@ def _accept_owner(own: Callable[..., Page]) -> Callable[..., Page]:
             if owner is None:
                 return own(self, metadata, **options)
             return Finding.list(self, metadata, owner=owner, **options)
-        wanted = metadata if owner is None else {**(metadata or {}), OWNER: owner}
+        wanted = metadata if owner is None else {**filter_of(metadata), OWNER: owner}
         return _name_owners(own(self, wanted, **options))
 
     return list

@@ -158,6 +158,18 @@ def require_owner(owner: object) -> None:
         raise ValueError(f"owner={owner!r} is wrong: it has an unpaired surrogate.") from None
 
 
+def filter_of(metadata: object) -> dict[str, Any]:
+    """Return a filter, which a client may have sent, as a dictionary; an empty one for None.
+
+    :raises InvalidArgument: if it is no mapping.
+    """
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise invalid_argument("metadata", metadata, "a mapping of keys to values")
+    return dict(metadata)
+
+
 def require_filter(metadata: Mapping[str, Any]) -> None:
     """Refuse a filter that no index can serve.
 

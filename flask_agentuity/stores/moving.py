@@ -99,6 +99,9 @@ class MovingStore(DocumentStore, TurnStore, Finding):
         """
         require_move(thread_id, new_id, owner)
         operations: list[Operation] = []
+        for name, given in (("keep", keep), ("metadata", metadata)):
+            if given is not None and not isinstance(given, Mapping):
+                raise invalid_argument(name, given, "a mapping of keys to values")
         for key, count in (keep or {}).items():
             if isinstance(count, bool) or not isinstance(count, int) or count < 0:
                 raise invalid_argument(f"keep[{key!r}]", count, "an integer from 0 on")

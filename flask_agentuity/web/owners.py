@@ -9,7 +9,7 @@ from flask import Flask, has_request_context
 
 from ..errors import ConfigurationError
 from ..stores import Page
-from ..stores.listing import Query, require_owner
+from ..stores.listing import Query, filter_of, require_owner
 from ..thread.thread import Thread
 from .app_threads import AppThreads
 from .exchanging import claim, rotate
@@ -113,7 +113,7 @@ class Owners(ServedApps):
         person = threads.load_person() if scope is None else load_person(threads, scope)
         if person is None:
             # The arguments are checked for a guest as well.
-            Query(dict(metadata or {}), limit=limit, cursor=cursor)
+            Query(filter_of(metadata), limit=limit, cursor=cursor)
             return Page([], None)
         return threads.store.list(metadata, owner=person, limit=limit, cursor=cursor)
 

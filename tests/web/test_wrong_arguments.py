@@ -20,6 +20,10 @@ CALLS: dict[str, Callable[[OwnedApp, Any], object]] = {
     "increment": lambda owned, value: g.thread.state.increment("count", value),
     "filter": lambda owned, value: owned.threads.mine({"topic": value}).threads,
     "filter of all": lambda owned, value: owned.threads.list({"topic": value}).threads,
+    "whole": lambda owned, value: owned.threads.mine(value).threads,
+    "whole of all": lambda owned, value: owned.threads.list(value).threads,
+    "metadata": lambda owned, value: owned.threads.fork(metadata=value).id,
+    "keep": lambda owned, value: owned.threads.fork(keep=value).id,
 }
 
 WRONG: dict[str, list[Any]] = {
@@ -30,6 +34,10 @@ WRONG: dict[str, list[Any]] = {
     "increment": ["3", None, True, float("inf"), float("nan")],
     "filter": [["a"], {"a": 1}, 2**70, float("nan")],
     "filter of all": [["a"]],
+    "whole": [5, "topic", ["topic"], [["topic", "a"]], True],
+    "whole of all": [5, "topic", ["topic"], [["topic", "a"]], True],
+    "metadata": [5, "topic", ["topic"], [["topic", "a"]], True],
+    "keep": [5, "messages", ["messages"], [["messages", 1]], True],
 }
 
 
@@ -52,7 +60,9 @@ def test_it_is_a_bad_request(name: str) -> None:
         assert response.status_code == 400, value
         assert len(response.text) < 400
     assert "it must be" in response.text or "cannot be stored" in response.text or "filter" in name
-    right = "billing" if name.startswith("filter") else 1
+    right: Any = "billing" if name.startswith("filter") else 1
+    if name.startswith(("whole", "keep", "metadata")):
+        right = {}
     assert client.post(f"/call/{name}", json={"value": right}).status_code == 200
 
 
