@@ -18,6 +18,7 @@ from .envelope import document_size as document_size
 from .envelope import entry_size as entry_size
 from .envelope import join_document as join_document
 from .keys import decode_key as decode_key
+from .keys import decode_key_once as decode_key_once
 from .keys import encode_key as encode_key
 from .keys import encode_key_once as encode_key_once
 from .keys import require_key as require_key

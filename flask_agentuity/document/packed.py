@@ -15,9 +15,9 @@ from io import BytesIO
 
 from .keys import decode_key_once, encode_key_once
 
-#: A state with more keys than these is packed. Fewer keys are read faster as a dictionary, which
-#: takes a bounded space.
-MANY_KEYS = 100
+#: A state with more keys than these is packed. Fewer are read in less time as a dictionary, where
+#: they take a bounded space.
+MANY_KEYS = 500
 
 # The bits of a rank that tell the place of a key: more keys do not fit into any document.
 _PLACE_BITS = 24
@@ -110,6 +110,19 @@ class PackedState(Mapping[str, bytes | None]):
         for place, (begin, end) in enumerate(zip(self._values, self._ends, strict=True)):
             if begin == end:
                 yield self.key_at(place)
+
+    def with_values(self, values: Mapping[str, bytes | None]) -> PackedState:
+        """Return a state with other values of some of the keys."""
+        text, at = BytesIO(), len(self._text)
+        text.write(self._text)
+        begins, starts, ends = self._begins[:], self._values[:], self._ends[:]
+        for key, value in values.items():
+            if value and (place := self.place_of(key)) is not None:
+                member = self._text[begins[place] : starts[place]] + value
+                begins[place], starts[place] = at, at + starts[place] - begins[place]
+                at += text.write(member)
+                ends[place] = at
+        return PackedState(text.getvalue(), begins, starts, ends)
 
     def members(self) -> Iterator[memoryview]:
         """Yield the members of the JSON object: each key with a colon and its value."""

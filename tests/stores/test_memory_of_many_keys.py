@@ -42,7 +42,7 @@ def peak_of(call: Callable[[], Any]) -> int:
         tracemalloc.stop()
 
 
-@pytest.fixture(params=["sqlite", "memory"])
+@pytest.fixture(params=["sqlite", "redis", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ThreadStore]:
     if request.param == "memory":
         yield MemoryStore()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import select
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ except ImportError:
     hiredis = None  # type: ignore[assignment]
 
 Command = tuple[Any, ...]
+#: Takes the elements of a long list one by one.
+Take = Callable[[Iterator[Any]], Any]
 
 
 def _pack(command: Command) -> bytes:
@@ -39,6 +41,10 @@ _MISSING = object()
 # A large buffer reads a long history in few pieces, but takes time to allocate for a single call.
 _KEPT_BUFFER, _BORROWED_BUFFER = 262_144, 65_536
 _PUSH = getattr(hiredis, "PushNotification", None)
+# A list of 1,000 elements or more begins as "*1000": with a digit in this place.
+_LONG = 4
+# The marks of a list and of a map, with the number of elements that their length counts.
+_LISTS = {ord("*"): 1, ord("%"): 2}
 # Most replies are of these types, and need no further look.
 _DATA = frozenset((bytes, int, list, dict, type(None)))
 
@@ -102,8 +108,11 @@ class Line:
         """Give the connection back to its pool."""
         self.pool.release(self._connection)
 
-    def exchange(self, *commands: Command) -> list[Any]:
+    def exchange(self, *commands: Command, take: Take | None = None) -> list[Any]:
         """Send *commands* in one packet and return their replies, including error replies.
+
+        :param take: is called with the elements of the first reply, as they arrive, if they are
+            many; its result takes the place of the reply. It must use all of them.
 
         The methods of a client are not used, because many clients repeat a command whose reply
         was lost, and a repeated push would be stored twice.
@@ -112,33 +121,42 @@ class Line:
             packed = b"".join(map(_pack_command, commands))
             if self._reader is None:
                 return self._exchange_by_redis(packed, len(commands))
-            return self._exchange(packed, len(commands))
+            return self._exchange(packed, len(commands), take)
         except BaseException:
             # Otherwise the next user of the connection would read the replies to these commands.
             self._connection.disconnect()
             raise
 
-    def query(self, *commands: Command) -> list[Any]:
+    def query(self, *commands: Command, take: Take | None = None) -> list[Any]:
         """Send *commands* in one packet and return their replies.
 
+        :param take: see :meth:`exchange`.
         :raises RedisError: if a reply is an error.
         """
-        replies = self.exchange(*commands)
+        replies = self.exchange(*commands, take=take)
         if not _DATA.issuperset(map(type, replies)):
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
         return replies
 
-    def run(self, script: Script, names: Sequence[bytes], arguments: Sequence[Any] = ()) -> Any:
+    def run(
+        self,
+        script: Script,
+        names: Sequence[bytes],
+        arguments: Sequence[Any] = (),
+        take: Take | None = None,
+    ) -> Any:
         """Run a script and return its reply.
+
+        :param take: see :meth:`exchange`.
 
         :raises RedisError: if the reply is an error.
         """
         call = (len(names), *names, *arguments)
-        (reply,) = self.exchange((b"EVALSHA", script.digest, *call))
+        (reply,) = self.exchange((b"EVALSHA", script.digest, *call), take=take)
         if isinstance(reply, exceptions.NoScriptError):
-            (reply,) = self.query((b"EVAL", script.text, *call))
+            (reply,) = self.query((b"EVAL", script.text, *call), take=take)
         elif isinstance(reply, Exception):
             raise reply
         return reply
@@ -163,10 +181,13 @@ class Line:
                 replies.append(error)
         return replies
 
-    def _exchange(self, packed: bytes, count: int) -> list[Any]:
+    def _exchange(self, packed: bytes, count: int, take: Take | None) -> list[Any]:
         try:
             self._sock.sendall(packed)
-            self._receive()
+            if take is None:
+                self._receive()
+            elif (length := self._receive_first()) >= 0:
+                return [take(self._elements(length)), *self._complete([], count - 1)]
             gets = self._reader.gets
             replies = [gets() for _ in range(count)]
             # Usually they have arrived together.
@@ -208,6 +229,30 @@ class Line:
         except (exceptions.RedisError, OSError):
             return False
         return not self._reader.has_data()
+
+    def _receive_first(self) -> int:
+        """Receive the begin of a reply, and return its length if it is a long list.
+
+        Then its head is not passed to the reader, for which each element is a reply. Otherwise
+        return -1.
+        """
+        buffer, size = self._buffer, self._sock.recv_into(self._buffer)
+        if not size:
+            raise exceptions.ConnectionError("the server closed the connection")
+        if 48 <= buffer[_LONG] <= 57 and buffer[0] in _LISTS:
+            end = buffer.find(b"\r\n", 0, size)
+            if end > 0:
+                self._reader.feed(buffer, end + 2, size - end - 2)
+                return int(buffer[1:end]) * _LISTS[buffer[0]]
+        self._reader.feed(buffer, 0, size)
+        return -1
+
+    def _elements(self, length: int) -> Iterator[Any]:
+        gets = self._reader.gets
+        for _ in range(length):
+            while (element := gets()) is _MISSING:
+                self._receive()
+            yield element
 
     def _receive(self) -> None:
         size = self._sock.recv_into(self._buffer)

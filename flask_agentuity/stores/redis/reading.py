@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ...document import codec
+from ...document import codec, packed
 from ...document.codec import Snapshot
+from .entry_values import former_value_of, value_of
 from .keys import decode_owner
+from .many_fields import ManyFields
 from .seen import Seen
 
-#: With more fields than this, a thread is composed in a way that takes less memory and more time.
-_MANY = 100
 #: The fields of a hash that is not a thread.
 _NO_THREAD = frozenset((b"gone", b"lock"))
 
@@ -58,7 +58,7 @@ def _compose(
     parts = head.split(b" ")
     if len(parts) != 7:
         raise ValueError("its head is missing or invalid")
-    if len(fields) > _MANY:
+    if len(fields) > packed.MANY_KEYS or isinstance(fields, ManyFields):
         return _compose_many(head, int(parts[5]), fields, strings, is_all)
     entries = []
     for key, text in fields.items():
@@ -68,7 +68,7 @@ def _compose(
     if not entries and b"metadata" not in fields and b"owner" not in fields:
         return None
     entries.sort()
-    encoded = {codec.decode_key(key): _value(key, rest, strings) for _, key, rest in entries}
+    encoded = {codec.decode_key(key): value_of(key, rest, strings) for _, key, rest in entries}
     return _snapshot(encoded, fields, int(parts[5]), Seen(head, fields, strings))
 
 
@@ -78,42 +78,27 @@ def _compose_many(
     fields: dict[bytes, bytes],
     strings: Mapping[bytes, bytes | None],
     is_all: bool,
-) -> Snapshot:
-    """Return a snapshot of a thread with many keys, in little memory.
+) -> Snapshot | None:
+    """Return a snapshot of a thread with many keys, in little memory; None if it is empty.
 
     Of what was read, only what belongs to requested keys is kept for the next write.
     """
-    numbers = [
-        (int(text.partition(b" ")[0]), key) for key, text in fields.items() if key.startswith(b'"')
-    ]
-    numbers.sort()
     requested = {} if is_all else strings
-    seen = Seen(head, {key: fields[key] for key in requested if key in fields}, requested)
-    encoded: dict[str, bytes | None] = {}
-    for _, key in numbers:
-        rest = fields.pop(key).split(b" ", 2)[2]
-        encoded[codec.decode_key(key)] = _value(key, rest, strings)
-    return _snapshot(encoded, fields, version, seen)
-
-
-def _value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> bytes | None:
-    kind, known = rest[:1], rest[1:]
-    if kind == b"=":
-        return known
-    if known.startswith(b"2 0 "):
-        return codec.EMPTY_LIST
-    if key not in strings:
+    if not isinstance(fields, ManyFields):
+        members = ((name, fields[name], strings.get(name, b"")) for name in fields)
+        fields = ManyFields(members, requested)
+    if fields.damage:
+        raise ValueError(fields.damage)
+    state = fields.state
+    if not state and b"metadata" not in fields and b"owner" not in fields:
         return None
-    text = _present(strings[key])
-    if kind == b"*":
-        return _of_size(text, int(known))
-    size, _, dead, tail = map(int, known.split(b" "))
-    if len(text) != dead + size - 2 + tail:
-        raise ValueError("a list does not have its stored size")
-    # Usually the list is the whole string. A long text is then copied only once.
-    if size == len(text):
-        return text.replace(b"\n", b",")
-    return b"[%b]" % text[dead : dead + size - 2].replace(b"\n", b",")
+    if late := [key for key in requested if key in fields and key not in fields.strings]:
+        rests = {key: fields[key].split(b" ", 2)[2] for key in late}
+        values = {key: value_of(key, rest, strings) for key, rest in rests.items()}
+        state = state.with_values({codec.decode_key(key): value for key, value in values.items()})
+    kept = (*requested, b"owner")
+    seen = Seen(head, {name: fields[name] for name in kept if name in fields}, requested)
+    return _snapshot(state, fields, version, seen)
 
 
 def _compose_former(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | None]) -> Snapshot:
@@ -126,39 +111,12 @@ def _compose_former(fields: dict[bytes, bytes], strings: Mapping[bytes, bytes | 
             number, _, rest = text.partition(b" ")
             entries.append((int(number), key, rest))
     entries.sort()
-    encoded = {codec.decode(key): _former_value(key, rest, strings) for _, key, rest in entries}
+    encoded = {codec.decode(key): former_value_of(key, rest, strings) for _, key, rest in entries}
     return _snapshot(encoded, fields, int(parts[2]), None)
 
 
-def _former_value(key: bytes, rest: bytes, strings: Mapping[bytes, bytes | None]) -> bytes | None:
-    kind, known = rest[:1], rest[1:]
-    if kind == b"=":
-        return known
-    if kind == b"[" and known == b"2":
-        return codec.EMPTY_LIST
-    if key not in strings:
-        return None
-    text = _present(strings[key])
-    if kind == b"|":
-        known, _, dead = known.split()
-        text = text[int(dead) :].replace(b"\n", b",")
-    return _of_size(text if kind == b"*" else b"[%b]" % text, int(known))
-
-
-def _present(text: bytes | None) -> bytes:
-    if text is None:
-        raise ValueError("the string of a value is missing")
-    return text
-
-
-def _of_size(value: bytes, size: int) -> bytes:
-    if len(value) != size:
-        raise ValueError("a value does not have its stored size")
-    return value
-
-
 def _snapshot(
-    encoded: dict[str, bytes | None], fields: dict[bytes, bytes], version: int, seen: Seen | None
+    encoded: Mapping[str, bytes | None], fields: dict[bytes, bytes], version: int, seen: Seen | None
 ) -> Snapshot:
     return Snapshot(
         encoded,

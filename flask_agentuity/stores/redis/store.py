@@ -14,6 +14,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from ...document import codec
@@ -41,11 +42,13 @@ from .keys import (
     string_name,
 )
 from .line import Line
+from .many_fields import take_fields
 from .merging import Merger
 from .moving import MovingInRedis
 from .reading import compose, head_field, pairs
 from .runs import RedisRuns
-from .scripts import DELETE, DELETE_FOR, FENCED_DELETE_FOR, READ, RENEW
+from .script_reading import read_by_script
+from .scripts import DELETE, DELETE_FOR, FENCED_DELETE_FOR, RENEW
 from .steps import Steps
 from .turns import RedisTurns
 from .writer import REMEMBERED, Writer
@@ -151,15 +154,13 @@ class RedisStore(RedisTurns, MovingInRedis):
     def read_for(
         self, person: str | None, thread_id: str, keys: Collection[str] | None = None
     ) -> Snapshot | None:
+        wanted = () if keys is None else tuple(map(codec.encode_key, keys))
+        about = encode_owner(person), b"*" if keys is None else b"", *wanted
         names = self._names(thread_id)
-        wanted = (b"*",) if keys is None else (b"", *map(codec.encode_key, keys))
-        arguments = self._milliseconds, REMEMBERED, encode_owner(person), *wanted
-        reply = self._caller.call(
-            names[0], thread_id, lambda line: line.run(READ, names, arguments)
-        )
-        if len(reply) == 1:
-            return Snapshot({}, owner=decode_owner(reply[0]))
-        return compose(thread_id, pairs(reply[0]), pairs(reply[1]))
+        found = read_by_script(self._caller, names, thread_id, self._milliseconds, about, wanted)
+        if isinstance(found, bytes):
+            return Snapshot({}, owner=decode_owner(found))
+        return compose(thread_id, *found, is_all=keys is None)
 
     def read_without_renewing(self, thread_id: str) -> Snapshot | None:
         return self._read_all(thread_id, 0)
@@ -275,8 +276,9 @@ class RedisStore(RedisTurns, MovingInRedis):
         thread, head = names[0], b"head"
         commands: list[tuple[bytes, ...]] = [(b"HGETALL", thread)]
         commands += [(b"GET", string_name(thread, key)) for key in keys]
+        take = partial(take_fields, wanted=keys)
         while True:
-            replies = line.query(*commands, (b"HGET", thread, head), (b"PTTL", thread))
+            replies = line.query(*commands, (b"HGET", thread, head), (b"PTTL", thread), take=take)
             fields, left = pairs(replies[0]), replies[-1]
             # Commands that arrive in one packet run without interruption. If they arrive in two,
             # another write may come between, and the replies do not belong together.
@@ -302,10 +304,9 @@ class RedisStore(RedisTurns, MovingInRedis):
     def _read_all(self, thread_id: str, renewed_for: int) -> Snapshot | None:
         """Read everything, and renew the time to live, in milliseconds (0: leave it alone)."""
         names = self._names(thread_id)
-        fields, strings = self._caller.call(
-            names[0], thread_id, lambda line: line.run(READ, names, (renewed_for, REMEMBERED))
-        )
-        return compose(thread_id, pairs(fields), pairs(strings), is_all=True)
+        found = read_by_script(self._caller, names, thread_id, renewed_for)
+        assert not isinstance(found, bytes)
+        return compose(thread_id, *found, is_all=True)
 
 
 def _terms_of(query: Query) -> list[bytes]:

@@ -65,7 +65,7 @@ def read_thread(
     else:
         query, arguments = _query(len(keys)), (thread_id, *keys, thread_id)
     found = connection.execute(query, arguments)
-    rows = found.fetchmany(schema.MOST_NAMED + 2)
+    rows = found.fetchmany(packed.MANY_KEYS + 2)
     if not rows:
         return None
     head = new_tuple(Head, rows[0][1:12])
@@ -74,9 +74,9 @@ def read_thread(
     connection.execute("BEGIN")
     try:
         # Until the first statement is finished, the others read the same snapshot.
-        if len(rows) < schema.MOST_NAMED + 2 and not _is_as_read(connection, head, thread_id):
+        if len(rows) < packed.MANY_KEYS + 2 and not _is_as_read(connection, head, thread_id):
             found = connection.execute(query, arguments)
-            rows = found.fetchmany(schema.MOST_NAMED + 2)
+            rows = found.fetchmany(packed.MANY_KEYS + 2)
             if not rows:
                 return None
             head = new_tuple(Head, rows[0][1:12])
@@ -158,8 +158,11 @@ def _packed_snapshot(
     keys: Collection[str] | None,
 ) -> Snapshot:
     """Return what is stored of many keys. Of their rows, nothing is kept for a write."""
+    rows.reverse()
+    # A row is freed when its value is packed.
+    first = (rows.pop() for _ in range(len(rows)))
     state = packed.pack(
-        (row[0], codec.encode_key_once(row[1]), _value(row, keys)) for row in chain(rows, others)
+        (row[0], codec.encode_key_once(row[1]), _value(row, keys)) for row in chain(first, others)
     )
     version = head.stored_version or head.version
     seen = Seen(thread_id, head, (), {})

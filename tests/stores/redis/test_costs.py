@@ -183,10 +183,10 @@ def test_what_comes_in_two_packets_does_not_belong_together(
     between = {"a change": 1, "many changes": 3, "an end": 0}[way]
     done: list[int] = []
 
-    def in_two_packets(line: Line, *commands: tuple[Any, ...]) -> list[Any]:
+    def in_two_packets(line: Line, *commands: tuple[Any, ...], take: Any = None) -> list[Any]:
         if commands[0][0] != b"HGETALL":
-            return exchange(line, *commands)
-        replies = exchange(line, *commands[:1])
+            return exchange(line, *commands, take=take)
+        replies = exchange(line, *commands[:1], take=take)
         if len(done) < max(between, 1):
             done.append(len(done) + 2)
             if between:
@@ -215,10 +215,10 @@ def test_a_push_between_two_packets(
     store.merge(thread_id, [Push("l", b"1")])
     pushed: list[int] = []
 
-    def in_two_packets(line: Line, *commands: tuple[Any, ...]) -> list[Any]:
+    def in_two_packets(line: Line, *commands: tuple[Any, ...], take: Any = None) -> list[Any]:
         if commands[0][0] != b"HGETALL":
-            return exchange(line, *commands)
-        replies = exchange(line, *commands[:1])
+            return exchange(line, *commands, take=take)
+        replies = exchange(line, *commands[:1], take=take)
         if not pushed:
             pushed.append(2)
             store.merge(thread_id, [Push("l", b"2")])
