@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import parse_qsl
 
-from ..document.messages import parse_message
+from ..document.messages import parse_any_message
 from ..stores.listing import decode_cursor, require_filter
 
 #: The default of the JavaScript client, which always sends a limit.
@@ -89,7 +89,8 @@ def _integer(given: dict[str, str], name: str, default: int, lowest: int, highes
 
 def _metadata(text: str) -> dict[str, Any]:
     try:
-        metadata = parse_message(text)
+        # JavaScript writes half an emoji as an escape.
+        metadata = parse_any_message(text)
     except ValueError:
         metadata = None
     if not isinstance(metadata, dict):

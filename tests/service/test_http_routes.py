@@ -122,6 +122,20 @@ def test_threads_are_found_by_their_metadata(serve: Serve, connect: Connect) -> 
     assert listed(service, metadata='{"number":"1"}') == []
 
 
+def test_half_an_emoji_is_found_as_it_is_stored(serve: Serve, connect: Connect) -> None:
+    service = serve()
+    peer = connect(service)
+    ids = fill(peer, 2)
+    peer.raw(
+        json.dumps(
+            {"id": "1", "action": "merge", "data": {"thread_id": ids[0], "operations": []}}
+        ).replace("[]", '[],"metadata":{"title":"\\ud83d"}')
+    )
+    assert peer.receive()["success"] is True
+    assert listed(service, metadata='{"title":"\\ud83d"}') == [ids[0]]
+    assert listed(service, metadata='{"\\ud83d":1}') == []
+
+
 def test_a_thread_is_described_with_its_document(serve: Serve, connect: Connect) -> None:
     service = serve()
     (id,) = fill(connect(service), 1)
