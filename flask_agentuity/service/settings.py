@@ -15,7 +15,7 @@ from .addresses import TrustedAddresses
 from .former_threads import move_former_threads
 from .keys import Keys
 from .origins import read_origins
-from .tenants import Tenant, namespace_of
+from .tenants import Tenant, namespace_of, require_apart, shares_with_tenants
 
 #: The default limit for a frame, in bytes: a document of 1 MiB in which every character is
 #: escaped, and as much again.
@@ -135,7 +135,12 @@ class ServiceSettings:
             raise ConfigurationError("max_memory_bytes must be at least 4 times max_frame_bytes.")
         object.__setattr__(self, "origins", read_origins(self.allowed_origins))
         object.__setattr__(self, "trusted", TrustedAddresses(self.trusted_addresses))
-        object.__setattr__(self, "tenants_store", self.store.for_tenants())
+        if self.keys.has_own and len(self.keys) > 1:
+            require_apart(self.store)
+        shared = shares_with_tenants(self.store)
+        object.__setattr__(
+            self, "tenants_store", self.store if shared else self.store.for_tenants()
+        )
 
     @property
     def stores(self) -> Sequence[ThreadStore]:
@@ -147,9 +152,7 @@ class ServiceSettings:
     def tenant_of(self, key: str) -> Tenant:
         """Return the tenant whose threads a client with *key* sees. The first call is slow."""
         if self.keys.is_own(key):
-            # In one store with other tenants, a listing would show theirs.
-            is_alone = self.tenants_store is not self.store or len(self.keys) == 1
-            return Tenant("the app", self.store, None, lists=is_alone)
+            return Tenant("the app", self.store, None, lists=True)
         namespace = namespace_of(key)
         store = self.tenants_store
         if store is not self.store and namespace not in self._moved:

@@ -7,6 +7,7 @@ import hashlib
 from dataclasses import dataclass
 from urllib.parse import quote, unquote
 
+from ..errors import ConfigurationError
 from ..stores.base import ThreadStore
 
 # If any of these is changed, no key finds its stored threads.
@@ -49,6 +50,25 @@ class Tenant:
         if stored.startswith(_PREFIX):
             return _PREFIX + unquote(stored.removeprefix(f"{_PREFIX}{self.namespace}-"))
         return unquote(stored.removeprefix(f"{self.namespace}-"))
+
+
+def require_apart(store: ThreadStore) -> None:
+    """Refuse a store that keeps the threads of tenants among those of the app.
+
+    :raises ConfigurationError: if it does.
+    """
+    if shares_with_tenants(store):
+        raise ConfigurationError(
+            f"{store.__class__.__name__} would keep the threads of other keys among those of the"
+            " app, whose listings and exports would contain them. Override its for_tenants(), or"
+            " accept only the app's own key, AGENTUITY_SDK_KEY."
+        )
+
+
+def shares_with_tenants(store: ThreadStore) -> bool:
+    """Return whether the threads of tenants are kept in *store* itself."""
+    # A store with telemetry passes on the method of another one.
+    return getattr(store.for_tenants, "__func__", None) is ThreadStore.for_tenants
 
 
 @functools.cache

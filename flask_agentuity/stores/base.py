@@ -240,7 +240,8 @@ class ThreadStore(MovingStore, Upkeep):
         """Return the store in which a thread service keeps the threads of its keys.
 
         By default, that is the store itself: the threads of all keys are kept in it, with ids that
-        contain the key's namespace. Override it if the store can keep them apart.
+        contain the key's namespace. A service then refuses other keys beside that of an app, whose
+        listings would contain their threads. Override it to keep them apart.
         """
         return self
 

@@ -103,12 +103,17 @@ def serve(
     from ...service.command import run
     from ...service.keys import gather_keys
     from ...service.settings import LOOPBACK
+    from ...service.tenants import require_apart
     from ...service.thread_service import ThreadService
 
     own = app_threads().settings.sdk_key
+    others = gather_keys(keys, key_files, own)
+    if set(others) - {own}:
+        # The store is the app's, also if the app has no key of its own.
+        require_apart(app_store())
     service = ThreadService(
         app_store(),
-        gather_keys(keys, key_files, own),
+        others,
         own_key=own,
         trusted_addresses=(*LOOPBACK, *trusted_addresses),
         ssl_context=load_certificate(certificate, certificate_key),

@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from support.minimal import MinimalStore
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
@@ -19,7 +20,7 @@ from flask_agentuity.service.settings import ServiceOptions
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 from flask_agentuity.web import cli
 
-from .running import ID, PATIENCE, Runner, started
+from .running import ID, PATIENCE, Runner, runner_of, started
 
 OWN = "own-key-of-this-app"
 
@@ -112,3 +113,13 @@ def test_both_commands_have_every_option_of_a_service() -> None:
     actions = {action.dest for action in _parser()._actions}
     renamed = {"trusted_addresses": "trusted_address", "allowed_origins": "allow_origin"}
     assert {renamed.get(name, name) for name in settings} - actions == set()
+
+
+@pytest.mark.parametrize("own", [OWN, None])
+def test_a_store_that_keeps_no_threads_apart(tmp_path: Path, own: str | None) -> None:
+    run = runner_of(MinimalStore(tmp_path), tmp_path, AGENTUITY_SDK_KEY=own)
+    result = run("serve", "--port", "0", "--key", "key-of-another-app")
+    assert result.exit_code == 1
+    assert (
+        "MinimalStore would keep the threads of other keys among those of the app" in result.stderr
+    )
