@@ -109,7 +109,7 @@ def serve(
     own = app_threads().settings.sdk_key
     others = gather_keys(keys, key_files, own)
     if set(others) - {own}:
-        # The store is the app's, also if the app has no key of its own.
+        # The store is that of the app, also if the app has no key.
         require_apart(app_store())
     service = ThreadService(
         app_store(),
