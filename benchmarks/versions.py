@@ -3,9 +3,9 @@
     python -m benchmarks.versions --old FOLDER_OF_A_CHECKOUT
 
 Both versions run in processes that import the package from different folders, on SQLite and
-on Redis. Processes are replaced several times in a run, because two processes with the same
-code can differ by some percent for as long as they live. The value of a round is the lowest
-decile of its calls: other programs on the machine disturb it least.
+on Redis, which runs on their core. Processes are replaced several times in a run, because two
+processes with the same code can differ by some percent for as long as they live. The value of a
+round is the lowest decile of its calls: other programs on the machine disturb it least.
 """
 
 from __future__ import annotations
@@ -126,7 +126,10 @@ def measure(plan: Plan) -> dict[str, Any]:
     }
     for number in range(plan.processes):
         for key in plan.keys:
-            with tempfile.TemporaryDirectory() as folder, redis_server(Path(folder)) as url:
+            with (
+                tempfile.TemporaryDirectory() as folder,
+                redis_server(Path(folder), first_core()) as url,
+            ):
                 if find_peer(key).needs_redis and url is None:
                     results["left_out"][key] = "there is no redis-server"
                     continue
