@@ -265,14 +265,15 @@ class Entries:
 
 
 def _entries_of(snapshot: Snapshot) -> dict[str, Entry]:
-    version, without_null, decoded = snapshot.version, snapshot.without_null, snapshot.decoded
+    version, without_null = snapshot.version, snapshot.without_null
     entries = {}
     for key, encoded in snapshot.encoded.items():
         entries[key] = entry = Entry(key, Stored.UNFETCHED if encoded is None else encoded, version)
         if key in without_null:
             entry.without_null = True
-        if key in decoded:
-            entry.decoded = decoded[key]
+    for key, value in snapshot.decoded.items():
+        if key in entries:
+            entries[key].decoded = value
     return entries
 
 
