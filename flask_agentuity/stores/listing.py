@@ -23,6 +23,9 @@ LATEST = 253_402_300_799.0
 LONGEST_PAGE = 1_000
 #: How far the clock of another machine may be ahead, in seconds.
 _CLOCK_DIFFERENCE = 86_400.0
+#: A thread with a time that is later than now by more than this, in seconds, was written before the
+#: clock was set back.
+AHEAD = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from . import base
 from .base import TOMBSTONE_SECONDS
 from .expected import Expected
 from .leases import Lease
-from .listing import ListedThread, Page, Query, require_times
+from .listing import AHEAD, ListedThread, Page, Query, require_times
 from .memory_moving import MovingInMemory, StoredThread, Tombstone
 from .memory_runs import MemoryRuns
 from .skipped import warn_of_skipped
@@ -149,6 +149,8 @@ class MemoryStore(MovingInMemory):
         self._runs.delete(thread_id)
 
     def find(self, query: Query) -> Page:
+        with self._lock.get():
+            self._correct_times()
         found = [thread for thread in self.scan() if query.includes(thread)]
         found.sort(key=lambda thread: (thread.updated, thread.id), reverse=True)
         return query.page_of(found)
@@ -190,10 +192,12 @@ class MemoryStore(MovingInMemory):
 
     def count_expired(self) -> int:
         with self._lock.get():
+            self._correct_times()
             return sum(map(self._expired, self._threads.values()))
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
         with self._lock.get():
+            self._correct_times()
             gone = [key for key, stored in self._threads.items() if self._expired(stored)]
             for key in gone:
                 del self._threads[key]
@@ -235,6 +239,24 @@ class MemoryStore(MovingInMemory):
             return None
         stored.used = time.time()
         return stored
+
+    def _correct_times(self) -> None:
+        """Have threads updated now that were written before the clock was set back.
+
+        Otherwise they would stay at the top of listings, and expire late.
+        """
+        now = time.time()
+        ahead = [
+            stored
+            for stored in self._threads.values()
+            if stored.updated > now + AHEAD or stored.used > now + AHEAD
+        ]
+        ahead.sort(key=lambda stored: stored.updated)
+        for place, stored in enumerate(ahead):
+            # A microsecond apart, so that their order stays.
+            stored.updated = min(stored.updated, now + place / 1_000_000)
+            stored.used = min(stored.used, now)
+            stored.created = min(stored.created, stored.updated)
 
     def _listed(self, thread_id: str, stored: StoredThread) -> ListedThread:
         return ListedThread(

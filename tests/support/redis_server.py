@@ -132,8 +132,9 @@ def pass_time(client: Any, seconds: float) -> None:
             for field, text in client.hgetall(key).items():
                 if field == b"head":
                     parts = text.split(b" ")
-                    if float(parts[4]):
-                        parts[4] = b"%r" % (float(parts[4]) - seconds)
+                    for place in (3, 4, 6):
+                        if float(parts[place]):
+                            parts[place] = b"%.6f" % (float(parts[place]) - seconds)
                     client.hset(key, field, b" ".join(parts))
                 elif field == b"gone":
                     deleted, _, version = text.partition(b" ")
@@ -145,6 +146,9 @@ def pass_time(client: Any, seconds: float) -> None:
             token, renewals, renewed, rest = client.get(key).split(b" ", 3)
             parts = token, renewals, b"%d" % (int(renewed) - micros), rest
             client.set(key, b" ".join(parts), keepttl=True)
+        elif client.type(key) == b"zset" and float(client.zrange(key, 0, 0, withscores=True)[0][1]):
+            for member, score in client.zrange(key, 0, -1, withscores=True):
+                client.zadd(key, {member: score - seconds})
         left = client.pttl(key)
         if left >= 0:
             client.pexpire(key, int(left - seconds * 1000))

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ...document.codec import damaged, document_size
-from ..listing import plausible_time
+from ..listing import AHEAD, plausible_time
 from ..subjects import ALL_THREADS
 from .calls import Caller
 from .keys import Partition, decode_owner
 from .line import Line
 from .scripts import PAGE, SCAN, SWEEP
+from .writer import REMEMBERED
 
 logger = logging.getLogger("flask_agentuity.stores.redis")
 
@@ -63,16 +64,21 @@ def find(
     after: tuple[float, str] | None,
     count: int,
     accept: Callable[[Row], bool],
+    ttl: int,
 ) -> list[Row]:
     """Return the *count* latest updated threads after a position that have *terms* and that
     *accept* accepts.
+
+    :param ttl: the time to live of threads, in milliseconds; 0: none.
     """
     streams = [_Stream(partition.index, after) for partition in partitions]
     # If there are many partitions, each probably has a few of them.
     share = min(count, 3 + 2 * count // len(streams))
     waiting = streams
     while waiting:
-        calls = [(stream.index, _question(stream, share, terms)) for stream in waiting]
+        calls = [
+            (stream.index, [_kept(ttl), *_question(stream, share, terms)]) for stream in waiting
+        ]
         for stream, reply in zip(waiting, caller.run_each(ALL_THREADS, PAGE, calls), strict=True):
             _take(stream, reply, accept)
         best = heapq.nlargest(
@@ -90,6 +96,7 @@ def find(
 def sweep(
     caller: Caller,
     partitions: Iterable[Partition],
+    ttl: int,
     progress: Callable[[int], None] | None = None,
     *,
     remove: bool = True,
@@ -99,7 +106,8 @@ def sweep(
     waiting: Mapping[bytes, bytes] = {partition.index: b"0" for partition in partitions}
     while waiting:
         calls = [
-            (index, (cursor, MOST_LOOKED_AT, int(remove))) for index, cursor in waiting.items()
+            (index, (_kept(ttl), cursor, MOST_LOOKED_AT, int(remove)))
+            for index, cursor in waiting.items()
         ]
         replies = caller.run_each(ALL_THREADS, SWEEP, calls)
         expired = sum(reply[1] for reply in replies)
@@ -160,6 +168,11 @@ def scan(
                         yield row
             if cursor == b"0":
                 break
+
+
+def _kept(ttl: int) -> bytes:
+    """Return what scripts need to correct the times of threads."""
+    return b"%d %d %d" % (ttl, REMEMBERED, AHEAD)
 
 
 def _question(stream: _Stream, count: int, terms: Sequence[bytes]) -> list[Any]:

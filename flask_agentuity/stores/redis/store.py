@@ -206,13 +206,9 @@ class RedisStore(RedisTurns, MovingInRedis):
             listed[row.id] = _listed(row)
             return query.matches(listed[row.id])
 
+        partitions, ttl = self._partitions(ALL_THREADS), self._milliseconds
         rows = redis_index.find(
-            self._caller,
-            self._partitions(ALL_THREADS),
-            _terms_of(query),
-            query.after,
-            query.limit + 1,
-            accept,
+            self._caller, partitions, _terms_of(query), query.after, query.limit + 1, accept, ttl
         )
         return query.page_of([listed[row.id] for row in rows])
 
@@ -242,10 +238,11 @@ class RedisStore(RedisTurns, MovingInRedis):
         return self._writer.import_thread(self._names(thread.id), thread, steps)
 
     def purge(self, progress: Callable[[int], None] | None = None) -> int:
-        return redis_index.sweep(self._caller, self._partitions(ALL_THREADS), progress)
+        partitions = self._partitions(ALL_THREADS)
+        return redis_index.sweep(self._caller, partitions, self._milliseconds, progress)
 
     def count_expired(self) -> int:
-        return redis_index.sweep(self._caller, self._partitions(ALL_THREADS), remove=False)
+        return redis_index.sweep(self._caller, self._partitions(ALL_THREADS), 0, remove=False)
 
     def warnings(self) -> Sequence[str]:
         asked = (b"INFO", b"memory"), (b"INFO", b"persistence"), (b"CONFIG", b"GET", b"save")

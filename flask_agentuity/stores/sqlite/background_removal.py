@@ -121,7 +121,10 @@ class BackgroundRemoval:
         """Do a little; return False if there was nothing to do."""
         removal, now = self._removal, self._now
         return bool(
-            removal.remove_some(now) or removal.free_some(_KEPT_FREE) or removal.has_remains(now)
+            removal.remove_some(now)
+            or removal.correct_some(now)
+            or removal.free_some(_KEPT_FREE)
+            or removal.has_remains(now)
         )
 
     def _wait(self, seconds: float) -> None:

@@ -11,8 +11,9 @@ from typing import Any
 from ...document import codec
 from .. import listing
 from ..finding import Finding
-from ..listing import ListedThread, Page, Query, plausible_time
+from ..listing import AHEAD, ListedThread, Page, Query, plausible_time
 from .connections import Connections
+from .purging import Purging
 
 # Threads that a scan fetches at a time.
 _SCANNED = 500
@@ -43,10 +44,17 @@ class SQLiteFinding(Finding):
     owners = True
     ttl: float | None
     _connections: Connections
+    _purging: Purging
 
     def find(self, query: Query) -> Page:
+        found = self._find(query)
+        if found and found[0].updated > time.time() + AHEAD and self._purging.correct():
+            found = self._find(query)
+        return query.page_of(found)
+
+    def _find(self, query: Query) -> list[ListedThread]:
         with self._connections.read() as connection:
-            return query.page_of(list_threads(connection, query, self.ttl))
+            return list_threads(connection, query, self.ttl)
 
     def describe(self, thread_id: str) -> ListedThread | None:
         with self._connections.read(thread_id) as connection:

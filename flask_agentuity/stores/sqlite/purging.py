@@ -21,6 +21,8 @@ _INTERVAL = 60.0
 _PAUSE = 0.008
 #: Transactions after which the log is copied into the file.
 _CHECKPOINT = 8
+#: Transactions with which a listing corrects times.
+_MOST_CORRECTIONS = 20
 
 
 class Purging:
@@ -54,8 +56,8 @@ class Purging:
             now = time.time()
             with _leaving_pauses():
                 removed = removal.remove_some(now)
-                freed = not removed and removal.free_some(0.0)
-            if not removed and not freed and not removal.has_remains(now):
+                others = not removed and (removal.correct_some(now) or removal.free_some(0.0))
+            if not removed and not others and not removal.has_remains(now):
                 break
             total += removed
             steps += 1
@@ -66,6 +68,18 @@ class Purging:
                 removal.copy_log()
         self._empty_log()
         return total
+
+    def correct(self) -> bool:
+        """Correct times that are in the future, of many threads; return whether there were any."""
+        corrected = False
+        try:
+            for _ in range(_MOST_CORRECTIONS):
+                if not self._removal.correct_some(time.time()):
+                    break
+                corrected = True
+        except StoreError as error:
+            logger.debug("Times in the future could not be corrected now: %s", error)
+        return corrected
 
     def wipe(self) -> None:
         """Remove all remains of deleted data from the file and its log."""

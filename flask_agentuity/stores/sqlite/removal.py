@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple, TypeVar
 
 from .connections import Connections
+from .corrections import correct_times, has_times_ahead
 from .opening import find_thread, open_stored
 from .runs import has_expired_runs, purge_runs
 from .tombstones import has_old_tombstones, purge_tombstones
@@ -47,6 +48,8 @@ class Removal:
     def __init__(self, connections: Connections, ttl: float | None) -> None:
         self._connections = connections
         self._ttl = ttl
+        # How many threads were corrected last, for what time.
+        self._corrected_at, self._corrected = 0.0, 0
 
     def mark(self, now: float) -> Mark:
         """Return what changes if another process removes something."""
@@ -61,6 +64,7 @@ class Removal:
                 bool(self._find_expired(connection, now))
                 or _has_remains(connection, now)
                 or _surplus(connection, kept) > 0
+                or has_times_ahead(connection, now)
             )
 
     def has_remains(self, now: float) -> bool:
@@ -86,6 +90,18 @@ class Removal:
             purge_runs(connection, now)
         return removed
 
+    def correct_some(self, now: float) -> int:
+        """Correct some times that are in the future; return of how many threads."""
+        with self._connections.read() as connection:
+            if not has_times_ahead(connection, now):
+                return 0
+        with self._connections.transaction() as connection:
+            if now != self._corrected_at:
+                self._corrected_at, self._corrected = now, 0
+            corrected = correct_times(connection, now, self._corrected)
+            self._corrected += corrected
+            return corrected
+
     def free_some(self, kept: float) -> bool:
         """Return some free pages to the disk; False if no more than the part *kept* is free.
 
@@ -105,6 +121,8 @@ class Removal:
         """Copy the write-ahead log into the file, while others can write."""
         with self._connections.read() as connection:
             connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            # Usually, a request does it when the log has become too long.
+            self._connections.shorten_log(connection)
 
     def count(self, now: float) -> int:
         """Return how many threads have expired."""

@@ -135,6 +135,77 @@ class ClockConformance(Suite):
 
     @needs("lists")
     @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
+    def test_a_write_after_a_jump_is_listed_first(
+        self, place: Any, clock: Clock, jump: int
+    ) -> None:
+        """Also if the clock was ahead, or was behind, at the time of the writes before it."""
+        with closing(self.open(place)) as store:
+            first, second, third = ids = [new_id() for _ in range(3)]
+            clock.advance(jump)
+            for thread_id in ids:
+                store.merge(thread_id, [Set("a", b"1")], {"m": 1})
+                clock.advance(1)
+            clock.advance(-jump)
+            assert sorted(pages(store)) == sorted(listed(store, {"m": 1})) == sorted(ids)
+            for thread_id in (second, first):
+                clock.advance(1)
+                store.merge(thread_id, [Push("l", b"1")])
+                assert pages(store)[0] == thread_id
+            assert pages(store) == listed(store, {"m": 1}) == [first, second, third]
+            other = new_id()
+            clock.advance(1)
+            store.merge(other, [Set("a", b"1")], {"m": 1})
+            assert pages(store) == listed(store, {"m": 1}) == [other, first, second, third]
+
+    @needs("lists")
+    @pytest.mark.parametrize("jump", [HOUR, DAY])
+    @pytest.mark.parametrize("is_written_again", [True, False])
+    def test_no_thread_is_listed_with_a_time_of_the_future(
+        self, place: Any, clock: Clock, jump: int, is_written_again: bool
+    ) -> None:
+        with closing(self.open(place)) as store:
+            before, thread_id = new_id(), new_id()
+            if is_written_again:
+                store.merge(thread_id, [Set("a", b"1")])
+            store.merge(before, [Set("a", b"1")])
+            clock.advance(jump)
+            store.merge(thread_id, [Set("a", b"2")])
+            clock.advance(1 - jump)
+            for _ in range(2):
+                found = {thread.id: thread for thread in store.list().threads}
+                assert list(found) == [thread_id, before]
+                assert found[thread_id].created <= found[thread_id].updated
+                # Far less than the jump, on a slow machine too.
+                assert found[thread_id].updated - found[before].updated < jump / 2
+            store.merge(thread_id, [Set("a", b"3")])
+            assert store.restore(thread_id) == b'{"state":{"a":3}}'
+
+    @needs("lists")
+    @pytest.mark.parametrize("jump", [HOUR, DAY])
+    @pytest.mark.parametrize("notices", ["list", "purge"])
+    def test_a_thread_of_the_future_expires_in_time(
+        self, place: Any, thread_id: str, clock: Clock, jump: int, notices: str
+    ) -> None:
+        """Not later than if it had been used when the correction of the clock was noticed."""
+        with closing(self.open(place, ttl=2.0 * jump)) as store:
+            store.merge(thread_id, [Set("a", b"1")])
+            clock.advance(jump)
+            store.merge(thread_id, [Set("a", b"2")])
+            clock.advance(-jump)
+            if notices == "list":
+                assert len(store.list().threads) == 1
+            else:
+                try:
+                    assert store.purge() == 0
+                except StoreError:
+                    pytest.skip("this store leaves it to its server")
+            clock.advance(2 * jump - 60)
+            assert store.find_ids(thread_id, 2) == [thread_id]
+            clock.advance(61)
+            assert store.restore(thread_id) is None
+
+    @needs("lists")
+    @pytest.mark.parametrize("jump", [HOUR, DAY, -HOUR, -DAY])
     def test_purging_removes_nothing_that_is_in_use(
         self, place: Any, thread_id: str, clock: Clock, jump: int
     ) -> None:

@@ -155,8 +155,9 @@ class TransferConformance(Suite):
             assert store.import_thread(
                 ListedThread(thread_id, {}, then, then, 0), b'{"state":{"a":1}}'
             )
-            clock.advance(60)
             assert only(store).updated == then
+            clock.advance(60)
+            assert only(store).id == thread_id
             clock.advance(60)
             assert store.list() == Page([], None)
 

@@ -230,16 +230,21 @@ def test_a_null_is_told(store: RedisStore, thread_id: str, place: Any) -> None:
 
 
 @pytest.mark.parametrize("known", [True, False], ids=["seen", "not seen"])
-def test_a_thread_that_comes_from_the_future_stays_in_front(
+def test_a_thread_that_comes_from_the_future_is_updated_now(
     store: RedisStore, thread_id: str, known: bool
 ) -> None:
     then = time.time() + 9_000
     store.import_thread(ListedThread(thread_id, {}, 5.0, then, 0), b'{"state":{"l":[1]}}')
-    for _ in range(3):
-        (before,) = store.list().threads
-        push(store, thread_id, seen(store, thread_id) if known else None, b"2")
+    place = seen(store, thread_id) if known else None
+    for number in range(3):
+        if number:
+            (before,) = store.list().threads
+            place = seen(store, thread_id) if known else None
+        push(store, thread_id, place, b"2")
         (after,) = store.list().threads
-        assert after.updated > before.updated >= then
+        assert after.created == 5.0 < after.updated < then - 5_000
+        if number:
+            assert after.updated > before.updated
     snapshot = store.read(thread_id)
     assert snapshot is not None
     assert snapshot.encoded["l"] == b"[1,2,2,2]"

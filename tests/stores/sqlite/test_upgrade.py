@@ -70,7 +70,7 @@ PRAGMA user_version = 2;
 
 LONG = b'"%b"' % (b"l" * 2_000)
 MESSAGES = [message(number) for number in range(100)]
-UPDATED = 4_000_000_000.25
+UPDATED = 1_700_000_000.25
 
 
 @pytest.fixture

@@ -1,16 +1,17 @@
--- KEYS: the index. ARGV: how many threads are wanted, how many may be examined, the time and the id
+-- KEYS: the index. ARGV: what corrections.lua needs, how many threads are wanted, how many may be examined, the time and the id
 -- after which they come ("" and "" for the first ones), and the index terms that they have.
 --
 -- Replies with a row for each thread (see rows.lua), and with the time and the id of the last one that
 -- was examined if there may be more.
-local index_name, wanted, most = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
-local updated, id = ARGV[3], ARGV[4]
+local index_name, wanted, most = KEYS[1], tonumber(ARGV[2]), tonumber(ARGV[3])
+local updated, id = ARGV[4], ARGV[5]
+correct_times(index_name)
 
 -- The indexes of all threads and of an owner are in the order of time. Those of other terms are not, so
 -- they only say which threads there are. If few have the rarest term, these are examined and sorted.
 -- Otherwise, threads are examined in the order of time, and tested for the terms.
 local name, names = index_name, {}
-for place = 5, #ARGV do
+for place = 6, #ARGV do
   local term = index_name .. '.' .. ARGV[place]
   if string.sub(ARGV[place], 1, 1) == '@' then
     name = term

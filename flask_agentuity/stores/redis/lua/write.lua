@@ -157,8 +157,8 @@ end
 
 head.version = version_text
 if not imported then
-  local last = tonumber(head.updated)
-  head.updated = now > last and clock or string.format('%.17g', last + math.max(1e-6, last * 2.3e-16))
+  -- Also if the clock was set back: otherwise the thread would stay at the top of listings.
+  head.updated = clock
 end
 if longer then
   head.safe = string.format('%.17g', ttl > 0 and now + longest(ttl) / 1000 or 0)
