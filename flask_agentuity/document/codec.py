@@ -162,6 +162,17 @@ def decode(encoded: bytes | str) -> Any:
     return parse(encoded)
 
 
+def decode_metadata(encoded: bytes) -> dict[str, Any]:
+    """Return the metadata that JSON text stands for.
+
+    :raises ValueError: when *encoded* is not a JSON object.
+    """
+    metadata = decode(encoded)
+    if not isinstance(metadata, dict):
+        raise ValueError("it is not a JSON object")
+    return metadata
+
+
 def decode_exactly(encoded: bytes) -> Any:
     """Decode JSON text, with exact integers of any size.
 

@@ -275,6 +275,20 @@ def load_metadata(contents: Contents) -> None:
         contents.load()
 
 
+def read_metadata(contents: Contents) -> dict[str, Any]:
+    """Return the metadata, which is read unless it is known or assigned."""
+    metadata = contents.metadata
+    if metadata.is_unread and not contents.source.destroyed:
+        load_metadata(contents)
+    try:
+        return metadata.get()
+    except ValueError as error:
+        if not contents.is_degraded:
+            contents.fail(codec.damaged(contents.thread_id, f"metadata: {error}"))
+        metadata.leave_out_damaged()
+        return metadata.get()
+
+
 def forget_unseen(contents: Contents) -> bool:
     """Forget what was read if the app has not seen any of it; otherwise return False."""
     return contents.is_degraded or contents.entries.forget_unseen()

@@ -52,10 +52,13 @@ class Metadata:
             self._stored = stored
 
     def get(self) -> dict[str, Any]:
-        """Return the metadata in memory; it has to be known, or assigned."""
+        """Return the metadata in memory; it has to be known, or assigned.
+
+        :raises ValueError: if what is stored is damaged.
+        """
         self.used = True
         if self.status is Status.IDLE:
-            self._value = CheckedMetadata(codec.decode(self._stored))
+            self._value = CheckedMetadata(codec.decode_metadata(self._stored))
             self._scalars = _scalars_of(self._value)
             self.status = Status.HELD
         return self._value
@@ -112,6 +115,10 @@ class Metadata:
         self._safe = operation.value if isinstance(operation, SetMetadata) else None
         self._seen = self.encode()
         self.known = True
+
+    def leave_out_damaged(self) -> None:
+        """Continue with empty metadata after :meth:`degrade`: what is stored is damaged."""
+        self._stored = self._seen = EMPTY
 
     def is_lost(self) -> bool:
         """Return whether it was changed after a failed read, so the change is not saved."""

@@ -9,7 +9,7 @@ from ..document import codec
 from ..document.packed import pack_items
 from ..errors import AgentuityError, OutcomeUnknown, StoreError, ThreadGone
 from ..stores.base import ThreadStore
-from .contents import Contents, encode_all, forget_unseen, is_dirty, load_metadata
+from .contents import Contents, encode_all, forget_unseen, is_dirty, read_metadata
 from .entries import Changes
 from .identified import Guard
 from .size import find_size
@@ -103,9 +103,7 @@ class Thread:
         """
         self._source.touch()
         with self._lock:
-            if not self._source.destroyed and self._contents.metadata.is_unread:
-                load_metadata(self._contents)
-            return self._contents.metadata.get()
+            return read_metadata(self._contents)
 
     @metadata.setter
     def metadata(self, value: dict[str, Any]) -> None:

@@ -33,6 +33,8 @@ class RecordingStore(MemoryStore):
         self.during_merge: Callable[[], object] = lambda: None
         #: Keys whose stored bytes come back damaged.
         self.damaged: set[str] = set()
+        #: What comes back as the stored metadata.
+        self.damaged_metadata: bytes | None = None
 
     @property
     def calls(self) -> tuple[int, int]:
@@ -56,6 +58,8 @@ class RecordingStore(MemoryStore):
                     encoded[key] = b'{"cut off'
                 if self.names_only and keys is not None and key not in keys:
                     encoded[key] = None
+            if self.damaged_metadata is not None:
+                snapshot.metadata = self.damaged_metadata
         return snapshot
 
     def write(self, thread_id: str, write: Write) -> Written | Conflict:

@@ -175,6 +175,58 @@ def test_a_value_that_is_damaged_is_not_overwritten() -> None:
     assert stored(store) == {"messages": [1], "count": 8, "fine": 1}
 
 
+@pytest.mark.parametrize("damaged", [b'{"cut off', b"5", b"null", b"[1]", b'"text"', b""])
+def test_metadata_that_are_damaged_are_not_overwritten(damaged: bytes) -> None:
+    store = RecordingStore()
+    put(store, {"count": 7}, {"owner": "ada"})
+    store.damaged_metadata = damaged
+    thread, watcher = failing(store)
+    thread.state.push("messages", 1)
+    assert thread.metadata == {}
+    assert thread.degraded
+    assert THREAD_ID in str(watcher.errors[0])
+    assert "is damaged (metadata: " in str(watcher.errors[0])
+    assert len(watcher.errors) == 1
+    thread.metadata["title"] = "new"
+    assert thread.metadata == {"title": "new"}
+    save_with_loss(thread, "metadata")
+    assert store.merges == [([Push("messages", b"1")], None)]
+    store.damaged_metadata = None
+    assert begin(store).metadata == {"owner": "ada"}
+
+
+def test_damaged_metadata_of_a_state_that_could_not_be_read() -> None:
+    store = RecordingStore()
+    put(store, {"messages": [1]}, {"owner": "ada"})
+    store.damaged, store.damaged_metadata = {"messages"}, b"5"
+    thread, watcher = failing(store)
+    assert thread.state.get("messages") is None
+    assert thread.metadata == {}
+    assert len(watcher.errors) == 1
+
+
+def test_damaged_metadata_raise_each_time_where_the_app_wants_that() -> None:
+    store = RecordingStore()
+    put(store, {"count": 7}, {"owner": "ada"})
+    store.damaged_metadata = b"5"
+    thread = begin(store, Watcher("raise"))
+    for _ in range(2):
+        with pytest.raises(StoreError, match="is damaged"):
+            thread.metadata  # noqa: B018
+    assert thread.state["count"] == 7
+
+
+def test_metadata_can_be_replaced_without_being_read() -> None:
+    store = RecordingStore()
+    put(store, {"count": 7}, {"owner": "ada"})
+    store.damaged_metadata = b"5"
+    thread = begin(store)
+    thread.metadata = {"title": "new"}
+    thread.save()
+    store.damaged_metadata = None
+    assert begin(store).metadata == {"title": "new"}
+
+
 def test_an_item_changed_after_its_push_was_saved_is_saved_without_reading() -> None:
     store = RecordingStore()
     put(store, {"messages": [1]})

@@ -316,7 +316,7 @@ def _terms_of(query: Query) -> list[bytes]:
 
 def _listed(row: redis_index.Row) -> ListedThread:
     try:
-        metadata: dict[str, Any] = codec.decode(row.metadata)
+        metadata = codec.decode_metadata(row.metadata)
     except ValueError as error:
         # One damaged thread must not hide the others. Restoring it raises.
         logger.error(  # noqa: TRY400 - the text says enough

@@ -246,10 +246,11 @@ def _listed(
     *,
     ttl: float | None,
 ) -> ListedThread:
-    size = codec.document_size(entries_size, len(encoded))
+    size = 0
     try:
-        metadata = codec.decode(encoded)
-    except ValueError as error:
+        size = codec.document_size(entries_size, len(encoded))
+        metadata = codec.decode_metadata(encoded)
+    except (ValueError, TypeError) as error:
         # One damaged thread does not hide the others; restoring it raises an error.
         logger.error(  # noqa: TRY400 - the text says enough
             "A damaged thread is listed without its metadata: %s",
@@ -259,7 +260,8 @@ def _listed(
         metadata = {}
     created, updated, used = map(plausible_time, (created, updated, used))
     expires = None if ttl is None else plausible_time(max(used, updated) + ttl)
-    return ListedThread(thread_id, metadata, created, updated, size, owner, expires)
+    known = owner if isinstance(owner, str) else None
+    return ListedThread(thread_id, metadata, created, updated, size, known, expires)
 
 
 def _place(row: tuple[Any, ...]) -> tuple[float, str]:

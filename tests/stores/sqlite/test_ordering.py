@@ -295,3 +295,27 @@ def test_a_damaged_time_does_not_end_listings(tmp_path: Path, damage: str, stale
             assert set(found) >= {id_of(number) for number in range(20) if number not in (2, 3)}
             assert len(found) == len(set(found))
         assert len(list(store.scan())) == 20
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "metadata = 5",
+        "metadata = CAST('5' AS BLOB)",
+        "metadata = 1e300",
+        "metadata = CAST('{\"cut' AS BLOB)",
+        "entries_size = 'damaged'",
+        "entries_size = x'00'",
+        "owner = x'00'",
+    ],
+)
+def test_a_damaged_thread_does_not_end_listings(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "threads.db"
+    fill(path, 5)
+    with connected(path) as connection:
+        connection.execute(f"UPDATE threads SET {damage} WHERE number = 3")
+    with closing(SQLiteStore(path, ttl=None)) as store:
+        assert len(store.list().threads) == len(list(store.scan())) == 5
+        assert {type(thread.metadata) for thread in store.scan()} == {dict}
+        assert all(type(thread.size) is int for thread in store.scan())
+        assert {type(thread.owner) for thread in store.list().threads} <= {str, type(None)}
