@@ -15,6 +15,7 @@ from websockets.protocol import OPEN, Event
 
 from ..wire.limits import MAX_AUTHORIZATION_BYTES
 from .buffers import Held
+from .transports import control
 
 #: What a client may send before its key was accepted: a handshake, with cookies and headers of
 #: proxies, and the first frame.
@@ -87,8 +88,8 @@ class ServerSocket(ServerConnection):
         """Give the WebSocket a transport that considers the data which was not parsed yet."""
         opened = transport.get_extra_info("socket")
         self.socket_number = -1 if opened is None else int(opened.fileno())
-        self._reading = _Reading(cast(asyncio.Transport, transport), self._parse)
-        super().connection_made(cast(asyncio.Transport, self._reading))
+        self._controlled = control(cast(asyncio.Transport, transport), self._parse)
+        super().connection_made(cast(asyncio.Transport, self._controlled))
 
     def data_received(self, data: bytes) -> None:
         """Count what arrived, and parse it unless it is too much."""
@@ -106,17 +107,33 @@ class ServerSocket(ServerConnection):
             return
         # While reading is paused, at most one more piece of data comes, from a TLS connection.
         self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
-        self._reading.hold()
+        self._controlled.hold()
         self._parse()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Note that the connection has ended, and forget what was not parsed."""
         self._unparsed = _NOTHING
         super().connection_lost(exc)
+        # Everything here should be freed at once, not when the garbage collector finds it.
+        self.on_overrun = self._held = None
+        self._controlled.end()
         if self._abort_later is not None:
             self._abort_later.cancel()
         if self._on_lost is not None:
             self._on_lost()
+
+    def pause_writing(self) -> None:
+        """Let those wait who want to send."""
+        self._controlled.is_full = True
+        if not self.paused:
+            super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Send what had to wait. If that is all, let others send."""
+        self._controlled.is_full = False
+        self._controlled.flush()
+        if self.paused and not self._controlled.is_full:
+            super().resume_writing()
 
     def process_event(self, event: Event) -> None:
         """Hand a frame to its receiver."""
@@ -137,7 +154,7 @@ class ServerSocket(ServerConnection):
         until = now + _LONGEST_TURN
         self._is_parsing = True
         try:
-            while self._unparsed and not self._reading.is_paused:
+            while self._unparsed and not self._controlled.is_paused:
                 size = self._piece
                 piece, self._unparsed = self._unparsed[:size], self._unparsed[size:]
                 self._parse_piece(bytes(piece))
@@ -152,8 +169,8 @@ class ServerSocket(ServerConnection):
         if not self._unparsed:
             # An empty view would keep all of the data.
             self._unparsed = _NOTHING
-            self._reading.release()
-        elif not self._reading.is_paused:
+            self._controlled.release()
+        elif not self._controlled.is_paused:
             self.loop.call_soon(self._parse)
 
     def _parse_piece(self, piece: bytes) -> None:
@@ -172,47 +189,3 @@ class ServerSocket(ServerConnection):
             self.on_overrun()
         else:
             self.transport.abort()
-
-
-class _Reading:
-    """A transport that is read only if both the WebSocket and its :class:`ServerSocket` allow it.
-
-    Everything but the two methods of a transport that control reading is the transport's own.
-    """
-
-    def __init__(self, transport: asyncio.Transport, resume: Callable[[], object]) -> None:
-        self._transport = transport
-        self._resume = resume
-        # What every frame needs is found without __getattr__.
-        self.write = transport.write
-        self.is_closing = transport.is_closing
-        self._is_held = False
-        #: Whether the WebSocket has as many frames as it takes.
-        self.is_paused = False
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
-
-    def pause_reading(self) -> None:
-        self.is_paused = True
-        if not self._is_held:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self.is_paused = False
-        if self._is_held:
-            self._resume()
-        else:
-            self._transport.resume_reading()
-
-    def hold(self) -> None:
-        """Read nothing until :meth:`release` is called."""
-        self._is_held = True
-        self._transport.pause_reading()
-
-    def release(self) -> None:
-        """Read again, unless the WebSocket has paused reading."""
-        if self._is_held:
-            self._is_held = False
-            if not self.is_paused:
-                self._transport.resume_reading()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import json
-import socket
+import ssl
 import subprocess
 import sys
 import threading
 import time
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +20,11 @@ from support.waiting import eventually
 
 from flask_agentuity.service import ThreadService, idle_memory
 from flask_agentuity.service.buffers import Buffers, Held
+from flask_agentuity.service.connection import ServedConnection
+from flask_agentuity.service.server_socket import ServerSocket
 
 from .peers import KEY, PATIENCE, THREAD, Peer
+from .single_client import SingleClient, certificate, clients
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]
@@ -40,15 +44,19 @@ idle_memory._PAUSE = 0.1
 raise SystemExit(main())
 """
 
-PEERS = 16
-DOCUMENT = json.dumps({"state": {"messages": ["x" * 1000] * 1000}})
+CLIENTS = 16
+DOCUMENT = json.dumps({"state": {"messages": ["x" * 1000] * 1000}}, separators=(",", ":"))
 
 
 class Running(NamedTuple):
-    """A service in its own process."""
+    """A service in its own process, and how to connect to it."""
 
     url: str
     pid: int
+    context: ssl.SSLContext | None
+
+    def clients(self, count: int = CLIENTS) -> AbstractContextManager[list[SingleClient]]:
+        return clients(self.url, count, self.context)
 
     def memory(self) -> float:
         """Return how many MiB of memory the process has, without mapped files."""
@@ -56,17 +64,23 @@ class Running(NamedTuple):
         return int(status.partition("RssAnon:")[2].split()[0]) / KIB
 
 
-@pytest.fixture
-def running(tmp_path: Path) -> Iterator[Running]:
+@pytest.fixture(params=["ws", "wss"])
+def running(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Running]:
     if not Path("/proc/self/status").exists() or not idle_memory._find_function("malloc_trim"):
         pytest.skip("memory is measured with Linux and the GNU C library only")
     options = ["--key", KEY, "--port=0", "--store=sqlite:///threads.db", "--log-level=error"]
+    context = None
+    if request.param == "wss":
+        issued, context = certificate()
+        issued.private_key_and_cert_chain_pem.write_to_path(str(tmp_path / "certificate.pem"))
+        options += ["--certificate=certificate.pem"]
     with subprocess.Popen(
         [sys.executable, "-c", SERVICE, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         try:
-            yield Running(json.loads(process.stdout.readline())["listening"], process.pid)
+            url = json.loads(process.stdout.readline())["listening"]
+            yield Running(url, process.pid, context)
         finally:
             process.kill()
 
@@ -75,62 +89,52 @@ def thread_id(number: int) -> str:
     return f"thrd_{number:032}"
 
 
-def each_saves(peers: list[Peer]) -> None:
-    for number, peer in enumerate(peers):
-        peer.ask("save", thread_id(number), user_data=DOCUMENT)
-    for peer in peers:
-        assert peer.receive()["success"] is True
+def each_saves(connected: list[SingleClient]) -> None:
+    for number, client in enumerate(connected):
+        client.ask("save", thread_id(number), user_data=DOCUMENT)
+    for client in connected:
+        assert client.receive()["success"] is True
 
 
-def each_restores(peers: list[Peer], **data: object) -> None:
-    for number, peer in enumerate(peers):
-        peer.ask("restore", thread_id(number), **data)
-    for peer in peers:
-        assert peer.receive()["data"] == DOCUMENT.replace(" ", "")
+def each_restores(connected: list[SingleClient], times: int = 1, **data: object) -> None:
+    for number, client in enumerate(connected):
+        for _ in range(times):
+            client.ask("restore", thread_id(number), **data)
+    for client in connected:
+        for _ in range(times):
+            assert client.receive()["data"] == DOCUMENT
 
 
-def close(peers: list[Peer]) -> None:
-    for peer in peers:
-        with suppress(OSError):
-            peer.close()
-
-
-def test_idle_connections_and_closed_ones_keep_little(running: Running, connect: Connect) -> None:
-    def peers() -> list[Peer]:
-        return [connect(running.url) for _ in range(PEERS)]
-
-    first = connect(running.url)
-    each_saves([first])
-    each_restores([first])
-    # All peers together have a multiple of that.
-    bound = running.memory() + PEERS / 2
+def test_idle_connections_and_closed_ones_keep_little(running: Running) -> None:
+    with running.clients(1) as first:
+        each_saves(first)
+        each_restores(first)
+    # All clients together have a multiple of that.
+    bound = running.memory() + CLIENTS / 2
 
     def is_small() -> bool:
         return running.memory() < bound
 
-    saving = peers()
-    each_saves(saving)
-    eventually(is_small, "after saves")
-    each_restores(saving, age=0)
-    eventually(is_small, "after restores of clients that merge by themselves")
-    close(saving)
-    restoring = peers()
-    each_restores(restoring)
-    # These clients do not merge, so the service has to remember what they have seen.
-    assert running.memory() > bound
-    close(restoring)
+    with running.clients() as saving:
+        each_saves(saving)
+        eventually(is_small, "after saves")
+        # More than is sent at once.
+        each_restores(saving, 5, age=0)
+        eventually(is_small, "after restores of clients that merge by themselves")
+    with running.clients() as restoring:
+        each_restores(restoring)
+        # These clients do not merge, so the service has to remember what they have seen.
+        assert running.memory() > bound
     eventually(is_small, "after the end of the connections that restored")
-    refused = peers()
-    for peer in refused:
-        peer.raw(json.dumps({"id": "1", "action": "save", "data": {"no": DOCUMENT}}))
-        assert peer.receive()["success"] is False
-    eventually(is_small, "after refusals")
-    for peer in refused:
-        head = b"\x81\xff" + (4 * MIB).to_bytes(8, "big") + b"mask"
-        peer.socket.socket.sendall(head + b"x" * MIB)
-    eventually(lambda: not is_small(), "the unfinished frames have arrived")
-    for peer in refused:
-        peer.socket.socket.shutdown(socket.SHUT_RDWR)
+    with running.clients() as refused:
+        for client in refused:
+            client.ask("save", user_data=[DOCUMENT])
+            assert client.receive()["success"] is False
+        eventually(is_small, "after refusals")
+        for client in refused:
+            head = b"\x81\xff" + (4 * MIB).to_bytes(8, "big") + b"mask"
+            client.raw_socket.sendall(head + b"x" * MIB)
+        eventually(lambda: not is_small(), "the unfinished frames have arrived")
     eventually(is_small, "after unfinished frames")
 
 
@@ -187,6 +191,31 @@ def test_no_received_data_is_kept(serve: Serve, connect: Connect) -> None:
         assert peer.call("save", user_data=DOCUMENT)["success"] is True
     views = [each for each in gc.get_objects() if type(each) is memoryview]
     assert all(sys.getsizeof(each.obj) < 10 * KIB for each in views)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_closed_connections_are_freed_at_once(serve: Serve, tls: bool) -> None:
+    server_context = client_context = None
+    if tls:
+        server_context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        issued, client_context = certificate()
+        issued.configure_cert(server_context)
+    service = serve(ssl_context=server_context)
+    gc.disable()
+    # Those of earlier tests.
+    gc.collect()
+    try:
+        with clients(service.url, 3, client_context) as connected:
+            each_saves(connected)
+            assert len(kept()) == (9 if tls else 6)
+        eventually(lambda: not kept())
+    finally:
+        gc.enable()
+
+
+def kept() -> list[object]:
+    kinds = ServedConnection, ServerSocket, SSLProtocol
+    return [each for each in gc.get_objects() if type(each) in kinds]
 
 
 def test_headers_and_control_frames_are_not_held(
