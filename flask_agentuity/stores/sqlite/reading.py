@@ -16,8 +16,8 @@ from .seen import ENTRY_COLUMNS, HEAD_COLUMNS, Head, Seen, TailRow, new_tuple
 
 _first_column = itemgetter(0)
 
-# Lists of threads of this size, in bytes, are joined in Python, which takes less time. The
-# statements that this needs would slow the reading of smaller threads.
+# Lists of threads of this size, in bytes, are read by a statement for each, which copies them less
+# often. More statements would slow the reading of smaller threads.
 _LARGE = 250_000
 
 # One statement reads rows of one moment: that of the thread, and behind it those of its
@@ -43,7 +43,20 @@ WHERE t.id = ?
 _READ_ALL = _READ.format("1")
 
 _IS_AS_READ = "SELECT 1 FROM threads WHERE number = ? AND version = ? AND id = ?"
-_BODIES = "SELECT CAST(body AS BLOB) FROM segments WHERE number >= ? AND number < ? ORDER BY number"
+
+# The whole list between two numbers. Brackets are added to segments, because adding them to the
+# list would copy it.
+_WHOLE = """
+SELECT CAST(group_concat(body, ',') AS BLOB) FROM (
+  SELECT CASE number
+    WHEN (SELECT min(number) FROM segments WHERE number >= ?1)
+    THEN '[' || body || CASE number WHEN ?2 THEN ']' ELSE '' END
+    WHEN ?2 THEN body || ']'
+    ELSE body
+  END AS body
+  FROM segments WHERE number >= ?1 AND number <= ?2 ORDER BY number
+)
+"""
 
 
 @lru_cache(maxsize=schema.MOST_NAMED + 1)
@@ -80,8 +93,8 @@ def read_thread(
             if not rows:
                 return None
             head = new_tuple(Head, rows[0][1:12])
-        rows = [rows[0], *_with_bodies(connection, rows[1:])]
-        return head, _snapshot_of(thread_id, head, rows, _with_bodies(connection, found), keys)
+        rows = [rows[0], *_with_lists(connection, rows[1:])]
+        return head, _snapshot_of(thread_id, head, rows, _with_lists(connection, found), keys)
     finally:
         connection.execute("ROLLBACK")
 
@@ -91,15 +104,15 @@ def _is_as_read(connection: sqlite3.Connection, head: Head, thread_id: str) -> b
     return connection.execute(_IS_AS_READ, arguments).fetchone() is not None
 
 
-def _with_bodies(connection: sqlite3.Connection, rows: Iterable[Any]) -> Iterator[Any]:
-    """Yield *rows*, with the bodies of all segments but the last as a list, not joined."""
+def _with_lists(connection: sqlite3.Connection, rows: Iterable[Any]) -> Iterator[Any]:
+    """Yield *rows*, with the row of the whole list instead of its segments but the last."""
     for row in rows:
         number, tail = row[0], row[6]
         if row[2] != schema.LIST or tail is None or row[11] is not None:
             yield row
             continue
-        found = connection.execute(_BODIES, (schema.segment_range(number)[0], tail))
-        yield (*row[:11], [body for (body,) in found])
+        found = connection.execute(_WHOLE, (schema.segment_range(number)[0], tail))
+        yield (*row[:11], found.fetchone())
 
 
 def _snapshot_of(
@@ -178,8 +191,6 @@ def _value(row: Any, keys: Collection[str] | None) -> bytes | None:
         return cast("bytes | None", value)
     if kind != schema.LIST:
         return cast(bytes, body)
-    if inner.__class__ is list and inner:
-        # One copy of a long list, not two.
-        inner[0] = b"[" + inner[0]
-        return b",".join((*inner, body + b"]"))
+    if inner.__class__ is tuple:
+        return cast(bytes, inner[0])
     return b"".join((b"[", inner, b",", body, b"]") if inner else (b"[", body, b"]"))

@@ -37,7 +37,7 @@ class Interrupted:
         self._events = [event]
 
     def execute(self, statement: str, arguments: Any = ()) -> sqlite3.Cursor:
-        if statement.startswith(self._before) and self._events:
+        if statement.lstrip().startswith(self._before) and self._events:
             self._events.pop()()
         return self._connection.execute(statement, arguments)
 
