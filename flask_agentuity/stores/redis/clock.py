@@ -45,5 +45,7 @@ class ServerClock:
         """
         if time.monotonic() > self._ends + _WINDOW:
             return None
-        known = [ahead for ahead in (self._ahead, self._ahead_before) if ahead is not None]
-        return min(known) + int(moment * 1_000_000) if known else None
+        ahead, before = self._ahead, self._ahead_before
+        if ahead is None or (before is not None and before < ahead):
+            ahead = before
+        return None if ahead is None else ahead + int(moment * 1_000_000)

@@ -201,19 +201,18 @@ def encode_steps(
 
 def single_run(operations: Sequence[Operation]) -> Run | None:
     """Return *operations* as one run if they only append to one list, without a window."""
-    key, values = None, list[bytes]()
+    if not operations or type(operations[0]) is not Push:
+        return None
+    key, values = operations[0].key, []
     for operation in operations:
         if (
             type(operation) is not Push
+            or operation.key != key
             or operation.max_records is not None
             or operation.unique is not None
-            or (values and operation.key != key)
         ):
             return None
-        key = operation.key
         values.append(operation.value)
-    if key is None:
-        return None
     items = _lines(values)
     arguments = codec.encode_key(key), b"%d" % len(values), items
     return Run(key, arguments, len(values), codec.may_hold_null(items))

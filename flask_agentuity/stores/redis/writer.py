@@ -66,6 +66,7 @@ class Writer:
         self._caller = caller
         self._milliseconds = milliseconds
         self._max_bytes = max_bytes
+        self._limits = b"%d %d" % (milliseconds, max_bytes)
         #: The most keys of a state.
         self.max_keys = MAX_KEYS
 
@@ -116,9 +117,8 @@ class Writer:
         :raises StateTooLarge: if the copy would be too large. The thread itself is not changed.
         """
         steps = encode_steps(write.operations)
-        limits = self._milliseconds, self._max_bytes
         counts = len(steps.keys), steps.nulls
-        settings = b"%d %d %d %d 0 0 0 %d   %d" % (*limits, *counts, REMEMBERED, self.max_keys)
+        settings = b"%b %d %d 0 0 0 %d   %d" % (self._limits, *counts, REMEMBERED, self.max_keys)
         arguments = settings, b"", *steps.arguments, original, encode_owner(write.owner)
         keys = self._keys(names, write, steps)
         reply = self._caller.call(
@@ -137,13 +137,14 @@ class Writer:
         seen: Seen | None,
     ) -> Written | Conflict:
         """Append to one list, which is what most writes do."""
-        limits = self._milliseconds, self._max_bytes
         if seen and write.owner is not None and not write.may_change(seen.owner):
             raise ThreadGone(thread_id)
-        prepared = prepare_push(seen, run, *limits) if seen else None
+        prepared = None
+        if seen:
+            prepared = prepare_push(seen, run, self._milliseconds, self._max_bytes)
         if seen and prepared:
             arguments = (b"prepared", *run.arguments, *prepared.arguments)
-            settings = b"%d %d 1 %d" % (*limits, run.nulls)
+            settings = b"%b 1 %d" % (self._limits, run.nulls)
             keys = [*names, string_name(names[0], run.encoded_key)]
             reply = self._send(thread_id, write, keys, settings, (seen.head, *arguments))
             if reply.__class__ is bytes:
@@ -166,8 +167,7 @@ class Writer:
         lock: bytes = b"",
     ) -> Any:
         keys = self._keys(names, write, steps)
-        limits = self._milliseconds, self._max_bytes
-        settings = b"%d %d %d %d" % (*limits, len(steps.keys), steps.nulls)
+        settings = b"%b %d %d" % (self._limits, len(steps.keys), steps.nulls)
         return self._send(thread_id, write, keys, settings, (head, *steps.arguments), lock)
 
     def _keys(self, names: tuple[bytes, bytes], write: Write, steps: Steps) -> list[bytes]:
