@@ -24,7 +24,7 @@ _KEPT_FREE = 0.1
 _PAUSE = 0.01
 _PAUSES = 9
 #: Transactions after which the log is copied into the file. Otherwise, requests would copy it.
-_CHECKPOINT = 10
+_CHECKPOINT = 5
 #: Seconds for which to look whether another process is removing threads, before beginning.
 _LOOK = (0.02, 0.2)
 #: Seconds to leave it to another process, and seconds after which to look for one again.
@@ -110,11 +110,12 @@ class BackgroundRemoval:
         while time.monotonic() < until and not self._closing.is_set():
             began = time.perf_counter()
             is_unfinished = self._remove_some()
+            took = time.perf_counter() - began
             if self._steps % _CHECKPOINT == 0:
                 self._removal.copy_log()
             if not is_unfinished:
                 return True
-            self._wait(max(_PAUSE, _PAUSES * (time.perf_counter() - began)))
+            self._wait(max(_PAUSE, _PAUSES * took))
         return False
 
     def _remove_some(self) -> bool:

@@ -17,10 +17,12 @@ logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
 #: Seconds between two looks for expired threads.
 _INTERVAL = 60.0
-#: The shortest pause between two transactions, in seconds.
+#: The shortest pause between two transactions in seconds, and how many times as long as the
+#: transaction it is at least.
 _PAUSE = 0.008
+_PAUSES = 6
 #: Transactions after which the log is copied into the file.
-_CHECKPOINT = 8
+_CHECKPOINT = 6
 #: Transactions with which a listing corrects times.
 _MOST_CORRECTIONS = 20
 
@@ -55,7 +57,7 @@ class Purging:
         while True:
             now = time.time()
             with _leaving_pauses():
-                removed = removal.remove_some(now)
+                removed = removal.remove_some(now, frees_later=True)
                 others = not removed and (removal.correct_some(now) or removal.free_some(0.0))
             if not removed and not others and not removal.has_remains(now):
                 break
@@ -66,6 +68,7 @@ class Purging:
             if steps % _CHECKPOINT == 0:
                 # Otherwise one of the requests would have to do it.
                 removal.copy_log()
+                time.sleep(_PAUSE)
         self._empty_log()
         return total
 
@@ -110,7 +113,7 @@ class Purging:
 
 @contextmanager
 def _leaving_pauses() -> Iterator[None]:
-    """Wait after the block for three times as long as it took, so that others can write."""
+    """Wait after the block for several times as long as it took, so that others can write."""
     began = time.perf_counter()
     yield
-    time.sleep(max(_PAUSE, 3 * (time.perf_counter() - began)))
+    time.sleep(max(_PAUSE, _PAUSES * (time.perf_counter() - began)))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple, TypeVar
 
 from .connections import Connections
@@ -72,13 +73,17 @@ class Removal:
         with self._connections.read() as connection:
             return _has_remains(connection, now)
 
-    def remove_some(self, now: float) -> int:
-        """Remove some expired threads and other remains; return how many threads."""
+    def remove_some(self, now: float, *, frees_later: bool = False) -> int:
+        """Remove some expired threads and other remains; return how many threads.
+
+        :param frees_later: whether the caller will return all free pages to the disk. Then SQLite
+            need not overwrite them before, which is half of what would be written.
+        """
         with self._connections.read() as connection:
             if not (self._find_expired(connection, now) or _has_remains(connection, now)):
                 return 0
         removed = 0
-        with self._connections.transaction() as connection:
+        with self._transaction(overwrites=not frees_later) as connection:
             # Some of them may have been used, or removed, meanwhile.
             expired = self._find_expired(connection, now)
             for thread_id in _in_time(expired):
@@ -95,7 +100,7 @@ class Removal:
         with self._connections.read() as connection:
             if not has_times_ahead(connection, now):
                 return 0
-        with self._connections.transaction() as connection:
+        with self._transaction() as connection:
             if now != self._corrected_at:
                 self._corrected_at, self._corrected = now, 0
             corrected = correct_times(connection, now, self._corrected)
@@ -111,7 +116,7 @@ class Removal:
             surplus = _surplus(connection, kept)
         if surplus <= 0:
             return False
-        with self._connections.transaction() as connection:
+        with self._transaction() as connection:
             # Python runs only the first step of this statement, whatever the number is.
             for _ in _in_time(range(min(surplus, _MOST_PAGES))):
                 connection.execute("PRAGMA incremental_vacuum(1)")
@@ -131,6 +136,27 @@ class Removal:
         before = now - self._ttl
         with self._connections.read() as connection:
             return int(connection.execute(_COUNT, (before, before)).fetchone()[0])
+
+    @contextmanager
+    def _transaction(self, *, overwrites: bool = True) -> Iterator[sqlite3.Connection]:
+        """Return a connection inside a transaction whose end does not copy the log.
+
+        Other threads of the process, which wait for the end, would wait for that too.
+        """
+        with self._connections.transaction() as connection:
+            (pages,) = connection.execute("PRAGMA wal_autocheckpoint").fetchone()
+            (secure,) = connection.execute("PRAGMA secure_delete").fetchone()
+            connection.execute("PRAGMA wal_autocheckpoint = 0")
+            leaves = secure == 1 and not overwrites and _can_free(connection)
+            if leaves:
+                connection.execute("PRAGMA secure_delete = FAST")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if leaves:
+                    connection.execute("PRAGMA secure_delete = ON")
+                connection.execute(f"PRAGMA wal_autocheckpoint = {pages}")
 
     def _find_expired(self, connection: sqlite3.Connection, now: float) -> list[str]:
         if self._ttl is None:
@@ -157,10 +183,14 @@ def _in_time(items: Iterable[T]) -> Iterator[T]:
             return
 
 
+def _can_free(connection: sqlite3.Connection) -> bool:
+    (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+    return bool(mode)
+
+
 def _surplus(connection: sqlite3.Connection, kept: float) -> int:
     """Return how many pages are free beyond the part *kept* of the file, if they can be freed."""
-    (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
-    if not mode:
+    if not _can_free(connection):
         return 0
     free, pages = connection.execute(_PAGES).fetchone()
     return int(free) - int(pages * kept)

@@ -252,3 +252,40 @@ def test_a_transaction_that_takes_long_removes_no_more(
         assert max(batch.count("DELETE FROM threads") for batch in batches) == 2
         assert max(batch.count("incremental_vacuum") for batch in batches) == 2
     require_consistent(path)
+
+
+@pytest.mark.parametrize("before", ["ON", "FAST", "OFF"])
+def test_what_a_removal_sets_for_its_connection_ends_with_it(path: Path, before: str) -> None:
+    def settings(connection: Any) -> list[int]:
+        names = "secure_delete", "wal_autocheckpoint"
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
+
+    with freeze_time("2026-01-01") as clock, closing(SQLiteStore(path, ttl=1000)) as store:
+        for thread_id in IDS:
+            store.merge(thread_id, messages(1))
+        (connection,) = store._connections._idle
+        connection.execute(f"PRAGMA secure_delete = {before}")
+        usual = settings(connection)
+        clock.tick(2000)
+        with statements(store) as traced:
+            assert store.purge() == len(IDS)
+        # What is removed goes back to the disk, so it is not overwritten first.
+        assert ("PRAGMA secure_delete = FAST" in traced) == (before == "ON")
+        assert settings(connection) == usual
+        with pytest.raises(ZeroDivisionError), store._purging._removal._transaction():
+            raise ZeroDivisionError
+        assert settings(connection) == usual
+        assert not connection.in_transaction
+
+
+def test_the_end_of_a_transaction_does_not_copy_the_log(store: SQLiteStore, path: Path) -> None:
+    """The other threads of the process wait for it."""
+    with store._connections.read() as connection:
+        connection.execute("PRAGMA wal_autocheckpoint = 1")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.read_bytes()
+    with freeze_time("2027-01-01"):
+        store._purging._removal.remove_some(time.time())
+    assert path.read_bytes() == before
+    store._purging._removal.copy_log()
+    assert path.read_bytes() != before
