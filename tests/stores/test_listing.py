@@ -11,6 +11,7 @@ from support.minimal import MinimalStore
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError
 from flask_agentuity.stores import ListedThread, ThreadStore
+from flask_agentuity.stores.listing import MOST_TERMS
 from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .conformance import new_id
@@ -83,3 +84,7 @@ class TestAMinimalStore:
             store.import_thread(ListedThread(thread_id, {}, 1.0, 2.0, 0), b"{}")
         with pytest.raises(StoreError, match="cannot remove expired threads"):
             store.purge()
+
+
+def test_as_many_values_are_indexed_as_the_documentation_says() -> None:
+    assert MOST_TERMS == 64
