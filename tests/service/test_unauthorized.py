@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import resource
 import socket
 import ssl
@@ -25,7 +26,7 @@ from websockets.exceptions import InvalidStatus
 
 from flask_agentuity.client import ThreadClient
 from flask_agentuity.errors import AuthenticationFailed, ConfigurationError, ServiceUnavailable
-from flask_agentuity.service import ThreadService
+from flask_agentuity.service import ThreadService, open_files
 from flask_agentuity.service.addresses import TrustedAddresses, source_of
 from flask_agentuity.service.settings import ServiceSettings
 from flask_agentuity.service.wrong_keys import FREE_ATTEMPTS, WrongKeys
@@ -228,6 +229,27 @@ def test_near_the_limit_of_files_others_are_closed(
     assert "near its limit of open files" in log
     assert "Traceback" not in log
     assert len(log.splitlines()) < 20
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it counts on Linux's numbers of files")
+def test_files_are_left_for_the_store(
+    serve: Serve, connect: Connect, knock: Knock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = serve(authorization_timeout=PATIENCE * 10)
+    let_in = connect(service)
+    next_number = os.dup(0)
+    os.close(next_number)
+    # Each connection takes a file of the service and one of the test.
+    few = next_number + open_files.RESERVED + 20
+    monkeypatch.setattr(open_files, "_limit", lambda: few)
+    silent = [knock(service.url) for _ in range(20)]
+    assert is_closed(silent[0])
+    assert is_open(silent[-1])
+    assert let_in.restore() == ""
+    # Those that hold the files have a key.
+    monkeypatch.setattr(open_files, "_limit", lambda: next_number + open_files.RESERVED // 2)
+    assert is_closed(knock(service.url))
+    assert let_in.restore() == ""
 
 
 def client_gets_in(client: ThreadClient) -> bool:
