@@ -128,7 +128,7 @@ def test_a_wrong_option_is_a_usage_error(threads: Runner, arguments: list[str], 
 
 @pytest.mark.parametrize(
     ("value", "shown"),
-    [("'soon'", "9999"), ("1e300", "9999"), ("9e999", "9999"), ("-1e300", "1970")],
+    [("'soon'", "9999"), ("1e300", "20"), ("9e999", "9999"), ("-1e300", "1970")],
 )
 def test_a_damaged_time_does_not_hide_other_threads(place: Path, value: str, shown: str) -> None:
     other = new_id()
