@@ -130,6 +130,10 @@ class PackedState(Mapping[str, bytes | None]):
         for begin, end in zip(self._begins, self._ends, strict=True):
             yield view[begin:end]
 
+    def has_duplicates(self) -> bool:
+        """Return whether it has a key more than once. Only the first of equal keys is found."""
+        return any(self.place_of(key) != place for place, key in enumerate(self))
+
     def _make_slots(self) -> array[int]:
         # At least a third of the slots stays empty, so that few of them are looked at.
         size = 1 << (len(self) * 3 // 2).bit_length()

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ..document import codec
+from ..document.packed import PackedState
 
 #: Seconds for which a view is kept: longer than nearly every request of an agent.
 VIEW_SECONDS = 600.0
@@ -39,13 +40,18 @@ class View:
     size: int = field(init=False)
 
     def __post_init__(self) -> None:
-        entries = sum(len(key) + len(value) + _KEY_OVERHEAD for key, value in self.state.items())
-        self.size = entries + len(self.metadata) + _KEY_OVERHEAD
+        self.size = _size_of(self.state) + len(self.metadata) + _KEY_OVERHEAD
 
     @property
     def is_nothing(self) -> bool:
         """Whether a restore found no thread."""
         return not self.saved and not self.state and self.metadata == codec.EMPTY_OBJECT
+
+
+def _size_of(state: Mapping[str, bytes]) -> int:
+    if isinstance(state, PackedState):
+        return state.nbytes
+    return sum(len(key) + len(value) + _KEY_OVERHEAD for key, value in state.items())
 
 
 class Budget:

@@ -199,4 +199,4 @@ def pack_value(value: bytes) -> Value:
         return Value(schema.LIST, nulls, None, pack(items, b",", schema.SEGMENT_BYTES), size)
     if size > schema.INLINE_BYTES:
         return Value(schema.LARGE, nulls, None, [(1, value)], size)
-    return Value(schema.INLINE, nulls, value, [], size)
+    return Value(schema.INLINE, nulls, value, (), size)
