@@ -146,7 +146,7 @@ class ConnectAttempt:
         return proxy_hint(os.environ, self._settings.address)
 
     def _explain_proxy(self, error: Exception) -> AttemptFailure:
-        reason = printable(str(error))
+        reason = printable(str(error)).rstrip(".")
         if "407" in reason:
             reason = "it requires other credentials (407)"
         where = self._settings.address.shown
