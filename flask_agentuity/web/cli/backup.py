@@ -6,9 +6,7 @@ from pathlib import Path
 
 import click
 
-from ...stores import ThreadStore
-from ...stores.sqlite.store import SQLiteStore
-from .export_file import replaced_file
+from .export_file import replaced_file, require_unused
 from .group import Failure, app_store, examples, json_option, threads
 from .output import count_threads, print_json, print_text
 from .table import to_size
@@ -30,7 +28,9 @@ def backup(file: str, as_json: bool) -> None:
     the app's file and the two beside it that end in -wal and -shm, and put FILE in its place.
     """
     store = app_store()
-    _require_unused(store, Path(file))
+    require_unused(store, Path(file))
+    if Path(file).exists() and not Path(file).is_file():
+        raise Failure(f"{file} is not a regular file.")
     with replaced_file(file) as temporary:
         count = store.backup(temporary)
         size = temporary.stat().st_size
@@ -40,18 +40,3 @@ def backup(file: str, as_json: bool) -> None:
         print_text(
             f"Copied {count_threads(count)} to {file} ({to_size(size)}). The copy is verified."
         )
-
-
-def _require_unused(store: ThreadStore, path: Path) -> None:
-    """Refuse to replace the app's own file, or one that another app has open.
-
-    :raises Failure: the message says why.
-    """
-    own = store.path if isinstance(store, SQLiteStore) else None
-    if path.exists() and own is not None and own.exists() and path.samefile(own):
-        raise Failure(f"{path} is the file that the app uses. Name another file.")
-    log = Path(f"{path.resolve()}-wal")
-    if log.exists():
-        raise Failure(f"{path} is in use, or was not closed: there is {log}. Name another file.")
-    if path.exists() and not path.is_file():
-        raise Failure(f"{path} is not a regular file.")

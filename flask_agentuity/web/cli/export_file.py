@@ -11,12 +11,42 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from ...stores import ThreadStore
+from ...stores.sqlite.store import SQLiteStore
 from .group import Failure
+
+# What SQLite adds to the name of a file for the files that belong to it.
+_ENDINGS = ("-wal", "-shm", "-journal")
+
+
+def require_unused(store: ThreadStore, path: Path) -> None:
+    """Refuse to replace the app's own SQLite file, or one that another app has open.
+
+    :raises Failure: the message says why.
+    """
+    own = store.path if isinstance(store, SQLiteStore) else None
+    resolved = path.resolve()
+    for ending in _ENDINGS:
+        main = Path(str(resolved).removesuffix(ending))
+        if main != resolved and main.exists():
+            what = "the file that the app uses" if _is_same(main, own) else str(main)
+            raise Failure(f"{path} is a part of {what}. Name another file.")
+    if _is_same(resolved, own):
+        raise Failure(f"{path} is the file that the app uses. Name another file.")
+    log = Path(f"{resolved}-wal")
+    if log.exists():
+        raise Failure(f"{path} is in use, or was not closed: there is {log}. Name another file.")
+
+
+def _is_same(path: Path, own: Path | None) -> bool:
+    return own is not None and path.exists() and own.exists() and path.samefile(own)
 
 
 @contextmanager
-def export_file(name: str) -> Iterator[BinaryIO]:
+def export_file(name: str, store: ThreadStore) -> Iterator[BinaryIO]:
     """Open the file *name* for writing; ``-`` is standard output.
+
+    The files of *store* are not replaced, see :func:`require_unused`.
 
     An existing file is replaced as :func:`replaced_file` says. A device or a pipe is written to
     directly. ``click.File(atomic=True)`` does none of this: it replaces the file after an error
@@ -28,6 +58,7 @@ def export_file(name: str) -> Iterator[BinaryIO]:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
+    require_unused(store, Path(name))
     path = Path(name).resolve()
     if path.exists() and not path.is_file():
         with _failing_as(name), path.open("wb") as device:

@@ -51,7 +51,7 @@ def export_threads(file: str, where: tuple[str, ...], owner: str | None, as_json
         found = store.find_all(parse_filter(where), owner=owner)
     exported = 0
     damaged: list[str] = []
-    with export_file(file) as output, counter("Threads exported:") as count:
+    with export_file(file, store) as output, counter("Threads exported:") as count:
         for thread in each_once(found):
             try:
                 line = to_line(thread, store.restore_without_renewing(thread.id))

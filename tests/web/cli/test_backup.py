@@ -120,15 +120,25 @@ def test_files_that_are_not_replaced(place: Path, tmp_path: Path) -> None:
         store.merge(ID, [Set("a", b"1")])
         link.symlink_to(store.path)
         runner = runner_of(store)
-        for own in (store.path, link):
-            result = runner("backup", own)
-            assert result.exit_code == 1
-            assert "is the file that the app uses" in result.stderr
+        for command in ("backup", "export"):
+            for own in (store.path, link):
+                result = runner(command, own)
+                assert result.exit_code == 1
+                assert f"{own} is the file that the app uses" in result.stderr
+            for ending in ("-wal", "-shm", "-journal"):
+                result = runner(command, f"{store.path}{ending}")
+                assert result.exit_code == 1
+                assert f"{ending} is a part of the file that the app uses" in result.stderr
         with closing(SQLiteStore(copy)) as other:
             other.merge(ID, [Set("a", b"2")])
-            result = runner("backup", copy)
-            assert result.exit_code == 1
-            assert f"{copy} is in use" in result.stderr
+            for command in ("backup", "export"):
+                result = runner(command, copy)
+                assert result.exit_code == 1
+                assert f"{copy} is in use" in result.stderr
+                result = runner(command, f"{copy}-wal")
+                assert result.exit_code == 1
+                assert f"{copy}-wal is a part of {copy}" in result.stderr
+            assert other.restore(ID) == b'{"state":{"a":2}}'
         assert runner("backup", tmp_path).exit_code == 2
         result = runner("backup", tmp_path / "missing" / "copy.db")
         assert result.exit_code == 1
