@@ -24,7 +24,7 @@ from .operations import (
 )
 
 #: The most keys of a state, unless a store has another limit. Each costs time while a store is
-#: locked, and memory where it is read: some hundred bytes, however short key and value are.
+#: locked, and memory where it is written: some hundred bytes, however short key and value are.
 MAX_KEYS = 10_000
 
 #: The fewest bytes that a key and its value take in a document: ``"":1,``.

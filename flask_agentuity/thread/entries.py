@@ -171,9 +171,10 @@ class Entries:
             return False
         if self.unopened is not None and self.unopened.is_seen:
             return False
+        entries = self if self.unopened is None else self._in_order(self.unopened, ())
         changed = [
             one
-            for one in self
+            for one in entries
             if one.status is not Status.IDLE or one.removed or one.watched is not None
         ]
         self._entries, self.unopened = {one.key: one for one in changed}, None

@@ -17,6 +17,7 @@ from flask_agentuity import Thread
 from flask_agentuity.document import codec, packed
 from flask_agentuity.document.operations import Edit, Operation, Replace, Set, Splice
 from flask_agentuity.errors import AgentuityError, StoreError
+from flask_agentuity.thread.contents import forget_unseen
 
 STATE: dict[str, Any] = {
     "one": 1,
@@ -42,6 +43,11 @@ def mutate(state: Any, key: str, value: Any) -> None:
         found["new"] = value
 
 
+def replace_first(state: Any, key: str, value: Any) -> None:
+    if isinstance(found := state.get(key), list) and found:
+        found[0] = value
+
+
 def reassign(state: Any, key: str, value: Any) -> None:
     state[key] = state[key]
 
@@ -59,7 +65,7 @@ ACTIONS: dict[str, Callable[[Any, str, Any], Any]] = {
     "pop": lambda state, key, value: state.pop(key),
     "setdefault": lambda state, key, value: state.setdefault(key, copy.deepcopy(value)),
     "mutate": mutate,
-    "put NaN": lambda state, key, value: mutate(state, key, float("nan")),
+    "put NaN": lambda state, key, value: replace_first(state, key, float("nan")),
     "push": lambda state, key, value: state.push(key, value),
     "push to few": lambda state, key, value: state.push(key, value, 2),
     "increment": lambda state, key, value: state.increment(key),
@@ -72,7 +78,7 @@ ACTIONS: dict[str, Callable[[Any, str, Any], Any]] = {
     "dirty": lambda state, key, value: state.dirty,
     "clear": lambda state, key, value: state.clear(),
 }
-OTHERS = ["save", "refresh", "size", "serialize", "set by another", "fail"]
+OTHERS = ["save", "refresh", "forget", "size", "serialize", "set by another", "fail"]
 Step = tuple[str, str, Any]
 STEPS = st.lists(st.tuples(st.sampled_from([*sorted(ACTIONS), *OTHERS]), KEYS, VALUES), max_size=12)
 
@@ -85,6 +91,8 @@ def take(thread: Thread, store: RecordingStore, step: Step) -> Any:
             thread.save()
         case "refresh":
             thread.refresh()
+        case "forget":
+            return forget_unseen(thread._contents)
         case "size":
             return thread.size
         case "serialize":
@@ -133,6 +141,8 @@ def without_version(operation: Operation) -> Operation:
 @given(STEPS, st.booleans(), st.none() | KEYS)
 @example([("get", "list", 1), ("mutate", "list", 1), ("push", "list", 2)], False, None)
 @example([("get", "nulls", 1), ("put NaN", "nulls", 1)], False, None)
+@example([("get", "text", 1), ("ask", "one", 1), ("assign", "one", 2)], False, None)
+@example([("get", "one", 1), ("forget", "", 1), ("assign", "one", 2)], False, None)
 @example([("get", "one", 1), ("names", "", 1), ("get", "list", 1)], True, "list")
 @example(
     [("delete", "text", 1), ("delete", "one", 1), ("assign", "text", 1), ("names", "", 1)],
