@@ -21,6 +21,8 @@ from .reasons import reason_of
 _IDLE_CONNECTIONS = 16
 #: Writes between two checks of the length of the write-ahead log.
 _WRITES = 64
+#: A writer that has tried to begin as many times, every millisecond or so, has waited for long.
+_MANY_ATTEMPTS = 25
 
 
 class Connections:
@@ -131,13 +133,17 @@ class Connections:
             # SQLite has waited once.
             (waited,) = connection.execute("PRAGMA busy_timeout").fetchone()
             deadline = time.monotonic() + self._timeout - waited / 1000
+        attempts = 0
         while time.monotonic() < deadline:
             try:
                 connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 if not is_busy(error):
                     raise
+                attempts += 1
             else:
+                if attempts >= _MANY_ATTEMPTS:
+                    self._log.note_wait()
                 return
         raise sqlite3.OperationalError("database is locked")
 

@@ -15,10 +15,17 @@ _PAUSE = 0.01
 LONGEST = 16 << 20
 #: The size to which a longer log is cut, in bytes. Growing a file takes time, so it is not 0.
 KEPT = 8 << 20
-#: Milliseconds to wait until no reader uses the log any more. Writers wait meanwhile.
-_READERS = 50
+#: Milliseconds to wait until no reader uses the log any more, when it is emptied. Writers wait
+#: meanwhile, and write in a pause of so many seconds after it.
+_READERS = 20
+_GAP = 0.18
 #: The same for the attempts to restart a log that is too long, one after the other.
-_PATIENCE = (50, 100, 200)
+_PATIENCE = (40, 80, 160)
+#: For how many times as long the process then leaves the writers alone.
+_PAUSES = 20
+#: Seconds in which a process does not try it after it had to wait for long itself: probably for
+#: another process that has tried it.
+_AWAY = 1.0
 #: If another process copies a log that is longer than this many times :data:`LONGEST`, the writers
 #: of this one pause, for so many seconds. Otherwise they fill it faster than a slow disk empties
 #: it.
@@ -76,6 +83,13 @@ class Log:
         self._path = Path(f"{path}-wal")
         self._limit = LONGEST
         self._attempts = 0
+        # When to try again, by time.monotonic(), if the log is not longer than this before.
+        self._again = 0.0
+        self._longer = 0
+
+    def note_wait(self) -> None:
+        """Note that a writer of this process has waited for long."""
+        self._leave(_AWAY)
 
     def shorten(self, connection: sqlite3.Connection) -> None:
         """Restart the log if it is too long. Not to be called in a transaction."""
@@ -88,13 +102,22 @@ class Log:
             if size > LONGEST * _FAR_TOO_LONG:
                 time.sleep(_WRITER_PAUSE)
             return
-        if self._restart(connection, _PATIENCE[self._attempts]):
-            self._limit, self._attempts = LONGEST, 0
-        elif self._attempts + 1 < len(_PATIENCE):
+        if time.monotonic() < self._again and size <= self._longer:
+            return
+        patience = _PATIENCE[self._attempts]
+        if self._restart(connection, patience):
+            self._limit, self._attempts, self._again = LONGEST, 0, 0.0
+            return
+        self._leave(_PAUSES * patience / 1000)
+        if self._attempts + 1 < len(_PATIENCE):
             self._attempts += 1
         else:
             # A backup can read for a long time: writers must not wait for it repeatedly.
             self._limit, self._attempts = self._size() + LONGEST, 0
+
+    def _leave(self, seconds: float) -> None:
+        self._again = time.monotonic() + seconds
+        self._longer = self._size() + LONGEST // 2
 
     def _restart(self, connection: sqlite3.Connection, milliseconds: int) -> bool:
         """Wait until no reader uses the log, and restart it; False if one still does."""
@@ -116,7 +139,7 @@ class Log:
             for attempt in range(_ATTEMPTS):
                 if attempt:
                     # Writers have waited until now.
-                    time.sleep(3 * _READERS / 1000)
+                    time.sleep(_GAP)
                 if _is_emptied(connection):
                     return True
             return False

@@ -148,3 +148,64 @@ def test_writers_slow_down_while_another_process_copies_a_log_that_is_much_too_l
         log.shorten(connection)
     store.merge(ID, [Set("a", b"1")])
     assert length(path) <= journal.KEPT
+
+
+def test_processes_do_not_stop_the_writers_one_after_the_other(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them would find that the log is too long, and wait for the reader that keeps it."""
+    monkeypatch.setattr(journal, "LONGEST", 1 << 20)
+    monkeypatch.setattr(journal, "_PATIENCE", (1, 2, 3))
+    now = [100.0]
+    monkeypatch.setattr(
+        journal, "time", SimpleNamespace(sleep=time.sleep, monotonic=lambda: now[0])
+    )
+    logs = [journal.Log(path) for _ in range(4)]
+    store.merge(ID, [Set("a", VALUE)])
+
+    def attempts() -> int:
+        with connected(path) as connection:
+            traced: list[str] = []
+            connection.set_trace_callback(traced.append)
+            for log in logs:
+                before = len(traced)
+                log.shorten(connection)
+                if any("RESTART" in each for each in traced[before:]):
+                    # The others are writing, and have to wait.
+                    for other in logs:
+                        if other is not log:
+                            other.note_wait()
+        return len([each for each in traced if "RESTART" in each])
+
+    with connected(path) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM threads").fetchall()
+        while length(path) <= 1 << 20:
+            store.merge(ID, [Set("a", VALUE)])
+        assert [attempts(), attempts()] == [1, 0]
+        now[0] += 2
+        assert [attempts(), attempts()] == [1, 0]
+        # A log that grows quickly is looked at earlier.
+        before = length(path)
+        while length(path) <= before + (1 << 19):
+            store.merge(ID, [Set("a", VALUE)])
+        assert [attempts(), attempts()] == [1, 0]
+        reader.execute("COMMIT")
+    now[0] += 60
+    assert attempts() == 1
+
+
+def test_a_writer_that_has_waited_for_long_is_noted(store: SQLiteStore, path: Path) -> None:
+    store.merge(ID, [Set("a", VALUE)])
+    log = store._connections._log
+    with statements(store) as traced, connected(path) as other:
+        other.execute("BEGIN IMMEDIATE")
+        writer = threading.Thread(target=store.merge, args=(ID, [Set("a", b"2")]))
+        writer.start()
+        while traced.count("BEGIN IMMEDIATE") < connections._MANY_ATTEMPTS + 2:
+            assert writer.is_alive()
+            time.sleep(0.001)
+        assert log._again == 0.0
+        other.execute("COMMIT")
+        writer.join(30)
+    assert log._again > 0.0
