@@ -21,6 +21,7 @@ from ..document.operations import (
     Set,
     SetMetadata,
 )
+from ..document.validity import require_json
 from .skipped import warn_of_skipped
 
 
@@ -68,9 +69,9 @@ def compose_document(snapshot: Snapshot, thread_id: str) -> bytes:
         raise codec.damaged(thread_id, "its metadata is not a JSON object")
     state = require_complete(snapshot, thread_id)
     try:
-        # One value at a time, because decoded values take many times as much memory.
+        # In pieces, because decoded values take many times as much memory.
         for value in chain(state.values(), (snapshot.metadata,)):
-            codec.decode(value)
+            require_json(value)
     except ValueError as error:
         raise codec.damaged(thread_id, str(error)) from None
     return codec.join_document(state, snapshot.metadata)

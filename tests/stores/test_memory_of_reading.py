@@ -46,6 +46,8 @@ DOCUMENTS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"messages": [{"role": "user", "content": "x" * 200} for _ in range(4_000)]},
         {},
     ),
+    "many numbers": ({"numbers": list(range(100_000))}, {}),
+    "large metadata": ({}, {f"key {number}": "x" * 900 for number in range(1_000)}),
     "one long text": ({"text": "x" * 1_000_000}, {}),
 }
 
