@@ -5,7 +5,8 @@
 Processes take turns in a Flask app: each reads a conversation and appends two messages. Their times
 are measured before the removal, during all of it, and after it. The ratio is the time during it
 over the mean of the others. ``purge`` is what ``flask threads purge`` does, beside the app;
-``requests`` is what the app does without it, in the background.
+``requests`` is what the app does without it, in the background; ``delete`` is what ``flask threads
+delete --where`` does with as many threads.
 """
 
 from __future__ import annotations
@@ -62,7 +63,8 @@ def fill(path: Path, threads: int, sizes: Sequence[int]) -> None:
         for number in range(threads):
             size = sizes[0] + (sizes[-1] - sizes[0]) * (number % 8) // 7
             messages = ["x" * 500] * max(1, size // 500)
-            store.merge(make_thread_id(), [Set("messages", codec.encode(messages))])
+            operations = [Set("messages", codec.encode(messages))]
+            store.merge(make_thread_id(), operations, {"expired": True})
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         long_ago = time.time() - 3 * TTL
         connection.execute("UPDATE threads SET used = ?, updated = ?", (long_ago, long_ago))
@@ -146,12 +148,12 @@ def removing(path: Path, arguments: tuple[int, float], way: str) -> tuple[Turns,
     """Measure turns during the removal. Also return its seconds, and the largest log in MiB."""
     processes, pause = arguments
     largest, log = 0, Path(f"{path}-wal")
-    command = [sys.executable, "-m", __spec__.name, "--purge", str(path)]
-    with working(path, processes, TTL, pause) as found:
+    command = [sys.executable, "-m", __spec__.name, "--remove", way, str(path)]
+    with working(path, processes, NEVER if way == "delete" else TTL, pause) as found:
         time.sleep(_WARM_UP)
         began = time.monotonic()
         purge = None
-        if way == "purge":
+        if way != "requests":
             purge = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         with closing(sqlite3.connect(path, isolation_level=None)) as connection:
             while purge.poll() is None if purge else _is_unfinished(connection):
@@ -163,11 +165,16 @@ def removing(path: Path, arguments: tuple[int, float], way: str) -> tuple[Turns,
     return Turns(found).between(began, ended), ended - began, largest / (1 << 20)
 
 
-def remove(path: str) -> None:
+def remove(way: str, path: str) -> None:
     """Remove what has expired, and print when that began and ended."""
-    with closing(SQLiteStore(path, ttl=TTL)) as store:
+    with closing(SQLiteStore(path, ttl=TTL if way == "purge" else NEVER)) as store:
         began = time.monotonic()
-        store.purge()
+        if way == "purge":
+            store.purge()
+        else:
+            for thread in list(store.find_all({"expired": True})):
+                store.delete(thread.id)
+            store.wipe_deleted()
         print(json.dumps([began, time.monotonic()]))
 
 
@@ -192,17 +199,17 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, nargs="+", default=[2_500, 20_000])
     parser.add_argument("--processes", type=int, nargs="+", default=[2, 6])
     parser.add_argument("--pause", type=float, nargs="+", default=[0.002, 0.0], help="seconds")
-    parser.add_argument("--way", nargs="+", default=["purge", "requests"])
+    parser.add_argument("--way", nargs="+", default=["purge", "requests", "delete"])
     parser.add_argument("--seconds", type=float, default=4.0, help="of each quiet time")
     parser.add_argument("--folder", help="where the files are made")
     parser.add_argument("--work", nargs=3, help=argparse.SUPPRESS)
-    parser.add_argument("--purge", help=argparse.SUPPRESS)
+    parser.add_argument("--remove", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         path, ttl, pause = options.work
         return work(Path(path), int(ttl), float(pause))
-    if options.purge:
-        return remove(options.purge)
+    if options.remove:
+        return remove(*options.remove)
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         measure(Path(folder), options)
 

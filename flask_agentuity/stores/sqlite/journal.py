@@ -19,7 +19,7 @@ KEPT = 8 << 20
 #: meanwhile, and write in a pause of so many seconds after it.
 _READERS = 20
 _GAP = 0.18
-#: The same for the attempts to restart a log that is too long, one after the other.
+#: The milliseconds to wait for them when a log that is too long is restarted, in each attempt.
 _PATIENCE = (40, 80, 160)
 #: For how many times as long the process then leaves the writers alone.
 _PAUSES = 20

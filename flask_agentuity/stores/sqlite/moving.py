@@ -16,6 +16,7 @@ from ..skipped import warn_of_skipped
 from . import schema
 from .connections import Connections
 from .opening import find_thread, insert_thread, open_stored
+from .pacing import in_time, leaving_pauses
 from .planned import next_version
 from .runs import delete_runs
 from .seen import Head
@@ -25,7 +26,7 @@ from .turns import require_turn
 from .writing import write_row
 
 # How many threads a step of erase() removes: few, so that requests need not wait long.
-_ERASED = 20
+_ERASED = 10
 
 _MOVE = "UPDATE threads SET id = ?, owner = ?, deleted = NULL WHERE number = ?"
 _OF_OWNER = "SELECT id FROM threads WHERE owner = ? LIMIT ?"
@@ -103,19 +104,21 @@ class MovingInSQLite(KeyedStore):
     def erase(self, owner: str, progress: Callable[[int], None] | None = None) -> int:
         require_owner(owner)
         total = 0
-        while True:
-            with self._connections.transaction() as connection:
-                now = time.time()
-                erased = connection.execute(_OF_OWNER, (owner, _ERASED)).fetchall()
-                for (thread_id,) in erased:
-                    delete_thread(connection, thread_id, now)
-            total += len(erased)
-            if erased and progress:
-                progress(len(erased))
-            if len(erased) < _ERASED:
-                break
+        while erased := self._erase_some(owner):
+            total += erased
+            if progress:
+                progress(erased)
         self.wipe_deleted()
         return total
+
+    def _erase_some(self, owner: str) -> int:
+        with leaving_pauses(), self._connections.transaction() as connection:
+            now, erased = time.time(), 0
+            found = connection.execute(_OF_OWNER, (owner, _ERASED)).fetchall()
+            for (thread_id,) in in_time(found):
+                delete_thread(connection, thread_id, now)
+                erased += 1
+        return erased
 
     def _find_head(self, connection: sqlite3.Connection, thread_id: str, now: float) -> Head | None:
         stored = find_thread(connection, thread_id)

@@ -4,23 +4,19 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from ...errors import StoreError
 from ...per_process import PerProcess
 from .background_removal import BackgroundRemoval
 from .connections import Connections
+from .pacing import PAUSE, leaving_pauses
 from .removal import Removal
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")
 
 #: Seconds between two looks for expired threads.
 _INTERVAL = 60.0
-#: The shortest pause between two transactions in seconds, and how many times as long as the
-#: transaction it is at least.
-_PAUSE = 0.008
-_PAUSES = 6
 #: Transactions after which the log is copied into the file.
 _CHECKPOINT = 6
 #: Transactions with which a listing corrects times.
@@ -56,7 +52,7 @@ class Purging:
         total = steps = 0
         while True:
             now = time.time()
-            with _leaving_pauses():
+            with leaving_pauses():
                 removed = removal.remove_some(now, frees_later=True)
                 others = not removed and (removal.correct_some(now) or removal.free_some(0.0))
             if not removed and not others and not removal.has_remains(now):
@@ -68,7 +64,7 @@ class Purging:
             if steps % _CHECKPOINT == 0:
                 # Otherwise one of the requests would have to do it.
                 removal.copy_log()
-                time.sleep(_PAUSE)
+                time.sleep(PAUSE)
         self._empty_log()
         return total
 
@@ -88,7 +84,7 @@ class Purging:
         """Remove all remains of deleted data from the file and its log."""
         freed = True
         while freed:
-            with _leaving_pauses():
+            with leaving_pauses():
                 freed = self._removal.free_some(0.0)
         self._empty_log()
 
@@ -109,11 +105,3 @@ class Purging:
                 "The write-ahead log of the SQLite file is in use, for example by a backup, and may"
                 " still contain deleted text. Run flask threads purge when the backup has ended."
             )
-
-
-@contextmanager
-def _leaving_pauses() -> Iterator[None]:
-    """Wait after the block for several times as long as it took, so that others can write."""
-    began = time.perf_counter()
-    yield
-    time.sleep(max(_PAUSE, _PAUSES * (time.perf_counter() - began)))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from .connections import Connections
 from .corrections import correct_times, has_times_ahead
 from .opening import find_thread, open_stored
+from .pacing import in_time
 from .runs import has_expired_runs, purge_runs
 from .tombstones import has_old_tombstones, purge_tombstones
 from .turns import has_forgotten_turns, purge_turns
@@ -21,11 +21,6 @@ _MOST_BYTES = 100_000
 _MOST_TOMBSTONES = 100
 #: The most pages that one transaction returns to the disk. Most of them need not be moved.
 _MOST_PAGES = 64
-#: Seconds after which a transaction takes up nothing more, because others wait for it. What is not
-#: in the system's memory can take much longer to remove than to find.
-_LONGEST = 0.001
-
-T = TypeVar("T")
 
 _IS_EXPIRED = "used < ? AND updated < ?"
 _EXPIRED = f"SELECT id, entries_size FROM threads WHERE {_IS_EXPIRED} LIMIT ?"
@@ -86,7 +81,7 @@ class Removal:
         with self._transaction(overwrites=not frees_later) as connection:
             # Some of them may have been used, or removed, meanwhile.
             expired = self._find_expired(connection, now)
-            for thread_id in _in_time(expired):
+            for thread_id in in_time(expired):
                 if (stored := find_thread(connection, thread_id)) is not None:
                     open_stored(connection, stored, 0).erase()
                 removed += 1
@@ -118,7 +113,7 @@ class Removal:
             return False
         with self._transaction() as connection:
             # Python runs only the first step of this statement, whatever the number is.
-            for _ in _in_time(range(min(surplus, _MOST_PAGES))):
+            for _ in in_time(range(min(surplus, _MOST_PAGES))):
                 connection.execute("PRAGMA incremental_vacuum(1)")
         return True
 
@@ -172,15 +167,6 @@ class Removal:
                 break
             found.append(thread_id)
         return found
-
-
-def _in_time(items: Iterable[T]) -> Iterator[T]:
-    """Yield *items*, at least one, until they have taken long enough."""
-    began = time.perf_counter()
-    for item in items:
-        yield item
-        if time.perf_counter() - began > _LONGEST:
-            return
 
 
 def _can_free(connection: sqlite3.Connection) -> bool:

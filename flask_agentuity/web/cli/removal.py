@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,6 +26,12 @@ from .group import (
 )
 from .identifiers import find_id
 from .output import count_threads, counter, print_json, print_text
+
+#: After so many threads, ``delete --where`` pauses for several times as long as they took, and for
+#: this time in seconds at least.
+_STEP = 5
+_PAUSES = 3
+_PAUSE = 0.005
 
 
 @threads.command(
@@ -70,9 +77,14 @@ def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_jso
     if found:
         confirm(f"Delete {count_threads(len(found))} permanently?", yes)
     with counter("Threads deleted:") as count:
-        for thread_id in found:
+        began = time.perf_counter()
+        for number, thread_id in enumerate(found, 1):
             store.delete(thread_id)
             count(1)
+            if number % _STEP == 0:
+                # The app can write meanwhile.
+                time.sleep(max(_PAUSE, _PAUSES * (time.perf_counter() - began)))
+                began = time.perf_counter()
     store.wipe_deleted()
     if as_json:
         print_json({"deleted": found})

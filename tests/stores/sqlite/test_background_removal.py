@@ -17,10 +17,11 @@ from support.waiting import eventually
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError
-from flask_agentuity.stores.sqlite import background_removal, removal
+from flask_agentuity.stores.sqlite import background_removal, pacing
 from flask_agentuity.stores.sqlite.background_removal import BackgroundRemoval
 from flask_agentuity.stores.sqlite.removal import Removal
 from flask_agentuity.stores.sqlite.store import SQLiteStore
+from flask_agentuity.stores.writing import Write
 
 from .support import ID, connected, messages, require_consistent, size_of, statements
 
@@ -240,12 +241,12 @@ def test_a_transaction_that_takes_long_removes_no_more(
 ) -> None:
     """Whatever is not in the system's memory takes long to remove, and others wait meanwhile."""
     now = iter(range(1_000_000))
-    slow = SimpleNamespace(time=time.time, perf_counter=lambda: next(now) * 0.0006)
+    slow = SimpleNamespace(sleep=lambda seconds: None, perf_counter=lambda: next(now) * 0.0006)
     with freeze_time("2026-01-01") as clock, closing(SQLiteStore(path, ttl=1000)) as store:
         for thread_id in IDS:
             store.merge(thread_id, messages(30))
         clock.tick(2000)
-        monkeypatch.setattr(removal, "time", slow)
+        monkeypatch.setattr(pacing, "time", slow)
         with statements(store) as traced:
             assert store.purge() == len(IDS)
         batches = "\n".join(traced).split("BEGIN IMMEDIATE")
@@ -289,3 +290,21 @@ def test_the_end_of_a_transaction_does_not_copy_the_log(store: SQLiteStore, path
     assert path.read_bytes() == before
     store._purging._removal.copy_log()
     assert path.read_bytes() != before
+
+
+def test_erasing_removes_few_at_a_time_and_pauses(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter(range(1_000_000))
+    pauses: list[float] = []
+    slow = SimpleNamespace(sleep=pauses.append, perf_counter=lambda: next(now) * 0.0006)
+    with closing(SQLiteStore(path)) as store:
+        for thread_id in IDS:
+            store.write(thread_id, Write(messages(30), owner="ada"))
+        monkeypatch.setattr(pacing, "time", slow)
+        with statements(store) as traced:
+            assert store.erase("ada") == len(IDS)
+        batches = "\n".join(traced).split("BEGIN IMMEDIATE")
+        assert max(batch.count("DELETE FROM threads") for batch in batches) == 2
+        assert len(pauses) > len(IDS) / 2
+    require_consistent(path)

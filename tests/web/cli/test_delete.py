@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from freezegun import freeze_time
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import ServiceUnavailable
 from flask_agentuity.stores import ThreadStore
 from flask_agentuity.stores.memory import MemoryStore
+from flask_agentuity.web.cli import removal
 
 from .running import ID, Runner, damage, new_id, runner_of, stored_at
 
@@ -103,3 +107,18 @@ def test_delete_needs_one_way_to_say_what(threads: Runner) -> None:
         result = threads("delete", "-y", *arguments)
         assert result.exit_code == 2
         assert "either THREAD_ID or --where" in result.stderr
+
+
+def test_deleting_many_leaves_pauses(
+    threads: Runner, store: ThreadStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In which the app can write."""
+    pauses: list[float] = []
+    monkeypatch.setattr(
+        removal, "time", SimpleNamespace(sleep=pauses.append, perf_counter=time.perf_counter)
+    )
+    for _ in range(12):
+        store.merge(new_id(), [Set("a", b"1")], {"m": 1})
+    assert threads("delete", "--where", "m=1", "-y").exit_code == 0
+    assert len(pauses) == 2
+    assert min(pauses) > 0
