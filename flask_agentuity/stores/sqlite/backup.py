@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -46,7 +47,8 @@ def _copy(connection: sqlite3.Connection, path: Path) -> None:
     # SQLite refuses to replace a file with contents.
     is_new = not path.exists() or path.stat().st_size == 0
     try:
-        connection.execute("VACUUM INTO ?", (str(path),))
+        # As bytes, because a file name need not be valid UTF-8.
+        connection.execute("VACUUM INTO CAST(? AS TEXT)", (os.fsencode(path),))
     except sqlite3.Error as error:
         if is_new:
             path.unlink(missing_ok=True)

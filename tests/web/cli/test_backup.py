@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import sqlite3
 import stat
@@ -186,3 +187,18 @@ def test_a_backup_returns_space_to_the_disk(place: Path, tmp_path: Path) -> None
         assert runner_of(store)("backup", copy).exit_code == 0
     with closing(sqlite3.connect(copy)) as connection:
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="file names are Unicode text there")
+def test_a_file_name_that_is_not_valid_text(place: Path, tmp_path: Path) -> None:
+    name = os.fsdecode(b"copy-\xff\n.db")
+    with closing(stored_at(place)) as store:
+        store.merge(ID, [Set("a", b"1")])
+        runner = runner_of(store)
+        result = runner("backup", tmp_path / name)
+        assert result.exit_code == 0
+        assert "Copied 1 thread to " in result.stdout
+        assert json.loads(runner("backup", tmp_path / name, "--json").stdout)["threads"] == 1
+        assert runner("export", tmp_path / f"{name}.jsonl").exit_code == 0
+    with closing(SQLiteStore(tmp_path / name)) as copy:
+        assert copy.restore(ID) == b'{"state":{"a":1}}'
