@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from .. import wire
 from ..document.operations import Operation
@@ -20,7 +20,6 @@ from .request import ServiceRefusal
 __all__ = [
     "Applied",
     "Conflicting",
-    "ReadDocument",
     "delete_document",
     "read_document",
     "replace_document",
@@ -106,19 +105,8 @@ def replace_document(
         raise
 
 
-class ReadDocument(NamedTuple):
-    """The reply to a restore: the document (None: there is none) and its version (0: not known).
-
-    ``has_many_keys``: the service says so.
-    """
-
-    document: bytes | None
-    version: int
-    has_many_keys: bool
-
-
-def read_document(client: ThreadClient, thread_id: str) -> ReadDocument:
-    """Return the document with what the service says about it.
+def read_document(client: ThreadClient, thread_id: str) -> tuple[bytes | None, int]:
+    """Return the document (None: there is none) and its version (0: not known).
 
     :raises StoreError: as for other calls of the client.
     """
@@ -129,8 +117,7 @@ def read_document(client: ThreadClient, thread_id: str) -> ReadDocument:
 
     reply = client.restore_reply(thread_id, encode, requires="edits")
     limit = client.settings.max_document_bytes
-    document = wire.document_of(reply.data, limit)
-    return ReadDocument(document, wire.version_of(reply.fields), wire.has_many_keys(reply.fields))
+    return wire.document_of(reply.data, limit), wire.version_of(reply.fields)
 
 
 def _since(began: float) -> wire.Began:

@@ -17,6 +17,7 @@ from ..errors import StateNotSerializable, StateTooLarge, StoreError
 from .envelope import document_size as document_size
 from .envelope import entry_size as entry_size
 from .envelope import join_document as join_document
+from .envelope import unwrap_document
 from .keys import decode_key as decode_key
 from .keys import decode_key_once as decode_key_once
 from .keys import encode_key as encode_key
@@ -25,6 +26,7 @@ from .keys import require_key as require_key
 from .refusal import MAX_DEPTH as MAX_DEPTH
 from .refusal import child_path as child_path
 from .refusal import find_refused
+from .splitting import split_many_keys
 from .unusual import Unusual, may_hold_large_integer, parse, write
 from .well_formed import make_well_formed
 
@@ -345,6 +347,8 @@ def split_document(document: bytes | str | None, thread_id: str) -> Snapshot | N
     """
     if not document:
         return None
+    if isinstance(document, bytes) and (found := split_many_keys(document)) is not None:
+        return Snapshot(*found)
     try:
         snapshot = _split(decode(document), thread_id)
         if snapshot is not None and _differs(snapshot, document):
@@ -360,7 +364,7 @@ def _split(root: Any, thread_id: str) -> Snapshot | None:
         return None
     if not isinstance(root, dict):
         raise damaged(thread_id, f"it is not a JSON object but {type(root).__name__}")
-    state, metadata = _unwrap(root)
+    state, metadata = unwrap_document(root)
     if not state and not metadata:
         return None
     values: list[bytes | None] = [*encode_each(state.values())]
@@ -371,16 +375,6 @@ def _differs(snapshot: Snapshot, document: bytes | str) -> bool:
     state = {key: value for key, value in snapshot.encoded.items() if value is not None}
     text = document.encode(errors="replace") if isinstance(document, str) else document
     return text != join_document(state, snapshot.metadata) and may_hold_large_integer(text)
-
-
-def _unwrap(root: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    parts = [root[name] for name in ("state", "metadata") if name in root]
-    if not parts or not all(part is None or isinstance(part, dict) for part in parts):
-        return root, {}
-    state = dict(root.pop("state", None) or {})
-    metadata = root.pop("metadata", None) or {}
-    state.update(root)
-    return state, metadata
 
 
 def require_size(size: int, limit: int, thread_id: str, before: int = 0) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from io import BytesIO
+from typing import Any
 
 from .keys import encode_key
 from .packed import PackedState
@@ -40,6 +41,17 @@ def join_document(state: Mapping[str, bytes] | PackedState, metadata: bytes = b"
         write(metadata)
     write(b"}")
     return document.getvalue()
+
+
+def unwrap_document(root: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the state and the metadata of a decoded document of either form."""
+    parts = [root[name] for name in ("state", "metadata") if name in root]
+    if not parts or not all(part is None or isinstance(part, dict) for part in parts):
+        return root, {}
+    state = dict(root.pop("state", None) or {})
+    metadata = root.pop("metadata", None) or {}
+    state.update(root)
+    return state, metadata
 
 
 def entry_size(encoded_key: bytes, value_size: int) -> int:

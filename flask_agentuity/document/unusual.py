@@ -47,15 +47,6 @@ def parse(encoded: bytes | str) -> Any:
     return make_well_formed(value) if _SURROGATE.search(text) else value
 
 
-def parse_at(text: str, place: int) -> tuple[Any, int]:
-    """Decode the JSON value that begins at *place*; also return where it ends.
-
-    :raises ValueError: if there is none.
-    :raises RecursionError: if it is deeply nested.
-    """
-    return _decoder.raw_decode(text, place)
-
-
 def write(value: Any) -> Unusual:
     """Return *value*, which may be deeply nested and have large integers, as compact JSON in UTF-8.
 
@@ -89,8 +80,7 @@ def _finite(text: str) -> float:
     return number
 
 
-_decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
-_parse = _decoder.decode
+_parse = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite).decode
 _dumps = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 

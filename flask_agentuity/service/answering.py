@@ -22,11 +22,10 @@ from collections.abc import Mapping
 from typing import assert_never
 
 from .. import wire
-from ..document import codec, packed
+from ..document import codec
 from ..document.codec import Snapshot
 from ..document.foreign_text import printable
 from ..document.operations import Clear, Operation, Set, SetMetadata
-from ..document.scanning import split_many_keys
 from ..errors import AgentuityError, StoreError, ThreadGone
 from ..stores.applying import compose_document, require_complete
 from ..stores.base import TOMBSTONE_SECONDS
@@ -122,25 +121,23 @@ class Answering:
         document = compose_document(snapshot, inside)
         if request.began is None:
             self._remember(request.thread_id, snapshot, inside, now)
-        version, keys = snapshot.version, len(snapshot.encoded)
-        many_keys = keys if keys > packed.MANY_KEYS else 0
+        version = snapshot.version
         # Only the document is needed: its parts must not take memory while the reply is made.
         del snapshot
-        return wire.encode_document(request.id, document, version, many_keys)
+        return wire.encode_document(request.id, document, version)
 
     def _remember(self, thread_id: str, snapshot: Snapshot, inside: str, now: float) -> None:
         state = require_complete(snapshot, inside)
         self._views.add(thread_id, View(state, snapshot.metadata, snapshot.version, now))
 
     def _save(self, inside: str, request: wire.SaveRequest, began: float) -> None:
-        views = [] if request.began is not None else self._views.of(request.thread_id, began)
-        are_many = any(len(view.state) > packed.MANY_KEYS for view in views)
-        snapshot = _parse_saved(request.document, request.thread_id, are_many)
+        snapshot = _parse_saved(request.document, request.thread_id)
         state = require_complete(snapshot, inside)
         metadata = None if request.metadata is None else codec.encode(request.metadata, "metadata")
         if request.began is not None:
             self._replace(inside, request, state, metadata, began)
             return
+        views = self._views.of(request.thread_id, began)
         view = choose_view(views, state, metadata)
         if view is None:
             began = self._last_restore(request.thread_id)
@@ -202,15 +199,13 @@ class Answering:
         return time.monotonic() - 2 * TOMBSTONE_SECONDS if restored is None else restored
 
 
-def _parse_saved(document: bytes, thread_id: str, are_many: bool) -> Snapshot:
+def _parse_saved(document: bytes, thread_id: str) -> Snapshot:
     """Read the document of a save.
 
-    :param are_many: whether it probably has many keys.
     :raises StoreError: if it is not a JSON object.
     """
-    split = split_many_keys if are_many else codec.split_document
     try:
-        return split(document, thread_id) or Snapshot({})
+        return codec.split_document(document, thread_id) or Snapshot({})
     except StoreError:
         raise StoreError(
             f"The user_data of the save of thread {thread_id} is not a JSON object."

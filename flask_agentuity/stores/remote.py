@@ -20,7 +20,6 @@ from ..document import codec
 from ..document.apply import apply_operations
 from ..document.codec import Snapshot
 from ..document.operations import Clear, Delete, Operation, Push, Set, SetMetadata
-from ..document.scanning import split_many_keys
 from ..errors import ConfigurationError, StateTooLarge, TooManyChanges, TooManyKeys
 from .applying import complete
 from .base import ThreadStore
@@ -71,7 +70,7 @@ class RemoteStore(RemoteFinding, ThreadStore):
 
     def restore(self, thread_id: str) -> bytes | None:
         return self._either(
-            lambda: read_document(self.client, thread_id).document,
+            lambda: read_document(self.client, thread_id)[0],
             lambda: self._basic.restore(thread_id),
         )
 
@@ -174,11 +173,8 @@ class _EditingService:
         self.client = client
 
     def read(self, thread_id: str, keys: Collection[str] | None = None) -> Snapshot | None:
-        document, version, has_many_keys = read_document(self.client, thread_id)
-        if document is not None and has_many_keys:
-            snapshot = split_many_keys(document, thread_id)
-        else:
-            snapshot = codec.split_document(document, thread_id)
+        document, version = read_document(self.client, thread_id)
+        snapshot = codec.split_document(document, thread_id)
         if snapshot is not None:
             snapshot.version = version
         return with_owner(snapshot)

@@ -7,8 +7,7 @@ has, each with its version: ``{"success": true, "edits": 1}``. A reply is
 With the extension ``edits`` replies have more fields. Clients that do not know them ignore
 them.
 
-* ``restore``: ``version``, if the store has one, is that of the document in ``data``; ``keys``, if
-  the state has many keys, is their number, so that the client can read it in less memory.
+* ``restore``: ``version``, if the store has one, is that of the document in ``data``.
 * ``merge`` that was applied: ``version``, the new one; ``preceding``, for each counted key
   the number of items in the list before the first one that was pushed; ``merged``, for each
   key whose edit the store merged itself, an object with ``value`` (left out if the key is
@@ -131,11 +130,10 @@ def encode_applied(id: str, applied: Applied) -> bytes:
     return encode_message(reply)
 
 
-def encode_document(id: str, document: bytes | None, version: int = 0, keys: int = 0) -> bytes:
+def encode_document(id: str, document: bytes | None, version: int = 0) -> bytes:
     """Return the reply to a restore; ``data`` is always a string, empty for no document.
 
-    :param version: that of the document; 0: not known.
-    :param keys: the number of keys if they are many; otherwise 0.
+    *version* is left out if it is 0.
 
     :raises ServiceError: if *document* is not UTF-8.
     """
@@ -144,8 +142,6 @@ def encode_document(id: str, document: bytes | None, version: int = 0, keys: int
     except UnicodeDecodeError as error:
         raise ServiceError(f"The stored document is not UTF-8: {error}") from None
     more = {"version": version} if version else {}
-    if keys:
-        more["keys"] = keys
     return encode_message({"id": id, "success": True, "data": text, **more})
 
 
@@ -220,11 +216,6 @@ def version_of(fields: Mapping[str, Any]) -> int:
     """Return the version in the *fields* of a reply; 0 if there is none."""
     version = fields.get("version")
     return version if type(version) is int and version > 0 else 0
-
-
-def has_many_keys(fields: Mapping[str, Any]) -> bool:
-    """Return whether the *fields* of a reply say that the document has many keys."""
-    return type(fields.get("keys")) is int
 
 
 def applied_of(fields: Mapping[str, Any]) -> Applied:
