@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 import time
+from functools import partial
 
 from websockets.exceptions import ConnectionClosed
 from websockets.frames import CloseCode
@@ -35,6 +36,15 @@ _CONNECTION_BYTES = 16 * 1024
 
 #: Seconds between two checks for views that are too old.
 _PRUNE_INTERVAL = 60.0
+
+
+class _GaveUp(Exception):
+    """The connection was closed because the service needs its memory."""
+
+
+async def _fail() -> None:
+    """Cancel the other tasks of the same group."""
+    raise _GaveUp
 
 
 class ServedConnection:
@@ -78,7 +88,7 @@ class ServedConnection:
                 if timer is not None:
                     timer.cancel()
             self._shared.idle_memory.freed(self._views.size + _CONNECTION_BYTES)
-            self._views.clear()
+            self._views.close()
 
     @property
     def socket_number(self) -> int:
@@ -111,8 +121,14 @@ class ServedConnection:
                 "%s was authorized; the namespace of its threads is %s.", self._peer, tenant.name
             )
             answering = Answering(tenant, self._views, shared.logs)
-            async with asyncio.TaskGroup() as requests:
-                await self._read(answering, requests, held)
+            try:
+                async with asyncio.TaskGroup() as requests:
+                    held.close = partial(self._give_up, requests, held)
+                    await self._read(answering, requests, held)
+            except* _GaveUp:
+                pass
+            finally:
+                held.close = self.abort
             await self._socket.close(CloseCode.GOING_AWAY, "the service is ending")
         finally:
             held.clear()
@@ -121,6 +137,12 @@ class ServedConnection:
                 del shared.connections[tenant.name]
             code = self._socket.protocol.close_code or "no closing handshake"
             shared.logs.left.info("%s disconnected (%s).", self._peer, code)
+
+    def _give_up(self, requests: asyncio.TaskGroup, held: Held) -> None:
+        """Close the connection, and forget its requests, which take the memory."""
+        held.close = self.abort
+        self.abort()
+        requests.create_task(_fail())
 
     async def _read(self, answering: Answering, requests: asyncio.TaskGroup, held: Held) -> None:
         busy, began = 0.0, time.perf_counter()

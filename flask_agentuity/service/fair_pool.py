@@ -75,7 +75,8 @@ class FairPool:
         began = time.perf_counter()
         running = loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
         running.add_done_callback(partial(self._finish, tenant, found, began))
-        return await running
+        # A thread stays in use until its function has ended, also if nothing waits for that.
+        return await asyncio.shield(running)
 
     def close(self) -> None:
         """Start no more functions. Does not wait for running ones."""

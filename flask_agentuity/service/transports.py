@@ -11,7 +11,7 @@ from typing import Any
 #: a buffer of OpenSSL that has grown stays as large until the connection ends.
 _TLS_READ = 32 * 1024
 #: How much is encrypted at once, for the same reason.
-_TLS_WRITE = 16 * 1024
+_TLS_WRITE = 32 * 1024
 
 
 def control(transport: asyncio.Transport, resume: Callable[[], object]) -> ControlledTransport:

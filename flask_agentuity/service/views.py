@@ -89,6 +89,7 @@ class Views:
         self._views: OrderedDict[View, str] = OrderedDict()
         self._of_thread: dict[str, deque[View]] = {}
         self._restored: OrderedDict[str, float] = OrderedDict()
+        self._closed = False
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -103,6 +104,8 @@ class Views:
     def add(self, thread_id: str, view: View) -> None:
         """Keep *view*, and drop older ones if there is no room."""
         with self._lock:
+            if self._closed:
+                return
             if not view.saved:
                 self._restored[thread_id] = view.at
                 self._restored.move_to_end(thread_id)
@@ -146,9 +149,10 @@ class Views:
             while self._views and next(iter(self._views)).at <= now - VIEW_SECONDS:
                 self._drop(next(iter(self._views)))
 
-    def clear(self) -> None:
-        """Forget everything."""
+    def close(self) -> None:
+        """Forget everything, and keep nothing any more: a request may still be in progress."""
         with self._lock:
+            self._closed = True
             for view in list(self._views):
                 self._drop(view)
 

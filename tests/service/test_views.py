@@ -88,11 +88,14 @@ def test_connections_share_the_bytes_of_the_service() -> None:
     # A connection takes nothing from another one.
     second.add("t", view(2_500))
     assert (len(first), len(second)) == (3, 0)
-    first.clear()
+    first.close()
     for _ in range(5):
         second.add("t", view(2_500))
     assert len(second) == 3
-    second.clear()
+    second.close()
+    # A request of a connection that has ended takes nothing.
+    second.add("t", view(2_500))
+    assert len(second) == 0
     assert budget.take(10_000)
     assert not budget.take(1)
 
