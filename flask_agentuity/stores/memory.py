@@ -24,6 +24,9 @@ from .memory_runs import MemoryRuns
 from .skipped import warn_of_skipped
 from .writing import Conflict, Write, Written
 
+#: By how many seconds threads that seem to be of the future come before the write that notices it.
+_BEFORE = 0.1
+
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
@@ -55,6 +58,8 @@ class MemoryStore(MovingInMemory):
         self._threads: dict[str, StoredThread] = {}
         # In the order of deletion.
         self._tombstones: dict[str, Tombstone] = {}
+        # When the last write began.
+        self._latest = 0.0
         self.runs = self._runs = MemoryRuns()
         self._lock = PerProcess(lambda: threading.Lock())
         self._tenants: MemoryStore | None = None
@@ -107,6 +112,9 @@ class MemoryStore(MovingInMemory):
             self._require_possible_keys(thread_id, write.operations)
         with self._lock.get():
             now = time.time()
+            if now < self._latest - AHEAD:
+                self._correct_times()
+            self._latest = now
             self._require_turn(thread_id, write.turn)
             stored = self._find(thread_id)
             self._require_not_deleted(thread_id, write, began, stored)
@@ -254,7 +262,7 @@ class MemoryStore(MovingInMemory):
         ahead.sort(key=lambda stored: stored.updated)
         for place, stored in enumerate(ahead):
             # A microsecond apart, so that their order stays.
-            stored.updated = min(stored.updated, now + place / 1_000_000)
+            stored.updated = min(stored.updated, now - _BEFORE + place / 1_000_000)
             stored.used = min(stored.used, now)
             stored.created = min(stored.created, stored.updated)
 

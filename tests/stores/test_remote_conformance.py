@@ -97,7 +97,7 @@ class TestRemoteStore(StoreConformance):
         moving = SimpleNamespace(
             time=lambda: time.time() + moved[0], monotonic=time.monotonic, sleep=time.sleep
         )
-        for module in ("store", "listing"):
+        for module in ("store", "listing", "purging"):
             monkeypatch.setattr(f"flask_agentuity.stores.sqlite.{module}.time", moving)
         yield Clock(lambda seconds: moved.append(moved.pop() + seconds))
 

@@ -1,8 +1,8 @@
 """Threads that were written before the clock was set back, and seem to be of the future.
 
 They would stay at the top of listings, and expire late, until the clock has caught up. So they
-count as updated at the moment at which that is noticed: by a listing that shows them, and by what
-removes expired threads. Their order stays.
+count as updated just before that is noticed: by the first write after it, by a listing that shows
+them, or by a purge. Their order stays.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ from .ordering import set_times
 
 #: How many threads one transaction corrects.
 MOST_CORRECTED = 50
+#: By how many seconds they then come before the write that has noticed it.
+_BEFORE = 0.1
 
 # A damaged time is no number, comes after all numbers, and stays as it is.
 _IS_AHEAD = "BETWEEN ? AND 1e300"
@@ -45,7 +47,7 @@ def correct_times(connection: sqlite3.Connection, now: float, before: int) -> in
     rows = connection.execute(_FIRST, [*[now + AHEAD] * 3, MOST_CORRECTED]).fetchall()
     for place, (number, created, updated) in enumerate(rows, before):
         # A microsecond apart, so that their order stays.
-        at = min(updated, now + place / 1_000_000)
+        at = min(updated, now - _BEFORE + place / 1_000_000)
         is_created_later = isinstance(created, int | float) and created > at
         set_times(connection, number, at if is_created_later else created, at)
         connection.execute(_SET_USED, (now, number, now + AHEAD))

@@ -47,8 +47,8 @@ class SQLiteFinding(Finding):
     _purging: Purging
 
     def find(self, query: Query) -> Page:
-        found = self._find(query)
-        if found and found[0].updated > time.time() + AHEAD and self._purging.correct():
+        found, now = self._find(query), time.time()
+        if found and found[0].updated > now + AHEAD and self._purging.correct(now):
             found = self._find(query)
         return query.page_of(found)
 

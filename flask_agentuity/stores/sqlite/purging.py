@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from ...errors import StoreError
 from ...per_process import PerProcess
+from ..listing import AHEAD
 from .background_removal import BackgroundRemoval
 from .connections import Connections
 from .pacing import PAUSE, leaving_pauses
@@ -33,14 +34,18 @@ class Purging:
         self._connections = connections
         self._removal = Removal(connections, ttl)
         self._background = PerProcess(lambda: BackgroundRemoval(self._removal))
-        #: When to look for expired threads again, by :func:`time.monotonic`.
-        self.due = 0.0
+        #: Writes at other times than between these have to call :meth:`look`.
+        self.since = self.due = 0.0
 
-    def look(self) -> None:
-        """Look for expired threads, and begin to remove them in the background if there are any."""
-        self.due = time.monotonic() + _INTERVAL
+    def look(self, now: float) -> None:
+        """Look for expired threads, and begin to remove them in the background if there are any.
+
+        :param now: when the write began that calls it.
+        """
+        # A write before that means that the clock was set back.
+        self.since, self.due = now - AHEAD, now + _INTERVAL
         try:
-            if not self._background.get().look(time.time()):
+            if not self._background.get().look(now):
                 # Threads do not run in this process, so each write removes some.
                 self.due = 0.0
         except StoreError as error:
@@ -68,12 +73,12 @@ class Purging:
         self._empty_log()
         return total
 
-    def correct(self) -> bool:
+    def correct(self, now: float) -> bool:
         """Correct times that are in the future, of many threads; return whether there were any."""
         corrected = False
         try:
             for _ in range(_MOST_CORRECTIONS):
-                if not self._removal.correct_some(time.time()):
+                if not self._removal.correct_some(now):
                     break
                 corrected = True
         except StoreError as error:

@@ -160,8 +160,8 @@ class SQLiteStore(SQLiteFinding, SQLiteTurns, MovingInSQLite):
             warn_of_skipped(thread_id, skipped)
         if seen is None or not seen.head.stale:
             self._ordering.note_write(outcome)
-        if time.monotonic() >= self._purging.due:
-            self._purging.look()
+        if not self._purging.since <= now < self._purging.due:
+            self._purging.look(now)
         return outcome
 
     def delete(self, thread_id: str) -> None:

@@ -30,8 +30,8 @@ from .output import count_threads, counter, print_json, print_text
 #: After so many threads, ``delete --where`` pauses for several times as long as they took, and for
 #: this time in seconds at least.
 _STEP = 5
-_PAUSES = 3
-_PAUSE = 0.005
+_PAUSES = 6
+_PAUSE = 0.008
 
 
 @threads.command(

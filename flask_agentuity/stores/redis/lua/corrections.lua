@@ -1,6 +1,6 @@
 -- Threads that were written before the server's clock was set back seem to be of the future. They would
 -- stay at the top of listings, and expire late, until the clock has caught up. So they count as updated
--- at the moment at which that is noticed. Their order stays.
+-- just before that is noticed. Their order stays.
 
 local function correct_expiry(thread_name, ttl, gone, memory)
   if ttl > 0 and redis.call('PTTL', thread_name) > ttl then
@@ -40,7 +40,7 @@ local function correct_times(index_name)
   local ids = redis.call('ZRANGEBYSCORE', index_name, '(' .. now + ahead, '+inf', 'LIMIT', 0, 100)
   for place, id in ipairs(ids) do
     -- A microsecond apart, so that their order stays.
-    local at = string.format('%.6f', now + (place - 1) / 1e6)
+    local at = string.format('%.6f', now - 0.1 + place / 1e6)
     if not correct_time(index_name, id, at, ttl + 0, memory + 0) then
       return
     end
