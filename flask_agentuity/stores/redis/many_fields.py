@@ -42,8 +42,8 @@ class ManyFields(dict[bytes, bytes]):
         self.damage = ""
         #: The state. A wanted value may be missing, because its string comes later.
         self.state: PackedState = pack(self._entries(members))
-        if not self and self.state:
-            # Entries without a head are a damaged thread, not no thread.
+        if self.state and b"head" not in self:
+            # They are a damaged thread, not a deleted one.
             self[b""] = b""
 
     def _entries(self, members: Iterable[Member]) -> Iterator[tuple[int, bytes, bytes | None]]:

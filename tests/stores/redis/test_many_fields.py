@@ -22,9 +22,10 @@ COUNT = MANY_FIELDS + 100
 LONG = b'"%b"' % (b"x" * 2_000)
 
 
-@pytest.fixture(params=[2, 3])
+# With health checks, the methods of redis-py read the replies.
+@pytest.fixture(params=["protocol=2", "protocol=3", "protocol=3&health_check_interval=60"])
 def url(request: pytest.FixtureRequest, redis_server: RedisServer) -> str:
-    return f"{redis_server.url}?protocol={request.param}"
+    return f"{redis_server.url}?{request.param}"
 
 
 @pytest.fixture
@@ -112,6 +113,7 @@ def test_damage_is_reported_and_the_connection_stays(
         if text is None:
             client.hdel(name, field)
             client.hdel(name, "metadata")
+            client.hset(name, "gone", "1 1")
         else:
             client.hset(name, field, text)
         with pytest.raises(StoreError, match="damaged"):
