@@ -6,7 +6,8 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ParamSpec, TypeVar
@@ -73,10 +74,10 @@ class FairPool:
         else:
             await self._wait(tenant, found, loop)
         began = time.perf_counter()
-        running = loop.run_in_executor(self._executor, partial(function, *args, **kwargs))
-        running.add_done_callback(partial(self._finish, tenant, found, began))
-        # A thread stays in use until its function has ended, also if nothing waits for that.
-        return await asyncio.shield(running)
+        work = self._executor.submit(function, *args, **kwargs)
+        running = asyncio.wrap_future(work, loop=loop)
+        running.add_done_callback(partial(self._finish, tenant, found, began, work))
+        return await running
 
     def close(self) -> None:
         """Start no more functions. Does not wait for running ones."""
@@ -115,7 +116,20 @@ class FairPool:
         )
         return min(able, key=lambda tenant: (tenant.running, tenant.used), default=None)
 
-    def _finish(self, name: str, tenant: _Tenant, began: float, ended: asyncio.Future[Any]) -> None:
+    def _finish(
+        self,
+        name: str,
+        tenant: _Tenant,
+        began: float,
+        work: Future[Any],
+        ended: asyncio.Future[Any],
+    ) -> None:
+        if not work.done():
+            # Nothing waits for the function any more, but it still uses its thread.
+            loop = asyncio.get_running_loop()
+            again = partial(self._finish, name, tenant, began, work, ended)
+            work.add_done_callback(lambda _: _call_in(loop, again))
+            return
         seconds = time.perf_counter() - began
         tenant.running -= 1
         tenant.used += seconds
@@ -132,3 +146,9 @@ class FairPool:
     def _forget_idle(self, name: str, tenant: _Tenant) -> None:
         if not tenant.waiting and not tenant.running:
             self._tenants.pop(name, None)
+
+
+def _call_in(loop: asyncio.AbstractEventLoop, function: Callable[[], object]) -> None:
+    # The service may have ended in the meantime.
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(function)
