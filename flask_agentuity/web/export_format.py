@@ -11,7 +11,7 @@ from typing import Any
 
 from ..document import codec
 from ..stores import ListedThread
-from ..stores.base import complete
+from ..stores.applying import require_complete
 from ..stores.listing import require_owner, require_times
 from .thread_ids import require_stored_id
 
@@ -31,7 +31,7 @@ def to_line(thread: ListedThread, document: bytes | None) -> bytes | None:
         fields["owner"] = thread.owner
     head = codec.encode(fields)
     # Joined as text, because state and metadata may nest as deep as the encoder can go.
-    body = codec.join_document(complete(snapshot, thread.id), snapshot.metadata)
+    body = codec.join_document(require_complete(snapshot, thread.id), snapshot.metadata)
     return b"%b,%b\n" % (head[:-1], body[1:])
 
 

@@ -62,7 +62,11 @@ def _find(thread_id: str) -> dict[str, Any] | None:
     snapshot = codec.split_document(document, thread_id)
     if snapshot is None:
         return None
-    return {"metadata": codec.decode(snapshot.metadata), "state": snapshot.decoded}
+    state = {
+        key: snapshot.decoded[key] if key in snapshot.decoded else codec.decode(value or b"null")
+        for key, value in snapshot.encoded.items()
+    }
+    return {"metadata": codec.decode(snapshot.metadata), "state": state}
 
 
 def _find_owner(thread_id: str) -> str | None:

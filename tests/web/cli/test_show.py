@@ -134,6 +134,14 @@ def test_show_a_long_thread(threads: Runner, store: ThreadStore) -> None:
     assert lines[3:] == [f"  user: message {number}" for number in range(10_000)]
 
 
+def test_show_a_thread_with_many_keys(threads: Runner, store: ThreadStore) -> None:
+    state = {f"key {number}": number for number in range(1_000)}
+    store.merge(ID, [Set(key, codec.encode(value)) for key, value in state.items()])
+    result = threads("show", ID, "--json")
+    assert result.exit_code == 0
+    assert json.loads(result.stdout)["state"] == state
+
+
 def test_a_deleted_key_is_reported_once(capsys: pytest.CaptureFixture[str]) -> None:
     shown = Conversation()
 
