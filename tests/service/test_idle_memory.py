@@ -12,6 +12,7 @@ import time
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, suppress
+from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -195,6 +196,10 @@ def test_no_received_data_is_kept(serve: Serve, connect: Connect) -> None:
     assert all(sys.getsizeof(each.obj) < 10 * KIB for each in views)
 
 
+@pytest.mark.skipif(
+    int(version("websockets").partition(".")[0]) < 17,
+    reason="connections of earlier versions refer to themselves",
+)
 @pytest.mark.parametrize("tls", [False, True])
 def test_closed_connections_are_freed_at_once(serve: Serve, tls: bool) -> None:
     server_context = client_context = None
@@ -236,7 +241,7 @@ def test_headers_and_control_frames_are_not_held(
     for padding in (0, 200, 2_000, 70_000):
         peer.call("restore", padding="x" * padding)
         peer.socket.ping().wait(PATIENCE)
-        peer.socket.send(["{", " " * 5_000, "}"], text=True)
+        peer.socket.send(["{", " " * 5_000, "}"])
     eventually(lambda: held.size == 0)
 
 
