@@ -11,12 +11,13 @@ import time
 from collections.abc import Callable
 
 from ..log_context import LOGGERS
+from ..per_process import PerProcess
 from .limited_log import INTERVAL, LEFT_OUT, Limit
 
 #: Lines of each kind in an interval.
 _BURST = 20
 
-_thread = threading.local()
+_threads = PerProcess(lambda: threading.local())
 
 
 class StoreLog:
@@ -29,7 +30,7 @@ class StoreLog:
 
     def limit_this_thread(self) -> None:
         """Limit the lines that the current thread logs from now on."""
-        _thread.log = self
+        _threads.get().log = self
 
     def admits(self, record: logging.LogRecord) -> bool:
         """Return whether *record* is logged. It then tells how many others were not."""
@@ -44,7 +45,7 @@ class StoreLog:
 
 
 def _limit(record: logging.LogRecord) -> bool:
-    log: StoreLog | None = getattr(_thread, "log", None)
+    log: StoreLog | None = getattr(_threads.made(), "log", None)
     return log is None or record.levelno < logging.INFO or log.admits(record)
 
 
