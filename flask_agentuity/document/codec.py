@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from ..errors import StateNotSerializable, StateTooLarge, StoreError
+from .envelope import MOST_PUNCTUATION as MOST_PUNCTUATION
 from .envelope import document_size as document_size
 from .envelope import entry_size as entry_size
 from .envelope import join_document as join_document

@@ -12,6 +12,9 @@ from .packed import PackedState
 _STATE = b'"state":'
 _METADATA = b'"metadata":'
 
+#: The most bytes that a document has besides its entries and its metadata.
+MOST_PUNCTUATION = len(_STATE + _METADATA) + 4
+
 
 def join_document(state: Mapping[str, bytes] | PackedState, metadata: bytes = b"{}") -> bytes:
     """Return the document of an encoded state and metadata; ``b""`` when both are empty."""

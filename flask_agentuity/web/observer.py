@@ -63,7 +63,8 @@ class Observer:
             self.send(signals.thread_created, thread)
 
     def thread_restored(self, thread: Thread) -> None:
-        self.send(signals.thread_restored, thread)
+        if signals.thread_restored.receivers:
+            self.send(signals.thread_restored, thread)
 
     def thread_restore_failed(self, thread: Thread, error: StoreError) -> None:
         logger.error(
@@ -84,7 +85,8 @@ class Observer:
                 thread.max_size,
                 extra=self._about(thread),
             )
-        self.send(signals.thread_saved, thread)
+        if signals.thread_saved.receivers:
+            self.send(signals.thread_saved, thread)
 
     def _tell_begun(self, thread: Thread) -> None:
         """Tell that the save has begun a thread under an id that was not made just now."""

@@ -49,7 +49,9 @@ def plan_appends(
         size += len(added) + 1
         tails[key] = segment, count, length, before, epoch, body, kind, nulls
         statements.append((UPDATE, (count, body, before, epoch, segment)))
-    if codec.document_size(size, len(metadata)) > max_bytes:
+    if size + len(metadata) > max_bytes - codec.MOST_PUNCTUATION and (
+        codec.document_size(size, len(metadata)) > max_bytes
+    ):
         return None
     thread_id, version = seen.thread_id, next_version(seen.head.version, now)
     row = number, version, used, now, born, deleted, size, epoch, metadata, owner, 1

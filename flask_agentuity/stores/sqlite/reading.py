@@ -42,10 +42,8 @@ WHERE t.id = ?
 """
 _READ_ALL = _READ.format("1")
 
-_IS_AS_READ = "SELECT 1 FROM threads WHERE number = ? AND version = ? AND id = ?"
-
-# The whole list between two numbers. Brackets are added to segments, because adding them to the
-# list would copy it.
+# The whole list between two numbers, if the thread still has the version that was read. Brackets
+# are added to segments, because adding them to the list would copy it.
 _WHOLE = """
 SELECT CAST(group_concat(body, ',') AS BLOB) FROM (
   SELECT CASE number
@@ -54,7 +52,10 @@ SELECT CAST(group_concat(body, ',') AS BLOB) FROM (
     WHEN ?2 THEN body || ']'
     ELSE body
   END AS body
-  FROM segments WHERE number >= ?1 AND number <= ?2 ORDER BY number
+  FROM segments
+  WHERE number >= ?1 AND number <= ?2
+  AND EXISTS (SELECT 1 FROM threads WHERE number = ?3 AND version = ?4 AND id = ?5)
+  ORDER BY number
 )
 """
 
@@ -65,12 +66,34 @@ def _query(count: int) -> str:
     return _READ.format(f"e.key IN ({', '.join('?' * count)})")
 
 
+class _Changed(Exception):
+    """Another write came between two statements."""
+
+
 def read_thread(
     connection: sqlite3.Connection, thread_id: str, keys: Collection[str] | None
 ) -> tuple[Head, Snapshot] | None:
     """Return the row of a thread, and its contents; None if there is no row.
 
     The values of keys that are not in *keys* (None: all keys) may be left out.
+    """
+    try:
+        return _read(connection, thread_id, keys)
+    except _Changed:
+        connection.execute("BEGIN")
+    try:
+        # In a transaction, all statements read the file as it was at the first one.
+        return _read(connection, thread_id, keys)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def _read(
+    connection: sqlite3.Connection, thread_id: str, keys: Collection[str] | None
+) -> tuple[Head, Snapshot] | None:
+    """Do what :func:`read_thread` does.
+
+    :raises _Changed: if another write came in between.
     """
     if keys is None or len(keys) > schema.MOST_NAMED:
         keys, query = None, _READ_ALL
@@ -82,37 +105,31 @@ def read_thread(
     if not rows:
         return None
     head = new_tuple(Head, rows[0][1:12])
-    if head.entries_size < _LARGE:
-        return head, _snapshot_of(thread_id, head, rows, found, keys)
-    connection.execute("BEGIN")
-    try:
-        # Until the first statement is finished, the others read the same snapshot.
-        if len(rows) < packed.MANY_KEYS + 2 and not _is_as_read(connection, head, thread_id):
-            found = connection.execute(query, arguments)
-            rows = found.fetchmany(packed.MANY_KEYS + 2)
-            if not rows:
-                return None
-            head = new_tuple(Head, rows[0][1:12])
-        rows = [rows[0], *_with_lists(connection, rows[1:])]
-        return head, _snapshot_of(thread_id, head, rows, _with_lists(connection, found), keys)
-    finally:
-        connection.execute("ROLLBACK")
+    others: Iterable[Any] = found
+    if head.entries_size >= _LARGE:
+        version = head.number, head.stored_version, thread_id
+        rows = [rows[0], *_with_lists(connection, rows[1:], version)]
+        others = _with_lists(connection, found, version)
+    return head, _snapshot_of(thread_id, head, rows, others, keys)
 
 
-def _is_as_read(connection: sqlite3.Connection, head: Head, thread_id: str) -> bool:
-    arguments = head.number, head.stored_version, thread_id
-    return connection.execute(_IS_AS_READ, arguments).fetchone() is not None
+def _with_lists(
+    connection: sqlite3.Connection, rows: Iterable[Any], version: tuple[int, int, str]
+) -> Iterator[Any]:
+    """Yield *rows*, with the row of the whole list instead of its segments but the last.
 
-
-def _with_lists(connection: sqlite3.Connection, rows: Iterable[Any]) -> Iterator[Any]:
-    """Yield *rows*, with the row of the whole list instead of its segments but the last."""
+    :param version: the number, the version and the id of the thread.
+    """
     for row in rows:
         number, tail = row[0], row[6]
         if row[2] != schema.LIST or tail is None or row[11] is not None:
             yield row
             continue
-        found = connection.execute(_WHOLE, (schema.segment_range(number)[0], tail))
-        yield (*row[:11], found.fetchone())
+        arguments = schema.segment_range(number)[0], tail, *version
+        found = connection.execute(_WHOLE, arguments).fetchone()
+        if found[0] is None:
+            raise _Changed
+        yield (*row[:11], found)
 
 
 def _snapshot_of(

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from flask_agentuity.document import codec
+from flask_agentuity.document.codec import Snapshot
 from flask_agentuity.document.operations import Operation, Push, Set, SetMetadata, Truncate
 from flask_agentuity.stores.sqlite.reading import read_thread
 from flask_agentuity.stores.sqlite.store import SQLiteStore
@@ -29,16 +30,17 @@ LARGE: list[Operation] = [
 
 
 class Interrupted:
-    """A connection; something else happens before its first statement that begins like this."""
+    """A connection; something else happens before statements that begin like these, in order."""
 
-    def __init__(self, connection: sqlite3.Connection, before: str, event: Any) -> None:
+    def __init__(self, connection: sqlite3.Connection, before: list[str], event: Any) -> None:
         self._connection = connection
         self._before = before
-        self._events = [event]
+        self._event = event
 
     def execute(self, statement: str, arguments: Any = ()) -> sqlite3.Cursor:
-        if statement.lstrip().startswith(self._before) and self._events:
-            self._events.pop()()
+        if self._before and statement.lstrip().startswith(self._before[0]):
+            del self._before[0]
+            self._event()
         return self._connection.execute(statement, arguments)
 
 
@@ -99,25 +101,44 @@ def test_a_short_thread_is_read_in_one_statement(store: SQLiteStore) -> None:
         [Truncate("messages", 1)],
     ],
 )
-@pytest.mark.parametrize("before", ["BEGIN", "SELECT 1", "SELECT CAST"])
+@pytest.mark.parametrize("before", [["SELECT CAST"], ["SELECT CAST", "BEGIN"]])
 def test_another_write_in_between(
-    store: SQLiteStore, before: str, changes: list[Operation]
+    store: SQLiteStore, before: list[str], changes: list[Operation]
 ) -> None:
+    found, stored = read_between(store, before, changes)
+    assert found == stored[-1]
+
+
+def test_another_write_in_the_second_attempt(store: SQLiteStore) -> None:
+    found, stored = read_between(store, ["SELECT CAST", "SELECT CAST"], [Push("messages", b"1")])
+    # The transaction of the attempt has begun with its first statement.
+    assert found == stored[1]
+
+
+def read_between(
+    store: SQLiteStore, before: list[str], changes: list[Operation]
+) -> tuple[Snapshot | None, list[Snapshot | None]]:
+    """Return what is read with changes before some statements, and what was stored after each."""
     write(store, *LARGE)
-    states = [store.read(ID)]
+    stored, waiting = [store.read(ID)], list(before)
+
+    def change() -> None:
+        write(store, *changes)
+        stored.append(store.read(ID))
+
     with store._connections.read(ID) as connection:
-        interrupted: Any = Interrupted(connection, before, lambda: write(store, *changes))
+        interrupted: Any = Interrupted(connection, waiting, change)
         found = read_thread(interrupted, ID, None)
         assert not connection.in_transaction
     assert found is not None
-    states.append(store.read(ID))
-    assert [found[1] == state for state in states].count(True) == 1
+    assert not waiting
+    return found[1], stored
 
 
 def test_a_thread_that_is_deleted_in_between(store: SQLiteStore) -> None:
     write(store, *LARGE)
     with store._connections.read(ID) as connection:
-        interrupted: Any = Interrupted(connection, "BEGIN", lambda: store.delete(ID))
+        interrupted: Any = Interrupted(connection, ["SELECT CAST"], lambda: store.delete(ID))
         found = read_thread(interrupted, ID, None)
         assert not connection.in_transaction
     assert found is None or found[0].is_nothing
