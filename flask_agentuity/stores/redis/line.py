@@ -111,11 +111,11 @@ class Line:
     def exchange(self, *commands: Command, take: Take | None = None) -> list[Any]:
         """Send *commands* in one packet and return their replies, including error replies.
 
-        :param take: is called with the elements of the first reply, as they arrive, if they are
-            many; its result takes the place of the reply. It must use all of them.
-
         The methods of a client are not used, because many clients repeat a command whose reply
         was lost, and a repeated push would be stored twice.
+
+        :param take: is called with the elements of the first reply, as they arrive, if they are
+            many; its result takes the place of the reply. It must use all of them.
         """
         try:
             packed = b"".join(map(_pack_command, commands))
@@ -150,7 +150,6 @@ class Line:
         """Run a script and return its reply.
 
         :param take: see :meth:`exchange`.
-
         :raises RedisError: if the reply is an error.
         """
         call = (len(names), *names, *arguments)
@@ -231,7 +230,7 @@ class Line:
         return not self._reader.has_data()
 
     def _receive_first(self) -> int:
-        """Receive the begin of a reply, and return its length if it is a long list.
+        """Receive the beginning of a reply, and return its length if it is a long list.
 
         Then its head is not passed to the reader, for which each element is a reply. Otherwise
         return -1.
@@ -239,7 +238,8 @@ class Line:
         buffer, size = self._buffer, self._sock.recv_into(self._buffer)
         if not size:
             raise exceptions.ConnectionError("the server closed the connection")
-        if 48 <= buffer[_LONG] <= 57 and buffer[0] in _LISTS:
+        # Behind these bytes, the buffer has what an earlier reply left.
+        if size > _LONG and 48 <= buffer[_LONG] <= 57 and buffer[0] in _LISTS:
             end = buffer.find(b"\r\n", 0, size)
             if end > 0:
                 self._reader.feed(buffer, end + 2, size - end - 2)

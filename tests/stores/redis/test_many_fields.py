@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Any
 
 import pytest
 from support.redis_server import RedisServer
@@ -141,3 +142,41 @@ def test_entries_are_put_in_order() -> None:
     fields = ManyFields([long, (b"head", b"h", b""), items])
     assert dict(fields) == {b"head": b"h"}
     assert dict(fields.state) == {"b": b"[1,22]", "a": b'"long!"'}
+
+
+class FirstBytes:
+    """A socket from which the first read returns only 4 bytes. It stands for the network."""
+
+    def __init__(self, whole: Any) -> None:
+        self._whole = whole
+        self._is_first = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._whole, name)
+
+    def recv_into(self, buffer: bytearray, size: int = 0) -> int:
+        if self._is_first:
+            self._is_first, size = False, 4
+        return int(self._whole.recv_into(buffer, size))
+
+
+@pytest.mark.skipif(line.hiredis is None, reason="redis-py's own methods are used without hiredis")
+def test_the_rest_of_an_earlier_reply_is_not_taken_for_a_part_of_the_length(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first packet may end just behind the length of a short list."""
+
+    def receive_first(self: line.Line) -> int:
+        # As a list of 1,000 elements leaves it.
+        self._buffer[:7] = b"*1000\r\n"
+        monkeypatch.setattr(self, "_sock", FirstBytes(self._sock))
+        return original(self)
+
+    original = line.Line._receive_first
+    few = new_id()
+    with closing(RedisStore.from_url(redis_server.url)) as store:
+        store.write(few, Write([Set("a", b"1")], owner="ada"))
+        monkeypatch.setattr(line.Line, "_receive_first", receive_first)
+        found = store.read_for("ada", few)
+    assert found is not None
+    assert dict(found.encoded) == {"a": b"1"}
