@@ -150,7 +150,8 @@ class Connections:
     def shorten_log(self, connection: sqlite3.Connection) -> None:
         """Keep the write-ahead log short. It is called after a number of transactions."""
         self.written = 0
-        with suppress(sqlite3.OperationalError):
+        # The transaction is stored, whatever happens here.
+        with suppress(sqlite3.Error, OSError):
             self._log.shorten(connection)
 
     def empty_log(self, connection: sqlite3.Connection) -> bool:

@@ -122,10 +122,12 @@ class Log:
     def _restart(self, connection: sqlite3.Connection, milliseconds: int) -> bool:
         """Wait until no reader uses the log, and restart it; False if one still does."""
         (before,) = connection.execute("PRAGMA busy_timeout").fetchone()
-        connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
-        # Readers that begin now need only the file.
-        (is_used, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
-        connection.execute(f"PRAGMA busy_timeout = {before}")
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {milliseconds}")
+            # Readers that begin now need only the file.
+            (is_used, *_) = connection.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()
+        finally:
+            connection.execute(f"PRAGMA busy_timeout = {before}")
         return not is_used
 
     def empty(self, connection: sqlite3.Connection) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -209,3 +210,38 @@ def test_a_writer_that_has_waited_for_long_is_noted(store: SQLiteStore, path: Pa
         other.execute("COMMIT")
         writer.join(30)
     assert log._again > 0.0
+
+
+def test_an_attempt_that_fails_leaves_the_connection_as_it_was(
+    store: SQLiteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "LONGEST", 1)
+    store.merge(ID, [Set("a", VALUE)])
+
+    class Failing(sqlite3.Connection):
+        """Stands for a full disk."""
+
+        def execute(self, sql: str, *arguments: Any) -> sqlite3.Cursor:
+            if "RESTART" in sql:
+                raise sqlite3.OperationalError("database or disk is full")
+            return super().execute(sql, *arguments)
+
+    with closing(sqlite3.connect(path, timeout=3, factory=Failing)) as connection:
+        with pytest.raises(sqlite3.OperationalError):
+            journal.Log(path).shorten(connection)
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (3_000,)
+
+
+@pytest.mark.parametrize("error", [sqlite3.DatabaseError("malformed"), PermissionError("no")])
+def test_a_write_that_was_stored_does_not_fail_with_the_log(
+    store: SQLiteStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(self: journal.Log, connection: sqlite3.Connection) -> None:
+        raise error
+
+    monkeypatch.setattr(journal.Log, "shorten", fail)
+    monkeypatch.setattr(connections, "_WRITES", 1)
+    store.merge(ID, [Set("a", b"1")])
+    assert store.restore(ID) == b'{"state":{"a":1}}'
+    # A fork would wait for a thread that has not returned its connection.
+    assert store._connections._in_use == []
