@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -24,8 +25,12 @@ def require_unused(store: ThreadStore, path: Path) -> None:
 
     :raises Failure: the message says why.
     """
-    own = store.path if isinstance(store, SQLiteStore) else None
-    resolved = path.resolve()
+    with _failing_as(str(path)):
+        _require_unused(store.path if isinstance(store, SQLiteStore) else None, path)
+
+
+def _require_unused(own: Path | None, path: Path) -> None:
+    resolved = _resolve(path)
     for ending in _ENDINGS:
         main = Path(str(resolved).removesuffix(ending))
         if main != resolved and main.exists():
@@ -59,7 +64,7 @@ def export_file(name: str, store: ThreadStore) -> Iterator[BinaryIO]:
         sys.stdout.buffer.flush()
         return
     require_unused(store, Path(name))
-    path = Path(name).resolve()
+    path = _resolve(Path(name))
     if path.exists() and not path.is_file():
         with _failing_as(name), path.open("wb") as device:
             yield device
@@ -77,8 +82,8 @@ def replaced_file(name: str) -> Iterator[Path]:
 
     :raises Failure: if the file cannot be written.
     """
-    path = Path(name).resolve()
     with _failing_as(name):
+        path = _resolve(Path(name))
         # The permissions of such a file are 0600.
         descriptor, temporary_name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(descriptor)
@@ -93,6 +98,18 @@ def replaced_file(name: str) -> Iterator[Path]:
             raise
         finally:
             signal.signal(signal.SIGTERM, before)
+
+
+def _resolve(path: Path) -> Path:
+    """Return *path* without symbolic links.
+
+    :raises OSError: if they lead to one another.
+    """
+    try:
+        return path.resolve()
+    except RuntimeError:
+        # Since Python 3.13, it is not raised.
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP)) from None
 
 
 def _write_to_disk(path: Path) -> None:

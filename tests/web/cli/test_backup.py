@@ -149,6 +149,25 @@ def test_files_that_are_not_replaced(place: Path, tmp_path: Path) -> None:
         assert store.restore(ID) == b'{"state":{"a":1}}'
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other links and limits")
+@pytest.mark.parametrize("command", ["backup", "export"])
+def test_names_that_no_file_can_have(place: Path, tmp_path: Path, command: str) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(link)
+    long = tmp_path / ("x" * 300)
+    with closing(stored_at(place)) as store:
+        store.merge(ID, [Set("a", b"1")])
+        runner = runner_of(store)
+        result = runner(command, long)
+        assert result.exit_code == 1
+        assert result.stderr == f"Error: {long} cannot be written: File name too long\n"
+        if sys.version_info < (3, 13):
+            result = runner(command, link)
+            assert result.exit_code == 1
+            assert f"{link} cannot be written: Too many levels" in result.stderr
+        assert link.is_symlink()
+
+
 def test_a_damaged_copy_is_not_kept(place: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.db"
     copy.write_bytes(b"an older one")
