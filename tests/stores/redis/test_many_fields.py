@@ -160,11 +160,11 @@ class FirstBytes:
         return int(self._whole.recv_into(buffer, size))
 
 
-@pytest.mark.skipif(line.hiredis is None, reason="redis-py's own methods are used without hiredis")
 def test_the_rest_of_an_earlier_reply_is_not_taken_for_a_part_of_the_length(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first packet may end just behind the length of a short list."""
+    pytest.importorskip("hiredis")
 
     def receive_first(self: line.Line) -> int:
         # As a list of 1,000 elements leaves it.
