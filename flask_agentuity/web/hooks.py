@@ -27,6 +27,7 @@ from ..errors import (
     StoreError,
     ThreadGone,
     ThreadNotFound,
+    TooManyChanges,
     TurnLost,
 )
 from . import events as signals
@@ -180,9 +181,10 @@ def _answer_too_large(error: StateTooLarge) -> Any:
         scope.error = error
     if handler := find_error_handler(AgentuityError):
         return current_app.ensure_sync(handler)(error)
-    return current_app.handle_http_exception(
-        RequestEntityTooLarge("This conversation is full: it can store no more.")
-    )
+    words = "This conversation is full: it can store no more."
+    if isinstance(error, TooManyChanges):
+        words = "This request has changed too much at once."
+    return current_app.handle_http_exception(RequestEntityTooLarge(words))
 
 
 def _require_url_thread(app: Flask, scope: RequestScope | None, response: Response) -> Response:

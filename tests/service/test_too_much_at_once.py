@@ -69,7 +69,10 @@ def app() -> Iterator[App]:
 def test_too_much_for_a_service_is_a_413(
     app: App, path: str, size: int, limit: int, what: str
 ) -> None:
-    assert app.client.post(path).status_code == 413
+    response = app.client.post(path)
+    assert response.status_code == 413
+    # There is still space in the thread.
+    assert "changed too much at once" in response.text
     (failure,) = app.failures
     assert isinstance(failure, TooManyChanges)
     assert failure.size >= size
