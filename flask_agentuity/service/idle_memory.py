@@ -18,7 +18,7 @@ _PAUSE = 2.0
 #: It is not worth returning less, in bytes.
 _ENOUGH = 1024 * 1024
 
-#: How the GNU C library calls its option for the number of pools, in its ``malloc.h``.
+#: The number of ``M_ARENA_MAX``, the option for the number of pools, in the GNU C library.
 _M_ARENA_MAX = -8
 
 

@@ -123,13 +123,13 @@ class ServerSocket(ServerConnection):
             self._on_lost()
 
     def pause_writing(self) -> None:
-        """Let those wait who want to send."""
+        """Make senders wait."""
         self._controlled.is_full = True
         if not self.paused:
             super().pause_writing()
 
     def resume_writing(self) -> None:
-        """Send what had to wait. If that is all, let others send."""
+        """Send the data that had to wait. If none is left, let senders go on."""
         self._controlled.is_full = False
         self._controlled.flush()
         if self.paused and not self._controlled.is_full:

@@ -1,4 +1,4 @@
-"""Transports of asyncio that the service controls: when they read, and how much they buffer."""
+"""Wrappers of asyncio's transports that control when they read, and how much they buffer."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def control(transport: asyncio.Transport, resume: Callable[[], object]) -> Contr
 
 
 def _do_nothing() -> None:
-    """Stand for a method that is no longer called."""
+    """Take the place of a callback after the end of the connection."""
 
 
 class ControlledTransport:
     """A transport that is read only if both the WebSocket and its socket class allow it.
 
-    Everything that is not defined here is the transport's own.
+    Other attributes are those of the wrapped transport.
     """
 
     def __init__(self, transport: asyncio.Transport, resume: Callable[[], object]) -> None:
@@ -37,9 +37,9 @@ class ControlledTransport:
         # What every frame needs is found without __getattr__.
         self.is_closing = transport.is_closing
         self._is_held = False
-        #: Whether the WebSocket has as many frames as it takes.
+        #: Whether the WebSocket has paused reading.
         self.is_paused = False
-        #: Whether the transport has as much to send as it takes.
+        #: Whether the transport's buffer of data to send is full.
         self.is_full = False
 
     def __getattr__(self, name: str) -> Any:

@@ -60,7 +60,7 @@ def _replace_half(escape: re.Match[bytes]) -> bytes:
 
 
 def find_too_many(text: bytes) -> str | None:
-    """Say which values JSON *text* has more of than a request can have; None if it has not.
+    """Return the kind and number of the values that JSON *text* has too many of; None: of none.
 
     A list of a million empty lists is short, but it takes seconds to parse.
     """

@@ -37,6 +37,6 @@ def read_by_script(
         return bytes(reply)
     if reply.__class__ is list and len(reply) == 2:
         return pairs(reply[0]), pairs(reply[1])
-    # A client that is used by its own methods has read the whole reply.
+    # If redis-py's own methods have read the reply, they did not take its elements one by one.
     fields = reply if isinstance(reply, ManyFields) else take(reply)
     return fields, fields.strings

@@ -21,7 +21,7 @@ from .reasons import reason_of
 _IDLE_CONNECTIONS = 16
 #: Writes between two checks of the length of the write-ahead log.
 _WRITES = 64
-#: A writer that has tried to begin as many times, every millisecond or so, has waited for long.
+#: A writer that has tried to begin this many times, about once a millisecond, has waited long.
 _MANY_ATTEMPTS = 25
 
 
@@ -69,12 +69,13 @@ class Connections:
     def check_out(self) -> tuple[sqlite3.Connection, object]:
         """Return a connection, and what stands for the process that it belongs to."""
         process = self._process
-        # Entered before the look at the fork: either the fork sees this thread, or this thread the
-        # fork. A lock would cost more, in each request.
+        # It is noted before _forking is read: either before_fork() sees this thread, or this thread
+        # sees that a fork has begun. A lock would cost each request more.
         self._in_use.append(threading.get_ident())
         try:
             if self._forking:
-                # The fork has the lock until it is over, unless it waits for other threads.
+                # before_fork() holds the lock until the fork is over, except while it waits for the
+                # threads in use, of which this is one.
                 with self._lock:
                     pass
             if self._closed:

@@ -1,8 +1,8 @@
-"""Threads that were written before the clock was set back, and seem to be of the future.
+"""Correcting the times of threads that were written before the clock was set back.
 
-They would stay at the top of listings, and expire late, until the clock has caught up. So they
-count as updated just before that is noticed: by the first write after it, by a listing that shows
-them, or by a purge. Their order stays.
+Such times are in the future. The threads would stay at the top of listings, and expire late, until
+the clock has caught up. So they count as updated just before that is noticed: by the first write
+after it, by a listing that shows them, or by a purge. Their order stays.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _SET_USED = f"UPDATE threads SET used = ? WHERE number = ? AND used {_IS_AHEAD}"
 
 
 def has_times_ahead(connection: sqlite3.Connection, now: float) -> bool:
-    """Return whether there are threads of the future."""
+    """Return whether any thread has a time in the future."""
     return bool(connection.execute(_EXISTS, [now + AHEAD] * 3).fetchone()[0])
 
 
 def correct_times(connection: sqlite3.Connection, now: float, before: int) -> int:
-    """Have some threads of the future updated now, the earliest first; return how many.
+    """Set the times of some threads from the future to now, the earliest first; return how many.
 
     :param before: how many have been corrected at the same time before.
     """

@@ -15,16 +15,16 @@ _PAUSE = 0.01
 LONGEST = 16 << 20
 #: The size to which a longer log is cut, in bytes. Growing a file takes time, so it is not 0.
 KEPT = 8 << 20
-#: Milliseconds to wait until no reader uses the log any more, when it is emptied. Writers wait
-#: meanwhile, and write in a pause of so many seconds after it.
+#: Milliseconds for which emptying the log waits for its readers, and seconds between two attempts.
+#: Writers wait during an attempt, and write between them.
 _READERS = 20
 _GAP = 0.18
-#: The milliseconds to wait for them when a log that is too long is restarted, in each attempt.
+#: The milliseconds for which restarting a log that is too long waits for them, in each attempt.
 _PATIENCE = (40, 80, 160)
-#: For how many times as long the process then leaves the writers alone.
+#: How many times as long as an attempt the pause after it is.
 _PAUSES = 20
-#: Seconds in which a process does not try it after it had to wait for long itself: probably for
-#: another process that has tried it.
+#: Seconds in which a process makes no attempt after one of its writers has waited long, probably
+#: because of the attempt of another process.
 _AWAY = 1.0
 #: If another process copies a log that is longer than this many times :data:`LONGEST`, the writers
 #: of this one pause, for so many seconds. Otherwise they fill it faster than a slow disk empties

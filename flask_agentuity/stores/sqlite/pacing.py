@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-#: Seconds after which a transaction takes up nothing more, because others wait for it. What is not
-#: in the system's memory can take much longer to remove than to find.
+#: Seconds after which a transaction begins no more work, because others wait for it. Removing what
+#: is not in the system's cache can take much longer than finding it.
 _LONGEST = 0.001
 #: The shortest pause between two transactions in seconds, and how many times as long as the
 #: transaction it is at least.

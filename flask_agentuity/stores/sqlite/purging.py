@@ -34,7 +34,7 @@ class Purging:
         self._connections = connections
         self._removal = Removal(connections, ttl)
         self._background = PerProcess(lambda: BackgroundRemoval(self._removal))
-        #: Writes at other times than between these have to call :meth:`look`.
+        #: A write before the first or after the second of these times has to call :meth:`look`.
         self.since = self.due = 0.0
 
     def look(self, now: float) -> None:

@@ -91,7 +91,7 @@ class Removal:
         return removed
 
     def correct_some(self, now: float) -> int:
-        """Correct some times that are in the future; return of how many threads."""
+        """Correct times that are in the future, of some threads; return of how many."""
         with self._connections.read() as connection:
             if not has_times_ahead(connection, now):
                 return 0
