@@ -23,7 +23,9 @@ _MOST_TOMBSTONES = 100
 _MOST_PAGES = 64
 
 _IS_EXPIRED = "used < ? AND updated < ?"
-_EXPIRED = f"SELECT id, entries_size FROM threads WHERE {_IS_EXPIRED} LIMIT ?"
+# A damaged size counts as 0.
+_SIZE = "CAST(entries_size AS INTEGER)"
+_EXPIRED = f"SELECT id, {_SIZE} FROM threads WHERE {_IS_EXPIRED} LIMIT ?"
 _COUNT = f"SELECT count(*) FROM threads WHERE {_IS_EXPIRED}"
 _PAGES = "SELECT freelist_count, page_count FROM pragma_freelist_count, pragma_page_count"
 

@@ -14,6 +14,7 @@ from flask_agentuity.stores.sqlite.store import SQLiteStore
 
 from .support import (
     ID,
+    OTHER,
     connected,
     items_of,
     messages,
@@ -143,3 +144,16 @@ def test_a_damaged_time_is_named_by_reads_and_writes(
         if column == "used":
             with pytest.raises(StoreError, match=r"is damaged \(a time is not a number\)"):
                 store.merge(ID, messages(1))
+
+
+@pytest.mark.parametrize("damaged", ["'x'", "x'ff'"])
+def test_a_damaged_size_does_not_stop_the_removal(path: Path, damaged: str) -> None:
+    with freeze_time("2026-01-01") as time, closing(SQLiteStore(path, ttl=1000)) as store:
+        store.merge(ID, messages(1))
+        with connected(path) as other:
+            other.execute(f"UPDATE threads SET entries_size = {damaged}")
+        time.tick(2000)
+        store.merge(OTHER, [Set("a", b"1")])
+        assert store.purge() == 0
+        with connected(path) as other:
+            assert other.execute("SELECT id FROM threads").fetchall() == [(OTHER,)]
