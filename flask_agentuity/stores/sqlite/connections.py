@@ -52,6 +52,10 @@ class Connections:
         self._closed = False
         _all_connections.add(self)
 
+    def __del__(self) -> None:
+        # Apps of tests often close nothing. Since Python 3.13, sqlite3 warns of that.
+        self._close_idle()
+
     def read(self, thread_id: str = ALL_THREADS) -> ReadConnection:
         """Return a connection for a block that reads a thread.
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import os
+import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -212,3 +214,14 @@ def test_a_wrong_url_is_refused(url: str, reason: str) -> None:
         open_store(url)
     assert reason in str(caught.value)
     assert "llowed" in str(caught.value)
+
+
+def test_a_store_that_nothing_uses_closes_its_connections(path: Path) -> None:
+    """Since Python 3.13, sqlite3 would warn of each of them."""
+    store = SQLiteStore(path)
+    store.merge(ID, [Set("a", b"1")])
+    (connection,) = store._connections._idle
+    del store
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        connection.execute("SELECT 1")
