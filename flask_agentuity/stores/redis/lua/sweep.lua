@@ -1,5 +1,6 @@
 -- KEYS: the index. ARGV: what corrections.lua needs, the cursor of ZSCAN, about how many threads to
--- examine, and 1 if expired ones are removed. Replies with the next cursor, and with the number of expired threads.
+-- examine, and 1 if expired ones are removed. Replies with the next cursor, and with the number of
+-- expired threads.
 local is_removed = ARGV[4] == '1'
 if is_removed then
   correct_times(KEYS[1])
