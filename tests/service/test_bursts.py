@@ -2,36 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
-import trustme
+from websockets.asyncio.client import connect as open_client
 
 from flask_agentuity.service import ThreadService, server_socket
 
-from .peers import PATIENCE, THREAD, Peer
+from .peers import KEY, PATIENCE, THREAD, Peer
+from .single_client import certificate
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]
 
 COUNT = 2_000
-
-
-@pytest.fixture(params=["ws", "wss"])
-def connected(request: pytest.FixtureRequest, serve: Serve, connect: Connect) -> Peer:
-    if request.param == "ws":
-        return connect(serve())
-    authority = trustme.CA()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    return connect(serve(ssl_context=context), ssl=trusting)
 
 
 def masked(payload: bytes) -> bytes:
@@ -45,16 +34,33 @@ def frames(count: int) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("padding", [0, 60_000])
-def test_all_requests_of_a_burst_are_answered(connected: Peer, padding: int) -> None:
+@pytest.mark.parametrize("scheme", ["ws", "wss"])
+def test_all_requests_of_a_burst_are_answered(serve: Serve, scheme: str, padding: int) -> None:
     requests = frames(COUNT if not padding else 100)
     burst = b"".join(masked(json.dumps(each).encode().ljust(padding)) for each in requests)
-    sending = threading.Thread(target=connected.socket.socket.sendall, args=(burst,))
-    sending.start()
-    replies = [connected.receive() for _ in requests]
-    sending.join(PATIENCE)
+    trusting = context = None
+    if scheme == "wss":
+        leaf, trusting = certificate()
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        leaf.configure_cert(context)
+    service = serve(ssl_context=context)
+    replies = asyncio.run(send_burst(service.url, trusting, burst, len(requests)))
     assert {reply["id"] for reply in replies} == {request["id"] for request in requests}
     assert all(reply["success"] for reply in replies)
-    assert connected.restore() == ""
+
+
+async def send_burst(
+    url: str, context: ssl.SSLContext | None, burst: bytes, count: int
+) -> list[dict[str, Any]]:
+    """Send and receive at the same time, in one thread: two must not use one TLS socket."""
+    async with asyncio.timeout(PATIENCE), open_client(url, ssl=context, compression=None) as client:
+        await client.send(json.dumps({"authorization": KEY}))
+        await client.recv()
+        client.transport.write(burst)
+        replies = [json.loads(await client.recv()) for _ in range(count)]
+        await client.send(json.dumps(frames(1)[0]))
+        assert json.loads(await client.recv())["data"] == ""
+        return replies
 
 
 def test_a_client_that_goes_in_the_middle_of_a_burst_leaves_nothing(

@@ -8,14 +8,12 @@ import time
 from collections.abc import Callable
 
 import pytest
-import trustme
 
 from flask_agentuity.service import ThreadService, listener
 
-from .peers import Peer
+from .single_client import SingleClient, certificate, clients
 
 Serve = Callable[..., ThreadService]
-Connect = Callable[..., Peer]
 
 
 class Recording:
@@ -47,29 +45,24 @@ def test_accepted_sockets_name_their_protocol(host: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["ws", "wss"])
-def test_two_replies_do_not_wait_for_an_acknowledgement(
-    serve: Serve, connect: Connect, scheme: str
-) -> None:
-    if scheme == "ws":
-        peer = connect(serve())
-    else:
-        authority = trustme.CA()
+def test_two_replies_do_not_wait_for_an_acknowledgement(serve: Serve, scheme: str) -> None:
+    trusting = context = None
+    if scheme == "wss":
+        leaf, trusting = certificate()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert("127.0.0.1").configure_cert(context)
-        trusting = ssl.create_default_context()
-        authority.configure_trust(trusting)
-        peer = connect(serve(ssl_context=context), ssl=trusting)
-    fastest = min(pair(peer) for _ in range(20))
+        leaf.configure_cert(context)
+    with clients(serve(ssl_context=context).url, 1, trusting) as (client,):
+        fastest = min(pair(client) for _ in range(20))
     # The system acknowledges after 40 ms if it has nothing else to send. One of 20 is fast enough
     # on a busy machine, too.
     assert fastest < 0.035
 
 
-def pair(peer: Peer) -> float:
+def pair(client: SingleClient) -> float:
     """Return how long two requests take that are sent together."""
     began = time.perf_counter()
-    peer.ask("restore")
-    peer.ask("restore")
-    peer.receive()
-    peer.receive()
+    client.ask("restore")
+    client.ask("restore")
+    client.receive()
+    client.receive()
     return time.perf_counter() - began

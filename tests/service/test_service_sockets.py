@@ -15,7 +15,6 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-import trustme
 from support.waiting import eventually
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect as connect_socket
@@ -29,6 +28,7 @@ from flask_agentuity.service.settings import DEFAULT_MAX_FRAME_BYTES
 from flask_agentuity.stores.memory import MemoryStore
 
 from .peers import AUTHORIZED, KEY, PATIENCE, THREAD, HeldStore, Peer
+from .single_client import certificate, clients
 
 Serve = Callable[..., ThreadService]
 Connect = Callable[..., Peer]
@@ -382,15 +382,15 @@ def test_ipv6(serve: Serve, connect: Connect) -> None:
     assert connect(service).restore() == ""
 
 
-def test_wss(serve: Serve, connect: Connect) -> None:
-    authority = trustme.CA()
+def test_wss(serve: Serve) -> None:
+    leaf, trusting = certificate()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
+    leaf.configure_cert(context)
     service = serve(ssl_context=context)
     assert service.url.startswith("wss://127.0.0.1:")
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
-    assert connect(service, ssl=trusting).restore() == ""
+    with clients(service.url, 1, trusting) as (client,):
+        client.ask("restore")
+        assert client.receive()["data"] == ""
 
 
 def test_no_key_is_ever_logged(
