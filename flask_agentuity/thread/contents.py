@@ -46,9 +46,7 @@ class Contents:
     def entries(self) -> Entries:
         """The keys of the state."""
         if self._written is not None:
-            changes, written = self._written
-            self._written = None
-            self._entries.commit(changes, written)
+            self._enter_written(*self._written)
         return self._entries
 
     @property
@@ -234,8 +232,12 @@ class Contents:
         if changes.metadata is not None:
             self.metadata.commit(changes.metadata)
         if self._written is not None:
-            self.entries  # noqa: B018 - what was written before comes first
+            self._enter_written(*self._written)
         self._written = changes, written
+
+    def _enter_written(self, changes: Changes, written: Written | None) -> None:
+        self._written = None
+        self._entries.commit(changes, written)
 
     def become_deleted(self) -> None:
         """Become the contents of a destroyed thread: empty, and without changes."""

@@ -1,4 +1,4 @@
-"""A client without a thread of its own, so it reads only what a test reads.
+"""A client that starts no thread, so it reads only what a test reads.
 
 With TLS it is also more reliable than :class:`.peers.Peer`: two threads must not use one TLS socket
 at the same time.

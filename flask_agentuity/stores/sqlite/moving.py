@@ -12,11 +12,11 @@ from ..base import KeyedStore
 from ..expected import ANY, Expected
 from ..listing import require_owner
 from ..moving import id_is_taken, may_take, require_move
+from ..pacing import in_time, leaving_pauses
 from ..skipped import warn_of_skipped
 from . import schema
 from .connections import Connections
 from .opening import find_thread, insert_thread, open_stored
-from .pacing import in_time, leaving_pauses
 from .planned import next_version
 from .runs import delete_runs
 from .seen import Head

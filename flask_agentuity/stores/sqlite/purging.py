@@ -9,9 +9,9 @@ from collections.abc import Callable
 from ...errors import StoreError
 from ...per_process import PerProcess
 from ..listing import AHEAD
+from ..pacing import PAUSE, leaving_pauses
 from .background_removal import BackgroundRemoval
 from .connections import Connections
-from .pacing import PAUSE, leaving_pauses
 from .removal import Removal
 
 logger = logging.getLogger("flask_agentuity.stores.sqlite")

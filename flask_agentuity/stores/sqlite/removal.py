@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from ..pacing import in_time
 from .connections import Connections
 from .corrections import correct_times, has_times_ahead
 from .opening import find_thread, open_stored
-from .pacing import in_time
 from .runs import has_expired_runs, purge_runs
 from .tombstones import has_old_tombstones, purge_tombstones
 from .turns import has_forgotten_turns, purge_turns

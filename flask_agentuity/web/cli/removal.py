@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import click
 
 from ...errors import StoreError
 from ...stores import ThreadStore
+from ...stores.pacing import leaving_pauses
 from ..exporting import UNREACHABLE
 from .group import (
     Failure,
@@ -27,11 +27,8 @@ from .group import (
 from .identifiers import find_id
 from .output import count_threads, counter, print_json, print_text
 
-#: After so many threads, ``delete --where`` pauses for several times as long as they took, and for
-#: this time in seconds at least.
+#: After so many threads, ``delete --where`` pauses, so that the app can write.
 _STEP = 5
-_PAUSES = 6
-_PAUSE = 0.008
 
 
 @threads.command(
@@ -77,14 +74,11 @@ def _delete_all(store: ThreadStore, wanted: Mapping[str, Any], yes: bool, as_jso
     if found:
         confirm(f"Delete {count_threads(len(found))} permanently?", yes)
     with counter("Threads deleted:") as count:
-        began = time.perf_counter()
-        for number, thread_id in enumerate(found, 1):
-            store.delete(thread_id)
-            count(1)
-            if number % _STEP == 0:
-                # The app can write meanwhile.
-                time.sleep(max(_PAUSE, _PAUSES * (time.perf_counter() - began)))
-                began = time.perf_counter()
+        for first in range(0, len(found), _STEP):
+            with leaving_pauses():
+                for thread_id in found[first : first + _STEP]:
+                    store.delete(thread_id)
+                    count(1)
     store.wipe_deleted()
     if as_json:
         print_json({"deleted": found})

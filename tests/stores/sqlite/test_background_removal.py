@@ -17,7 +17,8 @@ from support.waiting import eventually
 
 from flask_agentuity.document.operations import Set
 from flask_agentuity.errors import StoreError
-from flask_agentuity.stores.sqlite import background_removal, pacing
+from flask_agentuity.stores import pacing
+from flask_agentuity.stores.sqlite import background_removal
 from flask_agentuity.stores.sqlite.background_removal import BackgroundRemoval
 from flask_agentuity.stores.sqlite.removal import Removal
 from flask_agentuity.stores.sqlite.store import SQLiteStore
